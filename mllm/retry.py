@@ -1,0 +1,72 @@
+"""Asking again after a failure that may pass: exponential back-off with full jitter."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from mllm.adapters.base import Adapter
+from mllm.errors import CallError
+from mllm.messages import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """At most `attempts` calls within `total_time` seconds, waits included.
+
+    The wait before attempt k+1 is uniform in [0, min(longest_wait, first_wait·2^(k−1))] seconds, or the
+    provider's Retry-After where it names one.
+    """
+
+    attempts: int = 5
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    total_time: float = 300.0
+
+
+NO_RETRY = RetryPolicy(attempts=1)
+DEFAULT_POLICY = RetryPolicy()
+
+
+async def complete(
+    adapter: Adapter,
+    request: Request,
+    *,
+    policy: RetryPolicy = DEFAULT_POLICY,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    rng: random.Random | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Reply:
+    """The reply, with `attempts` set. Raises the last `CallError`, with its `attempts` and all tokens spent.
+
+    A fatal error is never retried, and a wait that would end after `total_time` is not begun.
+    """
+    rng = rng or random.Random()
+    started = clock()
+    spent_input = spent_output = spent_cached = 0
+    for attempt in range(1, policy.attempts + 1):
+        try:
+            return replace(await adapter.complete(request), attempts=attempt)
+        except CallError as error:
+            spent_input += error.input_tokens
+            spent_output += error.output_tokens
+            spent_cached += error.cached_tokens
+            error.attempts = attempt
+            error.input_tokens, error.output_tokens = spent_input, spent_output
+            error.cached_tokens = spent_cached
+            if attempt == policy.attempts or not adapter.should_retry(error):
+                raise
+            wait = _wait(error, attempt, policy, rng)
+            if clock() - started + wait > policy.total_time:
+                raise
+        await sleep(wait)
+    raise ValueError("A retry policy needs at least one attempt.")
+
+
+def _wait(error: CallError, attempt: int, policy: RetryPolicy, rng: random.Random) -> float:
+    jittered = rng.uniform(0, min(policy.longest_wait, policy.first_wait * 2.0 ** (attempt - 1)))
+    if error.retry_after is None:
+        return jittered
+    # Callers told the same second would all come back at once, so a little jitter goes on top.
+    return error.retry_after + min(jittered, 1.0)
