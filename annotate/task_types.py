@@ -1,0 +1,66 @@
+"""The kinds of labelling task a project can have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    """What an item of a task consists of, and which labels a new project starts with."""
+
+    key: str
+    label: str
+    description: str
+    needs_text: bool
+    needs_image: bool
+    needs_question: bool
+    default_labels: tuple[str, ...] = ()
+
+
+_ALL = (
+    TaskType(
+        key="image_classification",
+        label="Image classification",
+        description="Each item is an image; the label says what it shows.",
+        needs_text=False,
+        needs_image=True,
+        needs_question=False,
+    ),
+    TaskType(
+        key="text_classification",
+        label="Text classification",
+        description="Each item is a text; the label says what kind of text it is.",
+        needs_text=True,
+        needs_image=False,
+        needs_question=False,
+    ),
+    TaskType(
+        key="closed_vqa",
+        label="Closed visual question answering",
+        description="Each item is an image with a question; the label is the answer, from a fixed list.",
+        needs_text=False,
+        needs_image=True,
+        needs_question=True,
+        default_labels=("no", "yes"),
+    ),
+    TaskType(
+        key="image_text_agreement",
+        label="Image–text agreement",
+        description="Each item is an image with a caption; the label says whether the caption fits.",
+        needs_text=True,
+        needs_image=True,
+        needs_question=False,
+        default_labels=("no", "yes"),
+    ),
+)
+
+TASK_TYPES: Mapping[str, TaskType] = MappingProxyType({task_type.key: task_type for task_type in _ALL})
+
+
+def get_task_type(key: str) -> TaskType:
+    """The task type with this key. Raises ValueError with the known keys when there is none."""
+    try:
+        return TASK_TYPES[key]
+    except KeyError:
+        raise ValueError(f"Unknown task type {key!r}; known are {', '.join(TASK_TYPES)}.") from None
