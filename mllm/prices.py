@@ -6,10 +6,14 @@ from decimal import Decimal
 
 from mllm.messages import Reply
 
-# List prices change without notice, and discounts, regions and batch tariffs are not here.
-# The table is a starting point that every team checks against its provider's price page and edits.
-AS_OF = "2025-08"
-NOTE = f"List prices as known in {AS_OF}. Check them against your provider's price page and edit them."
+# List prices change without notice, and discounts, regions, batch tariffs and surcharges (for long prompts,
+# for writing to a prompt cache) are not here. The table is a starting point: every team checks it against its
+# provider's price page and edits it.
+AS_OF = "2026-10"
+NOTE = (
+    f"List prices as published up to {AS_OF}, for prompts of ordinary length. "
+    "Check them against your provider's price page and edit them."
+)
 
 _MILLION = Decimal(1_000_000)
 
@@ -27,32 +31,49 @@ def _price(input_: str, output: str, cached_input: str | None = None) -> Price:
     return Price(Decimal(input_), Decimal(output), None if cached_input is None else Decimal(cached_input))
 
 
-# provider → model name prefix → price. Gemini is reached through the OpenAI-compatible endpoint.
+# provider → model name prefix → price. Gemini is reached through its OpenAI-compatible endpoint.
 DEFAULT_PRICES: Mapping[str, Mapping[str, Price]] = {
     "openai": {
+        "gpt-5.5": _price("5", "30", "0.50"),
+        "gpt-5.5-pro": _price("30", "180"),
+        "gpt-5.4": _price("2.50", "15", "0.25"),
+        "gpt-5.4-mini": _price("0.75", "4.50", "0.075"),
+        "gpt-5.4-pro": _price("30", "180"),
+        "gpt-5.2": _price("1.75", "14", "0.175"),
+        "gpt-5.2-pro": _price("21", "168"),
+        "gpt-5.1": _price("1.25", "10", "0.125"),
         "gpt-5": _price("1.25", "10", "0.125"),
         "gpt-5-mini": _price("0.25", "2", "0.025"),
         "gpt-5-nano": _price("0.05", "0.40", "0.005"),
+        "gpt-5-pro": _price("15", "120"),
         "gpt-4.1": _price("2", "8", "0.50"),
         "gpt-4.1-mini": _price("0.40", "1.60", "0.10"),
         "gpt-4.1-nano": _price("0.10", "0.40", "0.025"),
         "gpt-4o": _price("2.50", "10", "1.25"),
         "gpt-4o-mini": _price("0.15", "0.60", "0.075"),
         "o3": _price("2", "8", "0.50"),
+        "o3-mini": _price("1.10", "4.40", "0.55"),
+        "o3-pro": _price("20", "80"),
         "o4-mini": _price("1.10", "4.40", "0.275"),
-        "gemini-2.5-pro": _price("1.25", "10", "0.31"),
-        "gemini-2.5-flash": _price("0.30", "2.50", "0.075"),
-        "gemini-2.5-flash-lite": _price("0.10", "0.40", "0.025"),
-        "gemini-2.0-flash": _price("0.10", "0.40", "0.025"),
-        "gemini-2.0-flash-lite": _price("0.075", "0.30"),
+        "gemini-2.5-pro": _price("1.25", "10", "0.125"),
+        "gemini-2.5-flash": _price("0.30", "2.50", "0.03"),
+        "gemini-2.5-flash-lite": _price("0.10", "0.40", "0.01"),
     },
     "anthropic": {
-        "claude-opus-4": _price("15", "75", "1.50"),
+        "claude-fable-5": _price("10", "50", "1"),
+        "claude-fable-5-1": _price("10", "50", "0.25"),
+        "claude-opus-5-5": _price("4", "20", "0.20"),
+        "claude-opus-5": _price("5", "25", "0.50"),
+        "claude-opus-4-8": _price("5", "25", "0.50"),
+        "claude-opus-4-7": _price("5", "25", "0.50"),
+        "claude-opus-4-6": _price("5", "25", "0.50"),
+        "claude-opus-4-5": _price("5", "25", "0.50"),
+        "claude-opus-4-1": _price("15", "75", "1.50"),
+        "claude-sonnet-5-5": _price("2", "10", "0.10"),
+        "claude-sonnet-5": _price("2", "10", "0.20"),
         "claude-sonnet-4": _price("3", "15", "0.30"),
-        "claude-3-7-sonnet": _price("3", "15", "0.30"),
-        "claude-3-5-sonnet": _price("3", "15", "0.30"),
-        "claude-3-5-haiku": _price("0.80", "4", "0.08"),
-        "claude-3-haiku": _price("0.25", "1.25", "0.03"),
+        "claude-haiku-5-5": _price("0.10", "0.50", "0.01"),
+        "claude-haiku-4-5": _price("1", "5", "0.10"),
     },
     # A model on the user's own machine costs no tokens.
     "gguf": {"": _price("0", "0", "0")},

@@ -29,7 +29,7 @@ class ConnectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProviderInfo:
-    """What a page needs to offer a provider. `key_variable` is the environment variable its key is often in."""
+    """What a page needs to offer a provider. `key_variable`: where the environment often has its key."""
 
     label: str
     needs_key: bool
@@ -80,7 +80,8 @@ _ADAPTERS = {
 def build(settings: ConnectionSettings) -> Adapter:
     """The adapter of a connection. Opens nothing: clients, SDKs and servers start with the first call.
 
-    Raises ValueError for an unknown provider, and `mllm.addresses.AddressError` for a base URL that is not allowed.
+    Raises ValueError for an unknown provider, and `mllm.addresses.AddressError` for a base URL that is
+    not allowed.
     """
     if settings.provider not in _ADAPTERS:
         raise ValueError(

@@ -1,0 +1,304 @@
+"""OpenAI's chat completions, and the servers that speak them: vLLM, llama.cpp, Ollama, Gemini's endpoint."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any
+
+from mllm.adapters.base import Capabilities
+from mllm.adapters.failures import Problem
+from mllm.adapters.http import HttpAdapter, StreamReader
+from mllm.adapters.sse import Event
+from mllm.errors import CallError, Failure
+from mllm.messages import Delta, Image, Reply, Request, TokenLogprob
+
+if TYPE_CHECKING:
+    import httpx2
+
+# What OpenAI writes for a probability too small to tell; other servers write null or -Infinity.
+NO_LOGPROB = -9999.0
+
+_MAX_COMPLETION_TOKENS = "max_completion_tokens"
+# Parameters whose loss leaves a valid request, with what is learned when a model rejects them.
+_DROPPABLE = {
+    "temperature": "no temperature",
+    "seed": "no seed",
+    "stream_options": "no stream_options",
+}
+
+
+class OpenAIAdapter(HttpAdapter):
+    name = "openai"
+    capabilities = Capabilities(images=True, logprobs=True, structured_output=True, streaming=True)
+    default_base_url = "https://api.openai.com/v1"
+    path = "/chat/completions"
+
+    def sdk(self) -> Any:
+        import openai
+
+        return openai
+
+    def open_client(self, http_client: "httpx2.AsyncClient") -> Any:
+        import openai
+
+        # The SDK would take key, organization and project from the environment and send them to any base URL.
+        headers: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        if not self._settings.api_key:
+            headers["Authorization"] = openai.Omit()
+        return openai.AsyncOpenAI(
+            api_key=self._settings.api_key or "none",
+            base_url=self._base_url,
+            default_headers=headers,
+            max_retries=0,
+            timeout=None,
+            http_client=http_client,
+        )
+
+    def body(self, request: Request, adaptations: Set[str], *, stream: bool) -> dict[str, Any]:
+        messages: list[dict[str, Any]] = []
+        if request.system:
+            messages.append({"role": "system", "content": request.system})
+        messages.append({"role": "user", "content": _content(request.parts)})
+        limit = _MAX_COMPLETION_TOKENS if _MAX_COMPLETION_TOKENS in adaptations else "max_tokens"
+        body: dict[str, Any] = {"model": request.model, "messages": messages, limit: request.max_tokens}
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.top_logprobs:
+            body["logprobs"] = True
+            body["top_logprobs"] = request.top_logprobs
+        if request.schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "answer",
+                    "schema": dict(request.schema),
+                    "strict": is_strict(request.schema),
+                },
+            }
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        for parameter, adaptation in _DROPPABLE.items():
+            if adaptation in adaptations:
+                body.pop(parameter, None)
+        return body
+
+    def adaptation_for(self, problem: Problem, body: Mapping[str, Any]) -> str | None:
+        if "max_tokens" in body and problem.is_about("max_tokens") and _wants_other_limit(problem):
+            return _MAX_COMPLETION_TOKENS
+        for parameter, adaptation in _DROPPABLE.items():
+            if parameter in body and problem.is_about(parameter):
+                return adaptation
+        return None
+
+    def read_reply(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        answer = self.parse(body)
+        try:
+            choice = answer["choices"][0]
+            message = choice.get("message") or {}
+            gathered = _Gathered(
+                text=_text_of(message.get("content")),
+                reasoning=_reasoning_of(message),
+                refusal=message.get("refusal") or "",
+                finish_reason=choice.get("finish_reason") or "",
+                model=answer.get("model") or "",
+                logprobs=_logprobs_of(choice),
+                usage=answer.get("usage") or {},
+            )
+            return gathered.reply(_request_id(answer, headers))
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise self.broken("it has no choice with a message", body) from None
+
+    def stream_reader(self) -> StreamReader:
+        return _OpenAIStream(self)
+
+    async def fetch_models(self) -> list[str]:
+        answer = await self.get_json("/models")
+        entries = answer.get("data") or []
+        if not isinstance(entries, list):
+            raise self.broken("it has no list of models", json.dumps(answer))
+        return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+class _Gathered:
+    """The pieces of an answer, whole or streamed."""
+
+    def __init__(
+        self,
+        *,
+        text: str = "",
+        reasoning: str = "",
+        refusal: str = "",
+        finish_reason: str = "",
+        model: str = "",
+        logprobs: tuple[TokenLogprob, ...] = (),
+        usage: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.text = text
+        self.reasoning = reasoning
+        self.refusal = refusal
+        self.finish_reason = finish_reason
+        self.model = model
+        self.logprobs = logprobs
+        self.usage = usage or {}
+
+    def reply(self, request_id: str) -> Reply:
+        """Raises `CallError` for a refusal and for a filtered answer; both were charged for."""
+        input_tokens, output_tokens, cached_tokens = _tokens_of(self.usage)
+        if self.refusal:
+            raise CallError(
+                Failure.REFUSED,
+                "The model refused to answer.",
+                raw=self.refusal,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cached_tokens=cached_tokens,
+            )
+        if self.finish_reason == "content_filter":
+            raise CallError(
+                Failure.CONTENT_FILTERED,
+                "The provider's content filter stopped the answer.",
+                raw=self.text,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cached_tokens=cached_tokens,
+            )
+        return Reply(
+            text=self.text,
+            reasoning=self.reasoning,
+            model=self.model,
+            finish_reason=self.finish_reason,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=cached_tokens,
+            logprobs=self.logprobs,
+            latency=0.0,
+            request_id=request_id,
+        )
+
+
+class _OpenAIStream(StreamReader):
+    def __init__(self, adapter: OpenAIAdapter) -> None:
+        self._adapter = adapter
+        self._texts: list[str] = []
+        self._reasonings: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._gathered = _Gathered()
+        self._id = ""
+        self._last = ""
+
+    def take(self, event: Event) -> list[Delta]:
+        if event.data.strip() == "[DONE]":
+            self.done = True
+            return []
+        self._last = event.data
+        chunk = self._adapter.parse(event.data)
+        if event.name == "error":
+            raise self._adapter.error_in_answer({"error": chunk}, event.data)
+        try:
+            return self._take_chunk(chunk)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise self._adapter.broken("a piece of the stream has an unknown shape", event.data) from None
+
+    def _take_chunk(self, chunk: Mapping[str, Any]) -> list[Delta]:
+        self._gathered.model = chunk.get("model") or self._gathered.model
+        self._gathered.usage = chunk.get("usage") or self._gathered.usage
+        self._id = self._id or chunk.get("id") or ""
+        if not chunk.get("choices"):  # the chunk that only carries usage
+            return []
+        choice = chunk["choices"][0]
+        delta = choice.get("delta") or {}
+        text, reasoning = _text_of(delta.get("content")), _reasoning_of(delta)
+        self._texts.append(text)
+        self._reasonings.append(reasoning)
+        self._logprobs.extend(_logprobs_of(choice))
+        self._gathered.refusal += delta.get("refusal") or ""
+        self._gathered.finish_reason = choice.get("finish_reason") or self._gathered.finish_reason
+        return [Delta(text, reasoning)] if text or reasoning else []
+
+    def reply(self, headers: Mapping[str, str]) -> Reply:
+        if not self.done and not self._gathered.finish_reason:
+            raise self._adapter.broken("the stream ended before the answer was complete", self._last)
+        self._gathered.text = "".join(self._texts)
+        self._gathered.reasoning = "".join(self._reasonings)
+        self._gathered.logprobs = tuple(self._logprobs)
+        return self._gathered.reply(_request_id({"id": self._id}, headers))
+
+
+def _content(parts: tuple[str | Image, ...]) -> str | list[dict[str, Any]]:
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]  # some servers take no list where there is no image
+    return [_part(part) for part in parts]
+
+
+def _part(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    data = base64.b64encode(part.data).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{data}"}}
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether a JSON schema meets the rule for `strict`: every object closed, every property required."""
+    if isinstance(schema, list | tuple):
+        return all(is_strict(inner) for inner in schema)
+    if not isinstance(schema, Mapping):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = schema.get("properties") or {}
+        if schema.get("additionalProperties") is not False:
+            return False
+        if set(schema.get("required") or ()) != set(properties):
+            return False
+        return all(is_strict(inner) for inner in properties.values())
+    return all(is_strict(value) for key, value in schema.items() if key not in ("enum", "const", "default"))
+
+
+def _wants_other_limit(problem: Problem) -> bool:
+    return _MAX_COMPLETION_TOKENS in problem.message or "nsupported" in f"{problem.code} {problem.message}"
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, list):  # typed parts, as some compatible servers answer
+        return "".join(str(part.get("text") or "") for part in content if part.get("type", "text") == "text")
+    return content or ""
+
+
+def _reasoning_of(message: Mapping[str, Any]) -> str:
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else ""
+
+
+def _logprobs_of(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
+    entries = (choice.get("logprobs") or {}).get("content") or []
+    return tuple(
+        TokenLogprob(
+            token=entry["token"],
+            logprob=_logprob(entry.get("logprob")),
+            top=tuple(
+                (top["token"], _logprob(top.get("logprob"))) for top in entry.get("top_logprobs") or ()
+            ),
+        )
+        for entry in entries
+    )
+
+
+def _logprob(value: Any) -> float:
+    number = NO_LOGPROB if value is None else float(value)
+    return number if math.isfinite(number) else NO_LOGPROB
+
+
+def _tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(input, output, cached); 0 where the server does not say."""
+    details = usage.get("prompt_tokens_details") or {}
+    cached = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached)
+
+
+def _request_id(answer: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    return str(headers.get("x-request-id") or answer.get("id") or "")
