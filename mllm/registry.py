@@ -73,7 +73,7 @@ _ADAPTERS = {
     "openai": ("mllm.adapters.openai", "OpenAIAdapter"),
     "anthropic": ("mllm.adapters.anthropic", "AnthropicAdapter"),
     "gguf": ("mllm.adapters.gguf", "GgufAdapter"),
-    "scripted": ("mllm.adapters.scripted", "ScriptedAdapter"),
+    "scripted": ("mllm.adapters.scripted", "from_settings"),
 }
 
 

@@ -1,7 +1,7 @@
 """What the adapters over HTTP share: one client, one clock, one way to name failures.
 
 The SDKs are used for their client only (addresses, keys, headers, connections). Their typed request
-parameters and response models cost milliseconds of CPU a call, so bodies are built and read here as plain JSON.
+parameters and response models cost milliseconds of CPU a call, so bodies are plain JSON, built and read here.
 """
 
 import asyncio
@@ -161,7 +161,7 @@ class HttpAdapter(ABC):
         return self.parse(response.content)
 
     def parse(self, body: bytes | str) -> Any:
-        """The JSON object in a body. Raises `CallError` for anything else, and for an error under status 200."""
+        """The JSON object in a body. Raises `CallError` for anything else, and for an error in it."""
         try:
             found = json.loads(body)
         except ValueError:
