@@ -59,12 +59,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-        if sys.platform == "linux":
-            # In a container nobody may collect orphans: a zombie is as dead as it gets.
-            return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
-    except (ProcessLookupError, FileNotFoundError):
+        # In a container nobody may collect orphans: a zombie is as dead as it gets.
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # macOS has no such folder
 
 
 def supervise(folder: Path, *, preparation: str = "") -> subprocess.Popen[bytes]:
