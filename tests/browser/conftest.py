@@ -1,0 +1,87 @@
+"""Browser tests drive Debian's Chromium (or any other one that is found). Every test in this folder is marked
+`browser`.
+
+Without a browser they are skipped, and the test run's summary says how many; with REQUIRE_BROWSER=1 they fail
+instead.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox",  # Chromium's own sandbox does not work for root, which containers and CI often are
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+VIEWPORTS = {"phone": (390, 844), "tablet": (820, 1180), "laptop": (1366, 768), "desktop": (1920, 1080)}
+
+
+def find_chromium() -> str | None:
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker("browser")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the browser tests to the end.
+
+    Playwright's event loop stays the current one of its thread until the session ends: a test that starts a
+    loop of its own, or relies on Django's guard against database work inside one, must not run after it.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chromium() -> str:
+    """The path of the browser."""
+    path = find_chromium()
+    if path is not None:
+        return path
+    sentence = f"No browser found: install one of {', '.join(NAMES)}, or set CHROMIUM to its path."
+    if os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(f"BROWSER TESTS DID NOT RUN. {sentence}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_work_beside_the_browsers_loop() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any], chromium: str) -> dict[str, Any]:
+    return {**browser_type_launch_args, "executable_path": chromium, "args": FLAGS}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    width, height = VIEWPORTS["laptop"]
+    return {
+        **browser_context_args,
+        "viewport": {"width": width, "height": height},
+        "reduced_motion": "reduce",
+    }
+
+
+@pytest.fixture(params=list(VIEWPORTS))
+def viewport(request: pytest.FixtureRequest, page: Page) -> tuple[int, int]:
+    """Runs the test once in each of VIEWPORTS: `page` has that size, (width, height) in CSS pixels."""
+    width, height = VIEWPORTS[request.param]
+    page.set_viewport_size({"width": width, "height": height})
+    return width, height
