@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from annotate.uploads.cells import flat_value
@@ -23,11 +24,14 @@ _ROWS_A_BATCH_WITH_IMAGES = 8
 _READ_BUFFER_BYTES = 64 * 1024
 _MAX_METADATA_BYTES = 16 * 1024 * 1024
 
+_BYTES_A_CHARACTER = 4
+
 Convert = Callable[[Any], Any]
 
 
 class ParquetReader(Reader):
-    """One Parquet file. Binary columns, and structs with `bytes` and `path`, become ImageCell.
+    """One Parquet file. Binary columns, and structs with `bytes` and `path`, become ImageCell. Columns of lists are
+    left out: a few bytes of a file can stand for a list of any length.
 
     Where Hugging Face's metadata names the classes of a label column, its numbers become those names.
     """
@@ -41,25 +45,46 @@ class ParquetReader(Reader):
         with source.open() as stream:
             parquet = self._open(stream)
             schema, metadata = parquet.schema_arrow, parquet.metadata
+            self._texts = [
+                leaf.path
+                for leaf in map(parquet.schema.column, range(metadata.num_columns))
+                if _is_bytes(leaf)
+            ]
             self._row_groups = [
                 metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)
             ]
             unpacked = sum(
                 metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
             )
-        self.columns = list(schema.names)
         self.total_hint = sum(self._row_groups)
         self._check_size(unpacked)
-        check_column_names(self.columns, limits)
-        self._convert = self._converters(schema)
-        self._rows_a_batch = _ROWS_A_BATCH_WITH_IMAGES if any(map(_holds_images, schema)) else _ROWS_A_BATCH
+        check_column_names(list(schema.names), limits)
+        fields = self._without_lists(schema)
+        self.columns = [field.name for field in fields]
+        self._convert = self._converters(fields, _class_names(schema.metadata or {}))
+        images = [field.name for field in fields if _holds_images(field)]
+        self._rows_a_batch = _ROWS_A_BATCH_WITH_IMAGES if images else _ROWS_A_BATCH
+        self._max_bytes = dict.fromkeys(self.columns, limits.max_cell_chars * _BYTES_A_CHARACTER)
+        self._max_bytes.update(dict.fromkeys(images, limits.max_image_bytes))
 
-    def _open(self, stream: Any) -> Any:
+    def _without_lists(self, schema: Any) -> list[Any]:
+        kept = [field for field in schema if not _holds_lists(field.type)]
+        left_out = [f"“{field.name}”" for field in schema if _holds_lists(field.type)]
+        if left_out:
+            self.notes.append(f"Columns that hold lists are left out: {', '.join(left_out)}.")
+        if not kept:
+            raise UploadError(
+                f"“{self._source.name}” has only columns that hold lists; texts or images are needed."
+            )
+        return kept
+
+    def _open(self, stream: Any, read_dictionary: list[str] | None = None) -> Any:
         try:
             return pq.ParquetFile(
                 stream,
                 buffer_size=_READ_BUFFER_BYTES,
                 pre_buffer=False,
+                read_dictionary=read_dictionary,
                 thrift_string_size_limit=_MAX_METADATA_BYTES,
             )
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -85,10 +110,9 @@ class ParquetReader(Reader):
                 f" {format_bytes(self.limits.max_zip_total_bytes)} are accepted."
             )
 
-    def _converters(self, schema: Any) -> dict[str, Convert]:
-        class_names = _class_names(schema.metadata or {})
+    def _converters(self, fields: list[Any], class_names: dict[str, list[str]]) -> dict[str, Convert]:
         converters: dict[str, Convert] = {}
-        for field in schema:
+        for field in fields:
             if _holds_images(field):
                 converters[field.name] = self._image_converter(field.name)
             elif field.name in class_names and pa.types.is_integer(field.type):
@@ -108,30 +132,50 @@ class ParquetReader(Reader):
             data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
             if data is None:
                 return None
-            if len(data) > self.limits.max_image_bytes:
-                raise RowProblem(
-                    f"The image in column “{column}” has {format_bytes(len(data))};"
-                    f" at most {format_bytes(self.limits.max_image_bytes)} are accepted."
-                )
             return ImageCell(data, PurePosixPath(path).name if isinstance(path, str) else "")
 
         return convert
 
     def _records(self, start: int) -> Iterator[Row | RowError]:
         first_group, number = self._skip_groups(start)
+        groups = range(first_group, len(self._row_groups))
+        unpacked = 0
         with self._source.open() as stream:
-            parquet = self._open(stream)
+            # Read as dictionaries, a text that the file holds once and repeats a million times is in memory once.
+            parquet = self._open(stream, read_dictionary=self._texts)
             try:
-                for batch in parquet.iter_batches(
-                    self._rows_a_batch,
-                    row_groups=range(first_group, len(self._row_groups)),
-                    use_threads=False,
+                for record_batch in parquet.iter_batches(
+                    self._rows_a_batch, row_groups=groups, columns=self.columns, use_threads=False
                 ):
-                    first = max(0, start - number)
-                    yield from self._rows_of(batch, first, number)
-                    number += batch.num_rows
+                    batch = _Batch(record_batch)
+                    unpacked += batch.unpacked_bytes
+                    self._check_unpacked(unpacked)
+                    for position in range(max(0, start - number), batch.rows):
+                        yield self._row(batch, position, number + position + 1)
+                    number += batch.rows
             except (pa.ArrowException, OSError) as error:
                 raise self._damaged(f"it cannot be read after row {number:,}") from error
+
+    def _check_unpacked(self, unpacked: int) -> None:
+        if unpacked > self.limits.max_zip_total_bytes:
+            limit = format_bytes(self.limits.max_zip_total_bytes)
+            raise UploadError(f"The file unpacks to more than {limit}, which is the limit. Split it.")
+
+    def _row(self, batch: "_Batch", position: int, number: int) -> Row | RowError:
+        try:
+            return Row(number, {name: self._cell(batch, name, position) for name in self.columns})
+        except RowProblem as problem:
+            return RowError(number, f"Row {number:,}: {problem.sentence}")
+        except (UnicodeDecodeError, OverflowError):
+            return RowError(number, f"Row {number:,}: a value cannot be read as text or as a date.")
+
+    def _cell(self, batch: "_Batch", column: str, position: int) -> Any:
+        size, limit = batch.cell_bytes(column, position), self._max_bytes[column]
+        if size > limit:
+            raise RowProblem(
+                f"Column “{column}” holds {format_bytes(size)}; at most {format_bytes(limit)} are accepted."
+            )
+        return self._convert[column](batch.value(column, position))
 
     def _skip_groups(self, start: int) -> tuple[int, int]:
         """The first row group that holds a row after the first `start`, and the number of rows before that
@@ -144,23 +188,55 @@ class ParquetReader(Reader):
             before += rows
         return len(self._row_groups), before
 
-    def _rows_of(self, batch: Any, first: int, number: int) -> Iterator[Row | RowError]:
-        columns = [
-            (name, _in_microseconds(column)) for name, column in zip(self.columns, batch.columns, strict=True)
-        ]
-        for position in range(first, batch.num_rows):
-            row_number = number + position + 1
-            try:
-                yield Row(
-                    row_number,
-                    {name: self._convert[name](column[position].as_py()) for name, column in columns},
-                )
-            except RowProblem as problem:
-                yield RowError(row_number, f"Row {row_number:,}: {problem.sentence}")
-            except (UnicodeDecodeError, OverflowError):
-                yield RowError(
-                    row_number, f"Row {row_number:,}: a value cannot be read as text or as a date."
-                )
+
+class _Batch:
+    """A few rows, whose cells are measured before they become Python values."""
+
+    def __init__(self, record_batch: Any) -> None:
+        self.rows: int = record_batch.num_rows
+        names = record_batch.schema.names
+        self._columns = {
+            name: _in_microseconds(column) for name, column in zip(names, record_batch, strict=True)
+        }
+        lengths = {name: _byte_lengths(column) for name, column in self._columns.items()}
+        self._lengths = {name: column.to_pylist() for name, column in lengths.items() if column is not None}
+        self.unpacked_bytes = sum(map(sum, self._lengths.values()))
+
+    def cell_bytes(self, column: str, position: int) -> int:
+        """Size of a cell's texts and bytes; 0 for numbers and the like."""
+        lengths = self._lengths.get(column)
+        return lengths[position] if lengths else 0
+
+    def value(self, column: str, position: int) -> Any:
+        return self._columns[column][position].as_py()
+
+
+def _byte_lengths(column: Any) -> Any:
+    """Bytes of text or binary data in each cell, structs' parts added up, or None for other columns."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        parts = [_byte_lengths(pc.struct_field(column, index)) for index in range(kind.num_fields)]
+        total = None
+        for part in parts:
+            if part is not None:
+                total = part if total is None else pc.add(total, part)
+        return total
+    if pa.types.is_dictionary(kind):
+        lengths = _byte_lengths(column.dictionary)
+        return None if lengths is None else pc.fill_null(lengths.take(column.indices), 0)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_binary(kind):
+        return pc.fill_null(pc.cast(pc.binary_length(column), pa.int64()), 0)
+    return None
+
+
+def _is_bytes(leaf: Any) -> bool:
+    return bool(leaf.physical_type == "BYTE_ARRAY")
+
+
+def _holds_lists(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_holds_lists(child.type) for child in kind)
+    return bool(pa.types.is_nested(kind))
 
 
 def _holds_images(field: Any) -> bool:

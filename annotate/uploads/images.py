@@ -18,7 +18,8 @@ _SHOWN_BY_BROWSERS = {
     "GIF": ("image/gif", "gif"),
 }
 _CONVERTED = {"BMP", "TIFF"}
-_READ = (*_SHOWN_BY_BROWSERS, *_CONVERTED)
+# MPO has no reader of its own: it is found while a JPEG is opened.
+_READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _MODES_OF_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 _ACCEPTED = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 

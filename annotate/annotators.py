@@ -1,0 +1,146 @@
+"""The work of annotation runs: a prompted model, or the classifier trained on the calibration labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+
+from django.conf import settings
+from django.db.models import Q
+
+from annotate.connections import connection_settings, run_price
+from annotate.contents import item_content, items_in_order, label_specs, trained_items
+from annotate.models import Annotation, AnnotationRun, Item, Label, Project
+from annotate.prompts import LabelSpec, annotation_request, read_annotation
+from annotate.trained import TrainedAnnotator
+from jobs import shutdown
+from jobs.call_work import CallWork
+from jobs.calling import Outcome
+from jobs.leases import Lease, Progress
+from jobs.models import Job
+from jobs.recording import call_fields, record
+from jobs.work import CannotGoOn, Work
+from mllm.errors import CallError, Failure
+from mllm.messages import Request
+from mllm.registry import ConnectionSettings
+
+
+def request_for(run: AnnotationRun, project: Project, specs: Sequence[LabelSpec], item: Item) -> Request:
+    """What the run's model is asked about the item. Raises CallError where the item cannot be asked about."""
+    try:
+        request = annotation_request(
+            task_type=project.task_type,
+            strategy=run.strategy,
+            answer_format=run.answer_format,
+            model=run.model,
+            labels=specs,
+            item=item_content(item),
+            instructions=project.instructions,
+            max_tokens=run.parameters.get("max_tokens"),
+        )
+    except ValueError as error:
+        raise CallError(Failure.BAD_REQUEST, str(error)) from error
+    return replace(request, top_logprobs=run.parameters.get("top_logprobs", 0))
+
+
+def open_items(run: AnnotationRun, item_ids: Sequence[int], since: datetime) -> list[int]:
+    """Those of the items that still want an answer: no annotation, or one that failed before `since`."""
+    settled = set(
+        Annotation.objects.filter(
+            Q(failure="") | Q(recorded_at__gte=since), run=run, item_id__in=item_ids
+        ).values_list("item_id", flat=True)
+    )
+    return [item_id for item_id in item_ids if item_id not in settled]
+
+
+def record_annotations(run: AnnotationRun, rows: Sequence[Annotation]) -> Progress:
+    """Write annotations of the run, replacing those that failed before."""
+    failed = Annotation.objects.filter(run=run, item_id__in=[row.item_id for row in rows]).exclude(failure="")
+    return record(rows, {row.item_id: row for row in failed}, subject="item_id")
+
+
+class PromptedAnnotation(CallWork):
+    kind = "annotation"
+
+    def connection(self, job: Job) -> ConnectionSettings:
+        return connection_settings(job.annotationrun)
+
+    def open_subjects(self, job: Job, subjects: Sequence[int], *, since: datetime) -> list[int]:
+        return open_items(job.annotationrun, subjects, since)
+
+    def requests(self, job: Job, subjects: Sequence[int]) -> Iterator[tuple[int, Request | CallError]]:
+        run = job.annotationrun
+        _, specs = label_specs(run.project)
+        for item in items_in_order(subjects):
+            try:
+                yield item.pk, request_for(run, run.project, specs, item)
+            except CallError as error:
+                yield item.pk, error
+
+    def write(self, job: Job, outcomes: Sequence[Outcome]) -> Progress:
+        run = job.annotationrun
+        labels, specs = label_specs(run.project)
+        price = run_price(run)
+        rows = []
+        for outcome in outcomes:
+            row = Annotation(run=run, item_id=outcome.subject, **call_fields(outcome, price))
+            if outcome.reply is not None:
+                index, reasoning = read_annotation(outcome.reply.text, run.answer_format, specs)
+                row.reasoning = (reasoning or row.reasoning).replace("\x00", "")
+                if index is None:
+                    row.failure = Failure.UNPARSEABLE
+                    row.message = _unparseable(outcome.reply.finish_reason)
+                else:
+                    row.label = labels[index]
+            rows.append(row)
+        return record_annotations(run, rows)
+
+
+def _unparseable(finish_reason: str) -> str:
+    if finish_reason == "length":
+        return "The answer was cut off at its token limit before it named a label."
+    return "The answer does not name one of the labels."
+
+
+class TrainedAnnotation(Work):
+    kind = "trained_annotation"
+
+    def run(self, lease: Lease) -> bool:
+        run = lease.job.annotationrun
+        labels, classifier = fitted_annotator(run.pk)
+        todo = open_items(run, lease.chunk.subjects, lease.chunk.created_at)
+        for start in range(0, len(todo), settings.WRITE_BATCH):
+            if not lease.may_go_on() or shutdown.requested():
+                return False
+            items = list(items_in_order(todo[start : start + settings.WRITE_BATCH]))
+            indices, confidences = classifier.predict(trained_items(items))
+            rows = [
+                Annotation(run=run, item=item, label=labels[index], confidence=float(confidence))
+                for item, index, confidence in zip(items, indices, confidences, strict=True)
+            ]
+            lease.write(lambda rows=rows: record_annotations(run, rows))  # type: ignore[misc]
+        return True
+
+
+@lru_cache(maxsize=4)
+def fitted_annotator(run_id: int) -> tuple[list[Label], TrainedAnnotator]:
+    """The run's classifier: the same in every process, since data and seed are the run's own."""
+    run = AnnotationRun.objects.select_related("project").get(pk=run_id)
+    labels, _ = label_specs(run.project)
+    items, indices = training_set(run.project, run.parameters["training_item_ids"])
+    classifier = TrainedAnnotator(run.project.task_type, len(labels), run.seed)
+    try:
+        classifier.fit(trained_items(items), indices)
+    except ValueError as error:
+        raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error
+    return labels, classifier
+
+
+def training_set(project: Project, item_ids: Sequence[int]) -> tuple[list[Item], list[int]]:
+    """The calibration items with these ids and the positions of their labels."""
+    position = {
+        pk: index for index, pk in enumerate(project.labels.order_by("position").values_list("pk", flat=True))
+    }
+    given = dict(project.calibration_labels.filter(item_id__in=item_ids).values_list("item_id", "label_id"))
+    items = [item for item in items_in_order(item_ids) if item.pk in given]
+    return items, [position[given[item.pk]] for item in items]

@@ -1,0 +1,62 @@
+"""Items as models and classifiers take them: text, question and a prepared image."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from PIL import Image as PillowImage
+
+from annotate.models import Item, Label, Project, StoredImage
+from annotate.prompts import ItemContent, LabelSpec
+from annotate.trained import TrainedItem
+from mllm.errors import CallError, Failure
+from mllm.images import ImageError, prepare
+
+# Items read from the database at a time.
+BLOCK = 100
+
+
+def items_in_order(item_ids: Sequence[int]) -> Iterator[Item]:
+    """The items with these ids, in this order, read in blocks. Ids that are gone are left out."""
+    for start in range(0, len(item_ids), BLOCK):
+        block = item_ids[start : start + BLOCK]
+        found = Item.objects.select_related("image").in_bulk(block)
+        yield from (found[item_id] for item_id in block if item_id in found)
+
+
+def label_specs(project: Project) -> tuple[list[Label], list[LabelSpec]]:
+    """The project's labels in order, as rows and as models are told about them."""
+    labels = list(project.labels.order_by("position"))
+    return labels, [LabelSpec(label.name, label.description) for label in labels]
+
+
+def item_content(item: Item) -> ItemContent:
+    """What a model sees. Raises CallError where the image cannot be read."""
+    image = None
+    if item.image is not None:
+        try:
+            image = prepare(_bytes(item.image))
+        except (ImageError, OSError) as error:
+            raise CallError(Failure.BAD_REQUEST, f"The item's image cannot be read: {error}") from error
+    return ItemContent(text=item.text, question=item.question, image=image)
+
+
+def trained_items(items: Iterable[Item]) -> list[TrainedItem]:
+    """The items as the trained classifiers take them, with their images decoded."""
+    return [
+        TrainedItem(
+            text=item.text, question=item.question, image=_picture(item.image) if item.image else None
+        )
+        for item in items
+    ]
+
+
+def _bytes(image: StoredImage) -> bytes:
+    with image.file.open("rb") as file:
+        content: bytes = file.read()
+        return content
+
+
+def _picture(image: StoredImage) -> PillowImage.Image:
+    with image.file.open("rb") as file:
+        picture = PillowImage.open(file)
+        picture.load()
+        return picture

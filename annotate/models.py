@@ -1,0 +1,306 @@
+"""Projects and what they hold, up to what annotators said."""
+
+import uuid
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from annotate.task_types import TASK_TYPES, TaskType, get_task_type
+from jobs.models import Job, ModelCall
+from mllm.registry import PROVIDERS
+
+
+class User(AbstractUser):
+    pass
+
+
+class Project(models.Model):
+    name = models.CharField(max_length=120)
+    task_type = models.CharField(
+        max_length=32, choices=[(key, task.label) for key, task in TASK_TYPES.items()]
+    )
+    instructions = models.TextField(
+        blank=True, help_text="What the labels mean and how to decide. Models and reviewers both read this."
+    )
+    sample = models.CharField(
+        max_length=32, blank=True, help_text="Name of the sample data set, if it is one."
+    )
+    seed = models.PositiveIntegerField(
+        default=42, help_text="Every draw and split of this project starts from it."
+    )
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    members: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(
+        User, through="Membership", related_name="projects"
+    )
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def task(self) -> TaskType:
+        return get_task_type(self.task_type)
+
+
+class Membership(models.Model):
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        REVIEWER = "reviewer", "Reviewer"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="one_role_a_member")]
+        ordering = ["created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.project}"
+
+
+class Label(models.Model):
+    """One of the label set. `position` is the index that models answer with; it never changes once used."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="labels")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "position"], name="label_position"),
+            models.UniqueConstraint(fields=["project", "name"], name="label_name"),
+        ]
+        ordering = ["project", "position"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def upload_path(upload: "Upload", filename: str) -> str:
+    return f"uploads/{upload.project_id}/{uuid.uuid4().hex}"
+
+
+class Upload(models.Model):
+    """A file as it came. Nothing is imported until its columns are mapped; the file is kept, so nothing is lost."""
+
+    class State(models.TextChoices):
+        RECEIVED = "received", "Waiting for its columns"
+        IMPORTING = "importing", "Importing"
+        DONE = "done", "Imported"
+        FAILED = "failed", "Failed"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="uploads")
+    file = models.FileField(upload_to=upload_path, max_length=255)
+    filename = models.CharField(max_length=255)
+    size = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=16, blank=True)
+    encoding = models.CharField(max_length=32, blank=True)
+    state = models.CharField(max_length=16, choices=State, default=State.RECEIVED)
+    reason = models.TextField(blank=True)
+    mapping = models.JSONField(default=dict)
+    add_labels = models.BooleanField(
+        default=False, help_text="Make labels of gold values that are not labels yet."
+    )
+    job = models.OneToOneField(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="upload")
+    imported = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+class RejectedRow(models.Model):
+    """A row of an upload that could not become an item, and why."""
+
+    upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="rejected_rows")
+    row = models.PositiveIntegerField()
+    message = models.TextField()
+
+    class Meta:
+        ordering = ["row"]
+        constraints = [models.UniqueConstraint(fields=["upload", "row"], name="one_rejection_a_row")]
+
+    def __str__(self) -> str:
+        return f"Row {self.row}: {self.message}"
+
+
+class StoredImage(models.Model):
+    """An image of a project, kept once however many items show it."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="images")
+    sha256 = models.CharField(max_length=64)
+    file = models.FileField(max_length=255)
+    media_type = models.CharField(max_length=32)
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "sha256"], name="image_once_a_project")]
+
+    def __str__(self) -> str:
+        return f"{self.media_type} {self.width}×{self.height}"
+
+
+class Item(models.Model):
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="items")
+    upload = models.ForeignKey(Upload, on_delete=models.RESTRICT, null=True, related_name="items")
+    external_id = models.CharField(max_length=255)
+    text = models.TextField(blank=True)
+    question = models.TextField(blank=True)
+    image = models.ForeignKey(StoredImage, on_delete=models.RESTRICT, null=True, related_name="items")
+    file_name = models.CharField(max_length=500, blank=True, help_text="Name of its image in the upload.")
+    columns = models.JSONField(default=dict)
+    gold = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="gold_items")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "external_id"], name="external_id_once")]
+        indexes = [models.Index(fields=["project", "id"], name="item_in_order")]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
+class CalibrationLabel(models.Model):
+    """A label that a person gave without seeing a machine's: from the upload's gold column or made in the browser."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="calibration_labels")
+    item = models.OneToOneField(Item, on_delete=models.CASCADE, related_name="calibration_label")
+    label = models.ForeignKey(Label, on_delete=models.RESTRICT, related_name="+")
+    author = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, related_name="+", help_text="Empty: from the gold column."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.item}: {self.label}"
+
+
+class Connection(models.Model):
+    """A way to reach a provider. Its key is encrypted here or named in the environment, and never shown."""
+
+    name = models.CharField(max_length=80)
+    provider = models.CharField(max_length=16, choices=[(key, info.label) for key, info in PROVIDERS.items()])
+    base_url = models.CharField(max_length=500, blank=True)
+    encrypted_key = models.TextField(blank=True)
+    key_variable = models.CharField(
+        max_length=80, blank=True, help_text="Environment variable that holds the key, instead of storing it."
+    )
+    in_flight = models.PositiveSmallIntegerField(default=8, help_text="Calls at once.")
+    timeout = models.PositiveSmallIntegerField(default=60, help_text="Seconds for one call.")
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="connections")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="connection_name")]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.encrypted_key or self.key_variable)
+
+
+class ModelPrice(models.Model):
+    """US$ per million tokens for models whose name starts with `model`. Goes before the table that ships."""
+
+    provider = models.CharField(max_length=16, choices=[(key, info.label) for key, info in PROVIDERS.items()])
+    model = models.CharField(max_length=200, help_text="A name or its beginning; the longest match counts.")
+    input = models.DecimalField(max_digits=10, decimal_places=4)
+    output = models.DecimalField(max_digits=10, decimal_places=4)
+    cached_input = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
+    updated_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "model"], name="one_price_a_model"),
+            models.CheckConstraint(condition=Q(input__gte=0, output__gte=0), name="price_not_negative"),
+        ]
+        ordering = ["provider", "model"]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model}"
+
+
+class ModelRun(models.Model):
+    """Who answers, with what: the base of annotation and criticism runs."""
+
+    class Kind(models.TextChoices):
+        PROMPTED = "prompted", "Model"
+        TRAINED = "trained", "Trained classifier, no language model"
+
+    kind = models.CharField(max_length=16, choices=Kind)
+    connection = models.ForeignKey(
+        Connection, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    provider = models.CharField(max_length=16, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    strategy = models.CharField(max_length=16, blank=True)
+    answer_format = models.CharField(max_length=16, blank=True)
+    prompt_version = models.CharField(max_length=40, blank=True)
+    parameters = models.JSONField(default=dict)
+    seed = models.PositiveIntegerField(default=42)
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="%(class)s")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def who(self) -> str:
+        """As pages name it."""
+        if self.kind == self.Kind.TRAINED:
+            return f"trained on your {self.parameters.get('training_items', 0)} labels, no language model"
+        return f"{self.model} · {self.strategy}"
+
+
+class AnnotationRun(ModelRun):
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="annotation_runs")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"Annotation {self.pk}: {self.who}"
+
+
+class Annotation(ModelCall):
+    """What the annotator said about one item. No label where it failed."""
+
+    run = models.ForeignKey(AnnotationRun, on_delete=models.CASCADE, related_name="annotations")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="annotations")
+    label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="annotations")
+    confidence = models.FloatField(null=True, help_text="Between 0 and 1, where the annotator gives one.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "item"], name="one_annotation_an_item"),
+            models.CheckConstraint(
+                condition=Q(failure="", label__isnull=False) | (~Q(failure="") & Q(label__isnull=True)),
+                name="annotation_label_or_failure",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["run", "failure"], name="annotation_failed", condition=~Q(failure=""))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.item}: {self.label or self.failure}"

@@ -1,0 +1,61 @@
+"""API errors as problem details (RFC 9457), and cursor pagination."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.pagination import CursorPagination
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from annotate.errors import Refusal
+from jobs.services import JobStateError
+
+
+class Pagination(CursorPagination):
+    ordering = "-pk"
+    page_size_query_param = "page_size"
+    max_page_size = 1000
+
+
+def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The response for an error that a view raised; None (a plain server error) for what nobody foresaw."""
+    errors: dict[str, Any] | None = None
+    if isinstance(error, Refusal):
+        status = HTTPStatus.CONFLICT if error.is_conflict else HTTPStatus.BAD_REQUEST
+        detail = error.sentence
+        errors = {error.field: [error.sentence]} if error.field else None
+        headers: dict[str, str] = {}
+    elif isinstance(error, JobStateError):
+        status, detail, headers = HTTPStatus.CONFLICT, str(error), {}
+    else:
+        response = exception_handler(error, context)
+        if response is None:
+            return None
+        status = HTTPStatus(response.status_code)
+        detail = _detail(error)
+        errors = response.data if isinstance(error, exceptions.ValidationError) else None
+        headers = {
+            key: response.headers[key]
+            for key in ("WWW-Authenticate", "Retry-After")
+            if key in response.headers
+        }
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return Response(body, status=status.value, headers=headers, content_type="application/problem+json")
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, exceptions.ValidationError):
+        return "Some values are missing or not usable; see errors."
+    if isinstance(error, Http404 | PermissionDenied):
+        return str(error) or "There is nothing here for you."
+    return str(getattr(error, "detail", error))

@@ -1,0 +1,57 @@
+"""The calibration set: items with a label that a person gave without seeing a machine's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from django.db import transaction
+
+from annotate.errors import Refusal
+from annotate.models import CalibrationLabel, Item, Label, Project, User
+
+
+@transaction.atomic
+def calibration_from_gold(*, project: Project, count: int) -> int:
+    """Make calibration items of `count` random items that have a gold label; returns how many. Seeded by the project."""
+    candidates = np.array(
+        project.items.filter(gold__isnull=False, calibration_label=None)
+        .order_by("id")
+        .values_list("pk", flat=True)
+    )
+    if count < 1:
+        raise Refusal("Choose at least one calibration item.", field="count")
+    if len(candidates) == 0:
+        raise Refusal("No item has a gold label that is not a calibration label already.", field="count")
+    if count > len(candidates):
+        raise Refusal(f"Only {len(candidates):,} items have a gold label to take.", field="count")
+    rng = np.random.default_rng([project.seed, project.calibration_labels.count()])
+    chosen = sorted(int(pk) for pk in rng.choice(candidates, size=count, replace=False))
+    gold = (
+        dict(Item.objects.filter(project=project, pk__in=chosen).values_list("pk", "gold_id"))
+        if count <= 30_000
+        else {}
+    )
+    rows = [CalibrationLabel(project=project, item_id=pk, label_id=gold[pk]) for pk in chosen]
+    CalibrationLabel.objects.bulk_create(rows, batch_size=500)
+    return len(rows)
+
+
+def calibration_draw(*, project: Project, count: int, round_seed: int) -> Sequence[int]:
+    """Ids of `count` random items without a calibration label, for a person to label blind; in random order."""
+    candidates = np.array(
+        project.items.filter(calibration_label=None).order_by("id").values_list("pk", flat=True)
+    )
+    if not 1 <= count <= len(candidates):
+        raise Refusal(f"Choose between 1 and {len(candidates):,} items to label.", field="count")
+    rng = np.random.default_rng([project.seed, round_seed])
+    return [int(pk) for pk in rng.permutation(candidates)[:count]]
+
+
+def calibration_label_set(*, item: Item, label: Label, author: User) -> None:
+    """Keep a person's blind label of an item."""
+    CalibrationLabel.objects.update_or_create(
+        item=item, defaults={"project": item.project, "label": label, "author": author}
+    )
+
+
+def calibration_label_remove(*, item: Item) -> None:
+    CalibrationLabel.objects.filter(item=item).delete()

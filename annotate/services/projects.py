@@ -1,0 +1,172 @@
+"""Projects, their label sets and members."""
+
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max, Q, QuerySet
+
+from annotate.errors import Refusal
+from annotate.models import Annotation, CalibrationLabel, Item, Label, Membership, Project, User
+from annotate.task_types import get_task_type
+from jobs.models import Job
+
+MAX_LABEL_NAME = 200
+
+
+@transaction.atomic
+def project_create(
+    *,
+    user: User,
+    name: str,
+    task_type: str,
+    instructions: str = "",
+    labels: Sequence[str] = (),
+    sample: str = "",
+    seed: int = 42,
+) -> Project:
+    """A project owned by `user`. Without `labels` the task type's own are used, if it has any."""
+    name = name.strip()
+    if not name:
+        raise Refusal("Give the project a name.", field="name")
+    try:
+        task = get_task_type(task_type)
+    except ValueError as error:
+        raise Refusal(str(error), field="task_type") from error
+    project = Project.objects.create(
+        name=name, task_type=task.key, instructions=instructions, sample=sample, seed=seed, created_by=user
+    )
+    Membership.objects.create(project=project, user=user, role=Membership.Role.OWNER)
+    for label in clean_label_names(labels or task.default_labels):
+        label_add(project=project, name=label)
+    return project
+
+
+def project_update(*, project: Project, name: str, instructions: str) -> None:
+    if not name.strip():
+        raise Refusal("Give the project a name.", field="name")
+    project.name = name.strip()
+    project.instructions = instructions
+    project.save(update_fields=["name", "instructions"])
+
+
+def project_delete(*, project: Project, confirm_name: str) -> None:
+    """Delete the project with everything in it. `confirm_name` must repeat its name."""
+    if confirm_name.strip() != project.name:
+        raise Refusal(f"To delete it, type the project's name: {project.name}", field="confirm_name")
+    if _active_jobs(project).exists():
+        raise Refusal("A job of this project is still running. Cancel it first.")
+    folders = [
+        Path(settings.MEDIA_ROOT) / kind / str(project.pk) for kind in ("uploads", "images", "exports")
+    ]
+    with transaction.atomic():
+        project.delete()
+        transaction.on_commit(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in folders])
+
+
+def _active_jobs(project: Project) -> QuerySet[Job]:
+    return Job.objects.filter(
+        Q(annotationrun__project=project)
+        | Q(criticismrun__annotation_run__project=project)
+        | Q(upload__project=project),
+        state__in=[Job.State.QUEUED, Job.State.RUNNING],
+    )
+
+
+def clean_label_names(names: Sequence[str]) -> list[str]:
+    """The names without outer white space and blank ones, in order. Raises Refusal for a name given twice."""
+    cleaned: list[str] = []
+    for name in names:
+        name = clean_label_name(name)
+        if not name:
+            continue
+        if name in cleaned:
+            raise Refusal(
+                f"The label “{name}” is listed twice. Each label needs a name of its own.", field="labels"
+            )
+        cleaned.append(name)
+    return cleaned
+
+
+def clean_label_name(name: str) -> str:
+    """One line in Unicode's composed form. Raises Refusal when it is too long or holds control characters."""
+    name = unicodedata.normalize("NFC", " ".join(name.split()))
+    if len(name) > MAX_LABEL_NAME:
+        raise Refusal(f"The label “{name[:40]}…” is longer than {MAX_LABEL_NAME} characters.", field="labels")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise Refusal("A label's name holds a control character.", field="labels")
+    return name
+
+
+@transaction.atomic
+def label_add(*, project: Project, name: str, description: str = "") -> Label:
+    name = clean_label_name(name)
+    if not name:
+        raise Refusal("Give the label a name.", field="name")
+    if project.labels.filter(name=name).exists():
+        raise Refusal(f"There is a label “{name}” already.", field="name")
+    last = project.labels.aggregate(last=Max("position"))["last"]
+    return Label.objects.create(
+        project=project, name=name, description=description.strip(), position=0 if last is None else last + 1
+    )
+
+
+def label_update(*, label: Label, name: str, description: str) -> None:
+    name = clean_label_name(name)
+    if not name:
+        raise Refusal("Give the label a name.", field="name")
+    if label.project.labels.filter(name=name).exclude(pk=label.pk).exists():
+        raise Refusal(f"There is a label “{name}” already.", field="name")
+    label.name = name
+    label.description = description.strip()
+    label.save(update_fields=["name", "description"])
+
+
+@transaction.atomic
+def label_delete(*, label: Label) -> None:
+    """Remove a label that nothing uses yet; the positions of those after it close up."""
+    used = (
+        Annotation.objects.filter(label=label).exists()
+        or Item.objects.filter(gold=label).exists()
+        or CalibrationLabel.objects.filter(label=label).exists()
+    )
+    project = label.project
+    if used or project.annotation_runs.exists():
+        raise Refusal(f"The label “{label.name}” is in use and cannot be deleted. You can rename it.")
+    label.delete()
+    for position, later in enumerate(
+        project.labels.filter(position__gt=label.position), start=label.position
+    ):
+        later.position = position
+        later.save(update_fields=["position"])
+
+
+def member_add(*, project: Project, username: str, role: str) -> Membership:
+    """Make an existing account a member, or change a member's role."""
+    user = User.objects.filter(username=username.strip(), is_active=True).first()
+    if user is None:
+        raise Refusal(
+            f"There is no account named “{username.strip()}”. An administrator can make one.",
+            field="username",
+        )
+    if role not in Membership.Role.values:
+        raise Refusal("The role is owner or reviewer.", field="role")
+    existing = project.memberships.filter(user=user).first()
+    if existing is not None:
+        _keep_an_owner(existing, role)
+    membership, _ = Membership.objects.update_or_create(project=project, user=user, defaults={"role": role})
+    return membership
+
+
+def member_remove(*, membership: Membership) -> None:
+    _keep_an_owner(membership, None)
+    membership.delete()
+
+
+def _keep_an_owner(membership: Membership, role: str | None) -> None:
+    owners = membership.project.memberships.filter(role=Membership.Role.OWNER)
+    if membership.role == Membership.Role.OWNER and role != Membership.Role.OWNER and owners.count() == 1:
+        raise Refusal("A project needs an owner: make somebody else an owner first.")

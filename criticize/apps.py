@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+
+
+class CriticizeConfig(AppConfig):
+    name = "criticize"
+
+    def ready(self) -> None:
+        from criticize import criticizers
+        from jobs.work import register
+
+        register(criticizers.PromptedCriticism())
+        register(criticizers.TrainedCriticism())

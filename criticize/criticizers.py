@@ -1,0 +1,175 @@
+"""The work of criticism runs: a prompted model, or the cross-fitted classifier of another family."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+
+import numpy as np
+from django.conf import settings
+from django.db.models import Q
+
+from annotate.annotators import training_set
+from annotate.connections import connection_settings, run_price
+from annotate.contents import BLOCK, item_content, label_specs, trained_items
+from annotate.models import Annotation, Project
+from annotate.prompts import LabelSpec
+from criticize.models import Criticism, CriticismRun
+from criticize.prompts import criticism_request, read_criticism
+from criticize.trained import MAX_TRAINING_ITEMS, TrainedCriticizer
+from jobs import shutdown
+from jobs.call_work import CallWork
+from jobs.calling import Outcome
+from jobs.leases import Lease, Progress
+from jobs.models import Job
+from jobs.recording import call_fields, record
+from jobs.work import CannotGoOn, Work
+from mllm.errors import CallError, Failure
+from mllm.messages import Request
+from mllm.registry import ConnectionSettings
+
+
+def annotations_in_order(annotation_ids: Sequence[int]) -> Iterator[Annotation]:
+    """The annotations with these ids, in this order, read in blocks, each with its item, image and label."""
+    for start in range(0, len(annotation_ids), BLOCK):
+        block = annotation_ids[start : start + BLOCK]
+        found = Annotation.objects.select_related("item__image", "label").in_bulk(block)
+        yield from (found[pk] for pk in block if pk in found)
+
+
+def request_for(
+    run: CriticismRun, project: Project, specs: Sequence[LabelSpec], annotation: Annotation
+) -> Request:
+    """What the criticizer is asked about the annotation. Raises CallError where it cannot be asked."""
+    assert annotation.label is not None  # noqa: S101 (only annotations that succeeded are criticized)
+    try:
+        request = criticism_request(
+            task_type=project.task_type,
+            strategy=run.strategy,
+            answer_format=run.answer_format,
+            model=run.model,
+            labels=specs,
+            label=LabelSpec(annotation.label.name, annotation.label.description),
+            item=item_content(annotation.item),
+            instructions=project.instructions,
+        )
+    except ValueError as error:
+        raise CallError(Failure.BAD_REQUEST, str(error)) from error
+    return replace(
+        request,
+        top_logprobs=run.parameters.get("top_logprobs", 0),
+        max_tokens=run.parameters.get("max_tokens", request.max_tokens),
+    )
+
+
+def open_annotations(run: CriticismRun, annotation_ids: Sequence[int], since: datetime) -> list[int]:
+    """Those that still want an answer: no criticism, or one that failed before `since`."""
+    settled = set(
+        Criticism.objects.filter(
+            Q(failure="") | Q(recorded_at__gte=since), run=run, annotation_id__in=annotation_ids
+        ).values_list("annotation_id", flat=True)
+    )
+    return [pk for pk in annotation_ids if pk not in settled]
+
+
+def record_criticisms(run: CriticismRun, rows: Sequence[Criticism]) -> Progress:
+    """Write criticisms of the run, replacing those that failed before."""
+    ids = [row.annotation_id for row in rows]
+    failed = Criticism.objects.filter(run=run, annotation_id__in=ids).exclude(failure="")
+    return record(rows, {row.annotation_id: row for row in failed}, subject="annotation_id")
+
+
+class PromptedCriticism(CallWork):
+    kind = "criticism"
+
+    def connection(self, job: Job) -> ConnectionSettings:
+        return connection_settings(job.criticismrun)
+
+    def open_subjects(self, job: Job, subjects: Sequence[int], *, since: datetime) -> list[int]:
+        return open_annotations(job.criticismrun, subjects, since)
+
+    def requests(self, job: Job, subjects: Sequence[int]) -> Iterator[tuple[int, Request | CallError]]:
+        run = job.criticismrun
+        project = run.annotation_run.project
+        _, specs = label_specs(project)
+        for annotation in annotations_in_order(subjects):
+            try:
+                yield annotation.pk, request_for(run, project, specs, annotation)
+            except CallError as error:
+                yield annotation.pk, error
+
+    def write(self, job: Job, outcomes: Sequence[Outcome]) -> Progress:
+        run = job.criticismrun
+        price = run_price(run)
+        rows = []
+        for outcome in outcomes:
+            row = Criticism(run=run, annotation_id=outcome.subject, **call_fields(outcome, price))
+            if outcome.reply is not None:
+                row.error_prob, reasoning = read_criticism(outcome.reply.text, run.answer_format)
+                row.reasoning = (reasoning or row.reasoning).replace("\x00", "")
+                if row.error_prob is None:
+                    row.failure = Failure.UNPARSEABLE
+                    row.message = "The answer holds no probability between 0 and 1."
+            rows.append(row)
+        return record_criticisms(run, rows)
+
+
+class TrainedCriticism(Work):
+    kind = "trained_criticism"
+
+    def run(self, lease: Lease) -> bool:
+        run = lease.job.criticismrun
+        classifier, position = fitted_criticizer(run.pk)
+        todo = open_annotations(run, lease.chunk.subjects, lease.chunk.created_at)
+        for start in range(0, len(todo), settings.WRITE_BATCH):
+            if not lease.may_go_on() or shutdown.requested():
+                return False
+            annotations = list(annotations_in_order(todo[start : start + settings.WRITE_BATCH]))
+            error_probs = classifier.error_probabilities(
+                trained_items(annotation.item for annotation in annotations),
+                np.array([position[annotation.label_id] for annotation in annotations]),
+                np.array([annotation.item_id for annotation in annotations]),
+            )
+            rows = [
+                Criticism(run=run, annotation=annotation, error_prob=float(error_prob))
+                for annotation, error_prob in zip(annotations, error_probs, strict=True)
+            ]
+            lease.write(lambda rows=rows: record_criticisms(run, rows))  # type: ignore[misc]
+        return True
+
+
+@lru_cache(maxsize=2)
+def fitted_criticizer(run_id: int) -> tuple[TrainedCriticizer, dict[int | None, int]]:
+    """The run's classifier and the position of each label: the same in every process, from the run's own data and seed."""
+    run = CriticismRun.objects.select_related("annotation_run__project").get(pk=run_id)
+    project = run.annotation_run.project
+    labels, _ = label_specs(project)
+    position: dict[int | None, int] = {label.pk: index for index, label in enumerate(labels)}
+    calibration, calibration_labels = training_set(
+        run.annotation_run.project, run.parameters["training_item_ids"]
+    )
+    annotation_ids = _training_annotations(run)
+    annotations = list(annotations_in_order(annotation_ids))
+    classifier = TrainedCriticizer(project.task_type, len(labels), run.seed)
+    try:
+        classifier.fit(
+            trained_items(annotation.item for annotation in annotations),
+            np.array([position[annotation.label_id] for annotation in annotations]),
+            np.array([annotation.item_id for annotation in annotations]),
+            trained_items(calibration),
+            np.array(calibration_labels),
+        )
+    except ValueError as error:
+        raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error
+    return classifier, position
+
+
+def _training_annotations(run: CriticismRun) -> list[int]:
+    """Ids of the annotations it learns from: all, or a seeded sample where there are more than it takes."""
+    ids = list(
+        run.annotation_run.annotations.filter(failure="").order_by("item_id").values_list("pk", flat=True)
+    )
+    if len(ids) <= MAX_TRAINING_ITEMS:
+        return ids
+    rng = np.random.default_rng(run.seed)
+    return [ids[i] for i in sorted(rng.permutation(len(ids))[:MAX_TRAINING_ITEMS])]

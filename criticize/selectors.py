@@ -1,0 +1,70 @@
+"""How good annotations and criticisms are, where gold labels say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from django.db.models import F
+
+from annotate.models import AnnotationRun
+from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
+from criticize.models import Criticism, CriticismRun
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A criticizer against gold: AQG at each share of the budget, and ABS; None without errors to find."""
+
+    items: int
+    errors: int
+    abs: float | None
+    curve: list[tuple[float, float]]  # (budget share, AQG)
+
+
+def machine_accuracy(run: AnnotationRun) -> tuple[int, int]:
+    """(right, judged): annotations that match gold, and those that have gold; failures count as wrong."""
+    judged = run.annotations.filter(item__gold__isnull=False)
+    return judged.filter(label=F("item__gold")).count(), judged.count()
+
+
+def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
+    """(ε̂, is_error) of the criticisms whose item has a gold label, in order of item."""
+    rows = (
+        Criticism.objects.filter(run=run, failure="", annotation__item__gold__isnull=False)
+        .order_by("annotation__item_id")
+        .values_list("error_prob", "annotation__label_id", "annotation__item__gold_id")
+    )
+    values = list(rows)
+    return (
+        np.array([row[0] for row in values], dtype=float),
+        np.array([row[1] != row[2] for row in values], dtype=bool),
+    )
+
+
+def criticism_quality(run: CriticismRun, *, points: int = 100) -> Quality:
+    """AQG and ABS of the run on the items with gold."""
+    error_probs, is_error = gold_arrays(run)
+    if not is_error.any():
+        return Quality(len(is_error), 0, None, [])
+    budgets, aqg = budget_curve(error_probs, is_error)
+    at = np.unique(np.linspace(0, len(budgets) - 1, points + 1).round().astype(int))
+    return Quality(
+        items=len(is_error),
+        errors=int(is_error.sum()),
+        abs=area_under_budget_sensitivity(error_probs, is_error),
+        curve=[(float(budgets[i]) / len(is_error), float(aqg[i])) for i in at],
+    )
+
+
+def aqg_at(run: CriticismRun, budget: int) -> float | None:
+    """AQG of the run at a budget of reviews, on the items with gold."""
+    error_probs, is_error = gold_arrays(run)
+    if not is_error.any():
+        return None
+    return annotation_quality_gain(error_probs, is_error, min(budget, len(is_error)))
+
+
+def error_prob_histogram(run: CriticismRun, *, bins: int = 20) -> list[int]:
+    """Counts of ε̂ in equal bins over [0, 1]."""
+    values = np.fromiter(run.criticisms.filter(failure="").values_list("error_prob", flat=True), dtype=float)
+    counts, _ = np.histogram(values, bins=bins, range=(0, 1))
+    return [int(count) for count in counts]

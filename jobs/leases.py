@@ -1,0 +1,130 @@
+"""Claiming chunks, and the fenced writes that only a live lease may make."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from jobs import liveness
+from jobs.models import Chunk, Job
+from jobs.services import claimable_at, lease_length
+
+
+class LeaseLost(Exception):
+    """Another process took the chunk over; what this one still holds must not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one written batch adds to its job's counters."""
+
+    done: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: Decimal = Decimal(0)
+
+
+@dataclass
+class Lease:
+    """The right to work on one chunk, for as long as it is renewed."""
+
+    job: Job
+    chunk: Chunk
+    token: uuid.UUID
+    renewed: float = field(default_factory=time.monotonic)
+
+    def _renew_row(self, **changes: object) -> None:
+        held = Chunk.objects.filter(pk=self.chunk.pk, lease_token=self.token, state=Chunk.State.RUNNING)
+        if not held.update(lease_until=timezone.now() + lease_length(), **changes):
+            raise LeaseLost(f"{self.chunk} was taken over")
+        self.renewed = time.monotonic()
+
+    def renew(self) -> None:
+        """Prolong the lease. Raises LeaseLost when it is no longer ours."""
+        self._renew_row()
+        liveness.beat()
+
+    def renew_if_due(self) -> None:
+        if time.monotonic() - self.renewed > lease_length().total_seconds() / 4:
+            self.renew()
+
+    def write(self, rows: Callable[[], Progress], *, cursor: int | None = None) -> None:
+        """Run `rows` (which writes results and says what they add) in one transaction with the fence and the counters."""
+        with transaction.atomic():
+            self._renew_row(**({} if cursor is None else {"cursor": cursor}))
+            progress = rows()
+            Job.objects.filter(pk=self.job.pk).update(
+                done=F("done") + progress.done,
+                failed=F("failed") + progress.failed,
+                input_tokens=F("input_tokens") + progress.input_tokens,
+                output_tokens=F("output_tokens") + progress.output_tokens,
+                cost=F("cost") + progress.cost,
+            )
+        if cursor is not None:
+            self.chunk.cursor = cursor
+        liveness.beat()
+
+    def may_go_on(self) -> bool:
+        """Whether new work may be started: the job is running. Reads the job afresh."""
+        self.job.refresh_from_db()
+        return self.job.state == Job.State.RUNNING
+
+    def complete(self) -> None:
+        """The chunk is done; the job too, when it was the last."""
+        with transaction.atomic():
+            self._renew_row(state=Chunk.State.DONE)
+        finish_if_complete(self.job.pk)
+
+    def release(self) -> None:
+        """Hand the chunk back unfinished (paused, or its process is told to stop)."""
+        Chunk.objects.filter(pk=self.chunk.pk, lease_token=self.token, state=Chunk.State.RUNNING).update(
+            state=Chunk.State.WAITING, lease_token=None, lease_until=None
+        )
+
+
+def claim(job_id: int) -> Lease | None:
+    """Lease the job's next open chunk, or None: nothing open, enough running, or the job is not active."""
+    job = Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING]).first()
+    if job is None:
+        return None
+    now = timezone.now()
+    live = job.chunks.filter(state=Chunk.State.RUNNING, lease_until__gt=now).count()
+    if live >= job.parallel:
+        return None
+    for chunk_id in job.chunks.filter(claimable_at(now)).order_by("number").values_list("pk", flat=True)[:8]:
+        token = uuid.uuid4()
+        taken = Chunk.objects.filter(claimable_at(now), pk=chunk_id).update(
+            state=Chunk.State.RUNNING,
+            lease_token=token,
+            lease_until=now + lease_length(),
+            leases=F("leases") + 1,
+        )
+        if taken:
+            Job.objects.filter(pk=job.pk, state=Job.State.QUEUED).update(
+                state=Job.State.RUNNING, pace_since=now, pace_done=F("done")
+            )
+            Job.objects.filter(pk=job.pk, started_at=None).update(started_at=now)
+            job.refresh_from_db()
+            return Lease(job=job, chunk=Chunk.objects.get(pk=chunk_id), token=token)
+    return None
+
+
+def finish_if_complete(job_id: int) -> None:
+    """Mark the job done when no chunk is open; whoever notices first does it, once."""
+    from jobs.work import work_of
+
+    with transaction.atomic():
+        finished = (
+            Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING])
+            .exclude(chunks__state__in=[Chunk.State.WAITING, Chunk.State.RUNNING])
+            .update(state=Job.State.DONE, finished_at=timezone.now(), failure="", reason="")
+        )
+        if finished:
+            job = Job.objects.get(pk=job_id)
+            work_of(job.kind).finished(job)

@@ -1,0 +1,77 @@
+"""Keeping what a model said: from a call's outcome to a result row, once a subject."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from jobs.calling import Outcome
+from jobs.leases import Progress
+from jobs.models import ModelCall
+from mllm.prices import Price, token_cost
+
+Row = TypeVar("Row", bound=ModelCall)
+
+
+def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
+    """The `ModelCall` fields of an outcome. Failed calls keep their tokens and cost too: they may have been charged."""
+    error = outcome.error
+    if error is not None:
+        return {
+            "failure": str(error.failure),
+            "message": error.message,
+            "raw_text": error.raw,
+            "input_tokens": error.input_tokens,
+            "output_tokens": error.output_tokens,
+            "cost": _cost(price, error.input_tokens, error.output_tokens, error.cached_tokens),
+            "attempts": error.attempts,
+        }
+    reply = outcome.reply
+    assert reply is not None  # noqa: S101 (an outcome holds one or the other)
+    return {
+        "raw_text": _storable(reply.text),
+        "reasoning": _storable(reply.reasoning),
+        "logprobs": [[_storable(token.token), token.logprob] for token in reply.logprobs] or None,
+        "input_tokens": reply.input_tokens,
+        "output_tokens": reply.output_tokens,
+        "cost": _cost(price, reply.input_tokens, reply.output_tokens, reply.cached_tokens),
+        "latency": reply.latency,
+        "attempts": reply.attempts,
+        "model_returned": reply.model[:200],
+    }
+
+
+def _cost(price: Price | None, input_tokens: int, output_tokens: int, cached_tokens: int) -> Decimal | None:
+    return None if price is None else token_cost(price, input_tokens, output_tokens, cached_tokens)
+
+
+def _storable(text: str) -> str:
+    """Without the NUL characters that PostgreSQL cannot store."""
+    return text.replace("\x00", "")
+
+
+def record(rows: Sequence[Row], failed_before: Mapping[int, Row], *, subject: str) -> Progress:
+    """Write one row a subject. A row that failed before is replaced and what it held is kept in `earlier`.
+
+    `failed_before` maps the value of each row's `subject` field to the failed row that stands for it.
+    """
+    new: list[Row] = []
+    failed = 0
+    for row in rows:
+        failed += bool(row.failure)
+        before = failed_before.get(getattr(row, subject))
+        if before is None:
+            new.append(row)
+            continue
+        failed -= 1
+        row.earlier = [*before.earlier, before.as_earlier()]
+        row.pk = before.pk
+        row.save(force_update=True)
+    if new:
+        type(new[0])._default_manager.bulk_create(new)
+    return Progress(
+        done=len(new),
+        failed=failed,
+        input_tokens=sum(row.input_tokens for row in rows),
+        output_tokens=sum(row.output_tokens for row in rows),
+        cost=sum((row.cost for row in rows if row.cost is not None), Decimal(0)),
+    )

@@ -1,0 +1,72 @@
+"""Running a leased chunk, whatever its kind."""
+
+import logging
+
+from jobs.leases import LeaseLost, claim
+from jobs.models import Chunk
+from jobs.services import JobStateError, job_fail, job_pause, wake
+from jobs.work import CannotGoOn, work_of
+
+log = logging.getLogger(__name__)
+
+# A chunk that was begun this often without an end is taken to kill its process.
+MOST_LEASES = 100
+
+
+def run_next_chunk(job_id: int) -> bool:
+    """Claim one chunk of the job and run it, then wake the job for the next. False when there was none to claim."""
+    lease = claim(job_id)
+    if lease is None:
+        return False
+    job, chunk = lease.job, lease.chunk
+    try:
+        if chunk.leases > MOST_LEASES:
+            raise CannotGoOn(
+                f"Chunk {chunk.number} was begun {MOST_LEASES} times without an end. The worker's log says why.",
+                failure="server_error",
+            )
+        complete = work_of(job.kind).run(lease)
+        if complete:
+            lease.complete()
+        else:
+            lease.release()
+    except LeaseLost:
+        log.warning("%s was taken over by another worker", chunk)
+        return True
+    except CannotGoOn as stop:
+        lease.release()
+        _stop_job(lease.job.pk, stop)
+        return True
+    except Exception:
+        # The sentence on the page must not leak internals; the log has the trace.
+        log.exception("%s ended with an error", chunk)
+        lease.release()
+        _stop_job(
+            job.pk,
+            CannotGoOn(
+                "Something went wrong in the worker; its log has the details.", failure="server_error"
+            ),
+        )
+        return True
+    if job.chunks.exclude(state=Chunk.State.DONE).exists():
+        wake(job.pk)
+    return True
+
+
+def _stop_job(job_id: int, stop: CannotGoOn) -> None:
+    from jobs.models import Job
+
+    job = Job.objects.get(pk=job_id)
+    try:
+        if stop.pause:
+            job_pause(job, failure=stop.failure, reason=stop.reason)
+        else:
+            job_fail(job, failure=stop.failure, reason=stop.reason)
+    except JobStateError:
+        log.info("%s was already stopped", job)
+
+
+def run_to_end(job_id: int) -> None:
+    """Run every chunk of the job in this process, for commands that need no worker."""
+    while run_next_chunk(job_id):
+        pass

@@ -1,0 +1,97 @@
+"""What pages and the API say about a job."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, QuerySet
+from django.utils import timezone
+
+from jobs.models import Job, ModelCall
+
+# How each failure is called on pages, and what to do about it.
+FAILURE_NAMES = {
+    "refused": ("Refused", "The model declined to answer. Send these items to people or try another model."),
+    "unparseable": (
+        "Unparseable",
+        "The answer named no label. Try the other answer format or a stronger model.",
+    ),
+    "rate_limited": ("Rate-limited", "The provider allows fewer calls. Lower the calls at once and retry."),
+    "timed_out": ("Timed out", "No answer in time. Raise the connection's time limit or retry."),
+    "content_filtered": ("Content-filtered", "The provider's filter stopped it. Send these items to people."),
+    "too_large": ("Too large", "The item does not fit the model. Use one that takes longer input."),
+    "authentication": ("Authentication", "The key was not accepted. Mend the connection and resume."),
+    "server_error": ("Server error", "The provider failed. Retry later."),
+    "spend_limit": ("Spend limit", "The run spent its limit. Resume it with a higher one."),
+    "model_not_found": ("Model not found", "The provider has no such model for this key."),
+    "bad_request": ("Bad request", "The provider did not accept the call as it was sent."),
+    "unreachable": ("Unreachable", "The provider did not answer at this address. Check the connection."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A job at a moment. `rate` is subjects a second; `eta` seconds, None while unknown."""
+
+    state: str
+    failure: str
+    reason: str
+    total: int
+    done: int
+    failed: int
+    share: float
+    rate: float
+    eta: float | None
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    spend_limit: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+def job_progress(job: Job) -> JobProgress:
+    rate = _rate(job)
+    left = max(0, job.total - job.done)
+    return JobProgress(
+        state=job.state,
+        failure=job.failure,
+        reason=job.reason,
+        total=job.total,
+        done=job.done,
+        failed=job.failed,
+        share=job.share_done,
+        rate=rate,
+        eta=left / rate if rate and job.is_active else None,
+        input_tokens=job.input_tokens,
+        output_tokens=job.output_tokens,
+        cost=float(job.cost),
+        spend_limit=None if job.spend_limit is None else float(job.spend_limit),
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _rate(job: Job) -> float:
+    if job.pace_since is None:
+        return 0.0
+    seconds = ((job.finished_at or timezone.now()) - job.pace_since).total_seconds()
+    return (job.done - job.pace_done) / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many results failed in one way: its name, the people's word for it, and what they can do."""
+
+    name: str
+    label: str
+    advice: str
+    count: int
+
+
+def failures_by_name(rows: "QuerySet[ModelCall]") -> list[FailureCount]:
+    """The failures among result rows, most frequent first."""
+    counts = rows.exclude(failure="").values("failure").annotate(count=Count("pk")).order_by("-count")
+    return [
+        FailureCount(row["failure"], *FAILURE_NAMES.get(row["failure"], (row["failure"], "")), row["count"])
+        for row in counts
+    ]

@@ -1,0 +1,178 @@
+"""What can be done to a job: created, started, paused, resumed, cancelled, retried, swept."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from jobs.models import Chunk, Job
+
+log = logging.getLogger(__name__)
+
+# A chunk keeps its calls in flight full to the end when it holds many times as many subjects.
+LARGEST_CHUNK = 1000
+SUBJECTS_PER_CALL_IN_FLIGHT = 8
+
+
+class JobStateError(Exception):
+    """The job is not in a state that allows this; the sentence says which would."""
+
+
+def chunk_size(total: int, *, in_flight: int, parallel: int) -> int:
+    """Subjects in a chunk: an equal share a process, but never so few that the calls in flight run dry."""
+    share = -(-total // max(1, parallel))
+    fewest = SUBJECTS_PER_CALL_IN_FLIGHT * max(1, in_flight // max(1, parallel))
+    return max(1, min(max(share, fewest), max(LARGEST_CHUNK, fewest)))
+
+
+@transaction.atomic
+def job_create(
+    *,
+    kind: str,
+    subjects: Sequence[int],
+    in_flight: int = 8,
+    spend_limit: Decimal | None = None,
+    expected_call_cost: Decimal = Decimal(0),
+) -> Job:
+    """A job over these subject ids, queued and on its way to a worker once the transaction commits."""
+    job = Job.objects.create(
+        kind=kind,
+        total=len(subjects),
+        in_flight=in_flight,
+        spend_limit=spend_limit,
+        expected_call_cost=expected_call_cost,
+    )
+    _add_chunks(job, subjects)
+    wake_on_commit(job)
+    return job
+
+
+@transaction.atomic
+def stream_job_create(*, kind: str, total: int = 0) -> Job:
+    """A job of one chunk without subject ids, for work that walks a file from its cursor on."""
+    job = Job.objects.create(kind=kind, total=total, in_flight=1, parallel=1)
+    Chunk.objects.create(job=job, number=0)
+    wake_on_commit(job)
+    return job
+
+
+def _add_chunks(job: Job, subjects: Sequence[int]) -> None:
+    parallel = max(1, min(settings.WORKER_PROCESSES, job.in_flight))
+    size = chunk_size(len(subjects), in_flight=job.in_flight, parallel=parallel)
+    job.parallel = max(1, min(parallel, -(-len(subjects) // size)))
+    job.save(update_fields=["parallel"])
+    last = job.chunks.aggregate(last=Max("number"))["last"]
+    first = 0 if last is None else last + 1
+    Chunk.objects.bulk_create(
+        [
+            Chunk(job=job, number=first + position, subjects=list(subjects[start : start + size]))
+            for position, start in enumerate(range(0, len(subjects), size))
+        ],
+        batch_size=100,
+    )
+
+
+def job_pause(job: Job, *, failure: str = "", reason: str = "") -> None:
+    """Stop starting calls; those in flight are written. Raises JobStateError for a job that is not active."""
+    _move(job, (Job.State.QUEUED, Job.State.RUNNING), Job.State.PAUSED, failure=failure, reason=reason)
+
+
+def job_resume(job: Job, *, spend_limit: Decimal | None = None) -> None:
+    """Go on where it stopped. A job that its spend limit paused needs a higher limit."""
+    if job.failure == "spend_limit":
+        if spend_limit is None or spend_limit <= job.cost:
+            raise JobStateError(
+                f"This job has spent its limit (US$ {job.cost:.4f}). Give it a higher one to go on."
+            )
+        Job.objects.filter(pk=job.pk).update(spend_limit=spend_limit)
+    _move(job, (Job.State.PAUSED,), Job.State.QUEUED)
+    wake_on_commit(job)
+
+
+def job_cancel(job: Job) -> None:
+    """End it for good. What is written stays."""
+    _move(job, Job.UNFINISHED, Job.State.CANCELLED, finished=True)
+
+
+@transaction.atomic
+def job_retry(job: Job, failed_subjects: Sequence[int]) -> None:
+    """Ask again for those subjects alone, whose results are failures."""
+    if not failed_subjects:
+        raise JobStateError("Nothing failed, so there is nothing to retry.")
+    _move(job, (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED), Job.State.QUEUED)
+    _add_chunks(job, failed_subjects)
+    wake_on_commit(job)
+
+
+def job_fail(job: Job, *, failure: str, reason: str) -> None:
+    """It cannot go on, whoever runs it (a file that cannot be read, say)."""
+    _move(job, Job.UNFINISHED, Job.State.FAILED, failure=failure, reason=reason, finished=True)
+
+
+def _move(
+    job: Job,
+    allowed: Sequence[str],
+    to: str,
+    *,
+    failure: str = "",
+    reason: str = "",
+    finished: bool = False,
+) -> None:
+    moved = Job.objects.filter(pk=job.pk, state__in=allowed).update(
+        state=to, failure=failure, reason=reason, finished_at=timezone.now() if finished else None
+    )
+    job.refresh_from_db()
+    if not moved:
+        names = " or ".join(str(Job.State(state).label).lower() for state in allowed)
+        raise JobStateError(f"Only a job that is {names} can become {to}; this one is {job.state}.")
+
+
+# --- Waking workers --------------------------------------------------------------------------------------------------
+
+
+def wake_on_commit(job: Job) -> None:
+    job_id = job.pk
+    transaction.on_commit(lambda: wake(job_id, messages=job.parallel))
+
+
+def wake(job_id: int, *, messages: int = 1) -> None:
+    """Tell the workers that this job has something to do. A lost message costs a sweep's interval, never work."""
+    from jobs.tasks import run_chunk
+
+    try:
+        for _ in range(messages):
+            run_chunk.delay(job_id)
+    except run_chunk.OperationalError as error:
+        log.warning("The broker cannot be reached, job %s waits for the next sweep: %s", job_id, error)
+
+
+def sweep() -> int:
+    """Wake every job that has open chunks and fewer live leases than it may have. Returns how many were woken."""
+    now = timezone.now()
+    woken = 0
+    for job in Job.objects.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING]).order_by("created_at"):
+        open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
+        live = open_chunks.filter(state=Chunk.State.RUNNING, lease_until__gt=now).count()
+        claimable = open_chunks.filter(claimable_at(now)).count()
+        messages = min(job.parallel - live, claimable)
+        if messages > 0:
+            wake(job.pk, messages=messages)
+            woken += 1
+        elif not claimable and not live:
+            from jobs.leases import finish_if_complete
+
+            finish_if_complete(job.pk)
+    return woken
+
+
+def claimable_at(now: timezone.datetime) -> Q:
+    return Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
+
+
+def lease_length() -> timedelta:
+    return timedelta(seconds=settings.LEASE_SECONDS)

@@ -1,0 +1,106 @@
+"""Writing export rows as CSV, JSON Lines or Parquet, as a stream."""
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# What spreadsheets take for the beginning of a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_ROW_GROUP = 20_000
+
+
+class ExportWriter(ABC):
+    """Writes rows to a file one by one. A context manager; the file is whole only after it ended without an error."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = columns
+
+    @abstractmethod
+    def write(self, row: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class CsvWriter(ExportWriter):
+    """CSV in UTF-8. With `escape_formulas`, texts that a spreadsheet would run get an apostrophe in front."""
+
+    def __init__(self, path: Path, columns: Sequence[str], *, escape_formulas: bool) -> None:
+        super().__init__(path, columns)
+        self._escape = escape_formulas
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow([self._cell(column) for column in columns])
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow([self._cell(row.get(column)) for column in self.columns])
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if self._escape and isinstance(value, str) and value.startswith(FORMULA_STARTS):
+            return f"'{value}"
+        return value
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class JsonLinesWriter(ExportWriter):
+    """One JSON object a line, texts exactly as they are."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        super().__init__(path, columns)
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        values = {column: row.get(column) for column in self.columns}
+        self._file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ParquetWriter(ExportWriter):
+    """Parquet with a fixed schema: our columns typed, the items' own as text, whatever their values were."""
+
+    def __init__(self, path: Path, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> None:
+        super().__init__(path, columns)
+        self._schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._rows.append({column: self._value(column, row.get(column)) for column in self.columns})
+        if len(self._rows) >= _ROW_GROUP:
+            self._flush()
+
+    def _value(self, column: str, value: Any) -> Any:
+        if value is None or isinstance(value, str) or not pa.types.is_string(self._schema.field(column).type):
+            return value
+        return json.dumps(value)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()

@@ -1,0 +1,205 @@
+"""Rounds of review: what was drawn, who looks at what, what people said, and what was exported."""
+
+import uuid
+
+import numpy as np
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from annotate.models import Annotation, Item, Label, Project, User
+from criticize.models import Criticism, CriticismRun
+from jobs.models import Job
+
+
+class ReviewRound(models.Model):
+    """A budget of reviews, spent by one rule on one run's criticisms; or a blind calibration round."""
+
+    class Kind(models.TextChoices):
+        REVIEW = "review", "Review"
+        CALIBRATION = "calibration", "Calibration"
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        CLOSED = "closed", "Closed"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="review_rounds")
+    kind = models.CharField(max_length=16, choices=Kind, default=Kind.REVIEW)
+    criticism_run = models.ForeignKey(
+        CriticismRun, on_delete=models.CASCADE, null=True, related_name="review_rounds"
+    )
+    rule = models.CharField(max_length=16, blank=True)
+    budget = models.PositiveIntegerField(help_text="Human reviews: Σδ never exceeds it.")
+    parameters = models.JSONField(default=dict)
+    seed = models.PositiveIntegerField(default=42)
+    population = models.PositiveIntegerField(default=0, help_text="Items that were drawn from.")
+    state = models.CharField(max_length=16, choices=State, default=State.OPEN)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="calibration") | Q(criticism_run__isnull=False),
+                name="review_round_has_criticism",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} round {self.pk}"
+
+
+class DrawBlock(models.Model):
+    """The draw of up to `SIZE` items as arrays, in order of item id: π and δ as they were when the round was drawn.
+
+    Never recomputed. Arrays, not a row an item, so that a million items are drawn in seconds.
+    """
+
+    SIZE = 50_000
+
+    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="draw_blocks")
+    number = models.PositiveIntegerField()
+    item_ids = models.BinaryField()
+    error_probs = models.BinaryField()
+    inclusion_probs = models.BinaryField()
+    selected = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["round", "number"], name="draw_block_number")]
+        ordering = ["number"]
+
+    def __str__(self) -> str:
+        return f"block {self.number} of round {self.round_id}"
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(item ids int64, ε̂ float64 with NaN where there is none, π float64, δ bool), each of the block's length."""
+        return (
+            np.frombuffer(bytes(self.item_ids), dtype="<i8"),
+            np.frombuffer(bytes(self.error_probs), dtype="<f8"),
+            np.frombuffer(bytes(self.inclusion_probs), dtype="<f8"),
+            np.frombuffer(bytes(self.selected), dtype=np.bool_),
+        )
+
+
+class ReviewTask(models.Model):
+    """One selected item, for one person. Ordered by rank: 0 is the most suspicious."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        LEASED = "leased", "Being looked at"
+        ANSWERED = "answered", "Answered"
+        SKIPPED = "skipped", "Skipped"
+
+    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="tasks")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="review_tasks")
+    annotation = models.ForeignKey(
+        Annotation, on_delete=models.CASCADE, null=True, related_name="review_tasks"
+    )
+    criticism = models.ForeignKey(Criticism, on_delete=models.SET_NULL, null=True, related_name="+")
+    rank = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    holder = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    version = models.PositiveIntegerField(default=0, help_text="Grows with each answer and undo.")
+    correction = models.ForeignKey(
+        "Correction",
+        on_delete=models.RESTRICT,
+        null=True,
+        related_name="+",
+        help_text="The answer that counts now.",
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["round", "item"], name="one_task_an_item"),
+            models.UniqueConstraint(fields=["round", "rank"], name="one_task_a_rank"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["round", "rank"], name="task_open", condition=Q(state__in=["waiting", "leased"])
+            ),
+            models.Index(fields=["round", "state"], name="task_state"),
+        ]
+        ordering = ["rank"]
+
+    def __str__(self) -> str:
+        return f"{self.item} in {self.round}"
+
+
+class Correction(models.Model):
+    """What a person did with a task. Append-only: an undo is a row of its own, nothing is overwritten."""
+
+    class Action(models.TextChoices):
+        LABEL = "label", "Label"
+        SKIP = "skip", "Skip"
+        UNDO = "undo", "Undo"
+
+    task = models.ForeignKey(ReviewTask, on_delete=models.RESTRICT, related_name="corrections")
+    action = models.CharField(max_length=8, choices=Action)
+    label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="+")
+    reason = models.CharField(max_length=200, blank=True, help_text="Why it was skipped.")
+    author = models.ForeignKey(User, on_delete=models.PROTECT, related_name="corrections")
+    seconds = models.FloatField(null=True, help_text="From showing the item to the answer.")
+    shown = models.JSONField(
+        default=dict,
+        help_text="What the reviewer saw: machine label, error probability, reasoning, criticism.",
+    )
+    late = models.BooleanField(default=False, help_text="Sent after the lease had run out.")
+    key = models.UUIDField(
+        default=uuid.uuid4, unique=True, help_text="The same answer sent twice counts once."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["author", "-id"], name="correction_by_author")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(action="label", label__isnull=False)
+                | (~Q(action="label") & Q(label__isnull=True)),
+                name="correction_label_iff_label",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.author} {self.action} {self.label or ''}"
+
+
+class Export(models.Model):
+    class Layout(models.TextChoices):
+        WIDE = "wide", "One row an item"
+        LONG = "long", "One row a non-zero weight"
+
+    class Format(models.TextChoices):
+        CSV = "csv", "CSV"
+        JSONL = "jsonl", "JSON Lines"
+        PARQUET = "parquet", "Parquet"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="exports")
+    round = models.ForeignKey(ReviewRound, on_delete=models.RESTRICT, related_name="exports")
+    layout = models.CharField(max_length=8, choices=Layout, default=Layout.WIDE)
+    format = models.CharField(max_length=8, choices=Format, default=Format.CSV)
+    lam = models.FloatField(default=1.0, help_text="λ of the ACT loss, between 0 and 1.")
+    escape_formulas = models.BooleanField(
+        default=True, help_text="In CSV, put ' before texts that a spreadsheet would run as a formula."
+    )
+    file = models.FileField(max_length=255, blank=True)
+    rows = models.PositiveIntegerField(default=0)
+    size = models.PositiveBigIntegerField(default=0)
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="export")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(lam__gte=0, lam__lte=1), name="export_lambda_in_0_1")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project} {self.layout} {self.format}"
+
+    @property
+    def filename(self) -> str:
+        return f"overread-{self.project_id}-round-{self.round_id}-{self.layout}.{self.format}"

@@ -1,0 +1,105 @@
+"""What pages and the API say about rounds, tasks and the state of a project."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, F, Q
+
+from annotate.models import User
+from review.models import Correction, ReviewRound, ReviewTask
+from review.services.queue import what_is_shown
+
+
+@dataclass(frozen=True, slots=True)
+class RoundProgress:
+    """A round at a moment; `corrected` counts answers that differ from the machine's label."""
+
+    budget: int
+    selected: int
+    answered: int
+    skipped: int
+    leased: int
+    waiting: int
+    corrected: int
+    mine: int
+
+
+def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgress:
+    state = ReviewTask.State
+    counts = round.tasks.aggregate(
+        selected=Count("pk"),
+        answered=Count("pk", filter=Q(state=state.ANSWERED)),
+        skipped=Count("pk", filter=Q(state=state.SKIPPED)),
+        leased=Count("pk", filter=Q(state=state.LEASED)),
+        waiting=Count("pk", filter=Q(state=state.WAITING)),
+        agreed=Count("pk", filter=Q(state=state.ANSWERED, correction__label=F("annotation__label"))),
+        mine=Count("pk", filter=Q(state__in=[state.ANSWERED, state.SKIPPED], correction__author=user)),
+    )
+    agreed = counts.pop("agreed")
+    blind = round.kind == ReviewRound.Kind.CALIBRATION
+    return RoundProgress(budget=round.budget, corrected=0 if blind else counts["answered"] - agreed, **counts)
+
+
+def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]:
+    """What the review screen needs of a task; nothing of the machine's in a blind round."""
+    item = task.item
+    shown = what_is_shown(task)
+    annotation, criticism = task.annotation, task.criticism
+    blind = task.round.kind == ReviewRound.Kind.CALIBRATION
+    machine = None
+    if shown["machine_label"] is not None and annotation is not None and annotation.label is not None:
+        machine = {
+            "label_id": annotation.label_id,
+            "label": annotation.label.name,
+            "reasoning": annotation.reasoning,
+            "confidence": annotation.confidence,
+            "who": annotation.run.who,
+        }
+    return {
+        "id": task.pk,
+        "version": task.version,
+        "rank": task.rank,
+        "state": task.state,
+        "lease_until": task.lease_until.isoformat() if task.lease_until else None,
+        "blind": blind,
+        "item": {
+            "id": item.pk,
+            "external_id": item.external_id,
+            "text": item.text,
+            "question": item.question,
+            "image_url": image_url,
+            "image_width": item.image.width if item.image else None,
+            "image_height": item.image.height if item.image else None,
+            "columns": item.columns,
+        },
+        "machine": machine,
+        "criticism": {
+            "error_prob": criticism.error_prob,
+            "reasoning": criticism.reasoning,
+            "who": criticism.run.who,
+        }
+        if machine is not None and criticism is not None
+        else None,
+        "failure": {"name": annotation.failure, "message": annotation.message}
+        if not blind and annotation is not None and annotation.failure
+        else None,
+    }
+
+
+def final_accuracy(round: ReviewRound) -> tuple[int, int]:
+    """(right, judged) of the final labels against gold, over the round's items that have gold."""
+    run = round.criticism_run
+    if run is None:
+        return 0, 0
+    annotations = run.annotation_run.annotations.filter(item__gold__isnull=False)
+    answered = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
+    right_by_people = answered.filter(item__gold__isnull=False, correction__label=F("item__gold")).count()
+    right_by_machine = (
+        annotations.filter(label=F("item__gold")).exclude(item_id__in=answered.values("item_id")).count()
+    )
+    return right_by_people + right_by_machine, annotations.count()
+
+
+def history(task: ReviewTask) -> list[Correction]:
+    """Everything people did with the task, first to last."""
+    return list(task.corrections.select_related("author", "label").order_by("pk"))

@@ -1,0 +1,39 @@
+"""Starting exports."""
+
+from django.db import transaction
+
+from annotate.errors import Refusal
+from annotate.models import User
+from jobs.services import stream_job_create
+from review.models import Export, ReviewRound
+
+
+@transaction.atomic
+def export_create(
+    *,
+    round: ReviewRound,
+    user: User,
+    layout: str = Export.Layout.WIDE,
+    format: str = Export.Format.CSV,
+    lam: float = 1.0,
+    escape_formulas: bool = True,
+) -> Export:
+    """Start writing an export of the round's project. Raises Refusal."""
+    if round.kind != ReviewRound.Kind.REVIEW:
+        raise Refusal("A calibration round cannot be exported: draw a review round first.", field="round")
+    if layout not in Export.Layout.values:
+        raise Refusal(f"The layout is one of: {', '.join(Export.Layout.values)}.", field="layout")
+    if format not in Export.Format.values:
+        raise Refusal(f"The format is one of: {', '.join(Export.Format.values)}.", field="format")
+    if not 0 <= lam <= 1:
+        raise Refusal("λ must be between 0 and 1.", field="lam")
+    return Export.objects.create(
+        project=round.project,
+        round=round,
+        layout=layout,
+        format=format,
+        lam=lam,
+        escape_formulas=escape_formulas,
+        job=stream_job_create(kind="export", total=round.project.items.count()),
+        created_by=user,
+    )
