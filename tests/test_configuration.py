@@ -1,0 +1,75 @@
+"""The configuration page, docker-compose.yml and the settings name the same variables."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+READERS = ("config/settings.py", "jobs/management/commands/up.py")
+
+
+def variables_read() -> set[str]:
+    source = "".join((ROOT / path).read_text() for path in READERS)
+    return set(re.findall(r"""\benv\.\w+\(\s*"([A-Z][A-Z_]+)\"""", source))
+
+
+def variables_documented() -> list[str]:
+    return re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_every_variable_that_is_read_is_documented_once_and_no_other():
+    assert sorted(variables_documented()) == sorted(variables_read())
+
+
+def test_the_pattern_finds_the_variables_of_the_settings():
+    assert {"OVERREAD_SECRET_KEY", "DATABASE_URL", "OVERREAD_PORT"} <= variables_read()
+
+
+def test_compose_hands_on_known_variables_only(compose):
+    known = variables_read() | set(settings.KEY_VARIABLES)
+
+    assert set(compose["x-overread"]["environment"]) <= known
+
+
+def test_compose_has_no_default_for_a_secret_and_is_never_local(compose):
+    environment = compose["x-overread"]["environment"]
+
+    assert environment["OVERREAD_LOCAL"] == "false"
+    assert environment["OVERREAD_SECRET_KEY"].startswith("${OVERREAD_SECRET_KEY:?")
+    assert "${POSTGRES_PASSWORD:?" in environment["DATABASE_URL"]
+    assert compose["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith(
+        "${POSTGRES_PASSWORD:?"
+    )
+
+
+def test_web_and_worker_share_the_uploads(compose):
+    mounts = [compose["services"][name]["volumes"] for name in ("web", "worker")]
+
+    assert mounts == [["uploads:/data/media"]] * 2
+
+
+def test_lock_files_name_no_address():
+    locks = sorted(ROOT.glob("requirements*.lock"))
+
+    assert [lock.name for lock in locks] == [
+        "requirements-dev.lock",
+        "requirements-gguf.lock",
+        "requirements.lock",
+    ]
+    assert not any("://" in lock.read_text() for lock in locks)
+
+
+def test_the_development_lock_pins_what_the_other_locks_pin():
+    def pins(name: str) -> set[str]:
+        return {line for line in (ROOT / name).read_text().splitlines() if "==" in line}
+
+    assert pins("requirements.lock") | pins("requirements-gguf.lock") <= pins("requirements-dev.lock")
