@@ -61,14 +61,12 @@ _ANSWER: Mapping[tuple[str, str], str] = MappingProxyType(
         ),
         ("naive", "structured"): (
             'Answer with a JSON object and nothing else. Its only key, "error_probability", holds the '
-            "probability "
-            "with three decimals."
+            "probability with three decimals."
         ),
         ("cot", "structured"): (
             'Answer with a JSON object and nothing else. First the key "reasoning": think step by step '
             'and give your reasoning in a few sentences. Then the key "error_probability": the '
-            "probability, with three "
-            "decimals."
+            "probability, with three decimals."
         ),
     }
 )
@@ -81,20 +79,22 @@ def criticism_request(
     answer_format: str,
     model: str,
     labels: Sequence[LabelSpec],
-    label: int,
+    label: LabelSpec,
     item: ItemContent,
     instructions: str = "",
     max_tokens: int | None = None,
 ) -> Request:
-    """Ask `model` how probable it is that the label with index `label` is wrong for `item`.
+    """Ask `model` how probable it is that `label`, one of `labels` by its name, is wrong for `item`.
 
     The criticizer sees the item, the label and the label list, and nothing of how the label came about.
-    Raises ValueError as `annotate.prompts.annotation_request` does, and when `label` is no index of `labels`.
+    Raises ValueError as `annotate.prompts.annotation_request` does, and when `label` is none of `labels`.
     """
     check_choices(task_type, strategy, answer_format)
     check_labels(labels)
-    if not 0 <= label < len(labels):
-        raise ValueError(f"There is no label with index {label}; the label set has {len(labels)} labels.")
+    names = [known.name for known in labels]
+    if label.name not in names:
+        raise ValueError(f"{label.name!r} is not in the label set.")
+    index = names.index(label.name)
     system = "\n\n".join(
         section
         for section in (
@@ -110,7 +110,7 @@ def criticism_request(
     return Request(
         model=model,
         system=system,
-        parts=(f"Label in question: {label_line(label, labels[label])}", *item_parts(task_type, item)),
+        parts=(f"Label in question: {label_line(index, labels[index])}", *item_parts(task_type, item)),
         max_tokens=_MAX_TOKENS[strategy] if max_tokens is None else max_tokens,
         schema=schema if answer_format == "structured" else None,
     )
