@@ -30,8 +30,9 @@ Convert = Callable[[Any], Any]
 
 
 class ParquetReader(Reader):
-    """One Parquet file. Binary columns, and structs with `bytes` and `path`, become ImageCell. Columns of lists are
-    left out: a few bytes of a file can stand for a list of any length.
+    """One Parquet file. Binary columns, and structs with `bytes` and `path`, become ImageCell.
+
+    Columns of lists are left out: a few bytes of a file can stand for a list of any length.
 
     Where Hugging Face's metadata names the classes of a label column, its numbers become those names.
     """
@@ -141,7 +142,7 @@ class ParquetReader(Reader):
         groups = range(first_group, len(self._row_groups))
         unpacked = 0
         with self._source.open() as stream:
-            # Read as dictionaries, a text that the file holds once and repeats a million times is in memory once.
+            # Read as dictionaries, a text that the file holds once and repeats often is in memory once.
             parquet = self._open(stream, read_dictionary=self._texts)
             try:
                 for record_batch in parquet.iter_batches(
