@@ -16,7 +16,7 @@ from tests.annotate.uploads.factories import LIMITS, errors, good, image_bytes, 
 def parquet_bytes(table: pa.Table, **options) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **options)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def test_values_become_what_json_can_hold(tmp_path):
