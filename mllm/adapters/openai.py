@@ -44,8 +44,6 @@ class OpenAIAdapter(HttpAdapter):
 
         # The SDK would take key, organization and project from the environment and send them to any base URL.
         headers: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        if not self._settings.api_key:
-            headers["Authorization"] = openai.Omit()
         return openai.AsyncOpenAI(
             api_key=self._settings.api_key or "none",
             base_url=self._base_url,
@@ -54,6 +52,12 @@ class OpenAIAdapter(HttpAdapter):
             timeout=None,
             http_client=http_client,
         )
+
+    def call_options(self) -> dict[str, Any]:
+        import openai
+
+        # The SDK takes the absence of a key only from the call itself.
+        return {} if self._settings.api_key else {"headers": {"Authorization": openai.Omit()}}
 
     def body(self, request: Request, adaptations: Set[str], *, stream: bool) -> dict[str, Any]:
         messages: list[dict[str, Any]] = []
