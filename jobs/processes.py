@@ -35,6 +35,8 @@ def broker() -> Child:
         "--dir": str(settings.RUNTIME_DIR),
         "--save": "",
         "--appendonly": "no",
+        # Its warnings are about saving, which it never does; what else it says is in the folder for those who look.
+        "--logfile": "broker.log",
         "--loglevel": "warning",
     }
     arguments = [word for option in options.items() for word in option]
@@ -65,6 +67,8 @@ def worker() -> Child:
             *("--without-gossip", "--without-mingle"),
             *("--loglevel", _log_level()),
         ],
+        # Eight lines on every start in a container; tasks are JSON here, which nobody can smuggle code into.
+        environment={"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"},
         stop_seconds=30,
     )
 

@@ -39,7 +39,11 @@ class Command(BaseCommand):
             with exclusive(settings.DATA_DIR / "up.lock") as lock:
                 processes.check_port(options["host"], options["port"])
                 with Supervisor(self.stdout, lock=lock, folder=settings.BASE_DIR) as supervisor:
-                    self._run(supervisor, **options)
+                    try:
+                        self._run(supervisor, **options)
+                    except StopRequested:
+                        supervisor.say("\nStopping ... (Ctrl-C again kills everything at once)")
+                        raise
         except StopRequested:
             self.stdout.write("Overread has stopped.")
         except (AlreadyRunning, processes.CannotStart, ChildFailed) as error:
