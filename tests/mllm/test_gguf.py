@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mllm.adapters import gguf
 from mllm.errors import Failure
 from mllm.messages import Image
 from mllm.registry import ConnectionSettings, build
@@ -26,7 +25,7 @@ needs_extra = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def runtime_dir(tmp_path_factory) -> Path:
+def runtime_dir(tmp_path_factory):
     """One for all tests, so that they share one server as the processes of a machine do."""
     return tmp_path_factory.mktemp("gguf")
 
@@ -44,7 +43,7 @@ def request(*parts, **changes):
     return make_request(*(parts or ("Tell a story.",)), **({"model": MODEL, "max_tokens": 12} | changes))
 
 
-def state_of(runtime_dir: Path) -> dict:
+def state_of(runtime_dir):
     [file] = runtime_dir.glob("*/server.json")
     return json.loads(file.read_text())
 
@@ -148,6 +147,39 @@ def test_a_server_that_died_is_started_again_within_the_call(runtime_dir):
 
 
 @needs_extra
+def test_more_calls_than_slots_wait_for_their_turn(runtime_dir):
+    async def many() -> list[str]:
+        adapter = build(settings(runtime_dir))
+        replies = await asyncio.gather(*(adapter.complete(request(max_tokens=2)) for _ in range(12)))
+        await adapter.aclose()
+        return [reply.text for reply in replies]
+
+    assert len(asyncio.run(many())) == 12
+
+
+@needs_extra
+def test_two_processes_that_start_at_once_share_one_server(tmp_path):
+    program = f"""
+import asyncio, json, pathlib, sys, time
+from mllm.messages import Request
+from mllm.registry import ConnectionSettings, build
+settings = ConnectionSettings("gguf", options={{"runtime_dir": {str(tmp_path)!r}, "context": 512}})
+asyncio.run(build(settings).complete(Request({MODEL!r}, "", ("Hi",), max_tokens=1)))
+print(json.loads(next(pathlib.Path({str(tmp_path)!r}).glob("*/server.json")).read_text())["pid"], flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    servers = {process.stdout.readline().strip() for process in both if process.stdout}
+    for process in both:
+        process.communicate("", timeout=20)
+    assert len(servers) == 1
+    wait_until_gone(int(servers.pop()))
+
+
+@needs_extra
 def test_the_server_ends_with_the_process_that_started_it(tmp_path):
     program = f"""
 import asyncio, os
@@ -195,7 +227,7 @@ def test_models_are_listed(tmp_path):
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(gguf.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     error = failure(settings(tmp_path), request())
     assert "make gguf" in error.message
     assert error.fatal
@@ -217,7 +249,7 @@ def test_a_runtime_folder_is_needed():
 
 
 def test_the_server_needs_a_key(tmp_path):
-    command = [sys.executable, "-m", "mllm.gguf_server", "--model", "x", "--state", str(tmp_path / "s")]
+    command = [sys.executable, "-m", "mllm.gguf_server", "--model", "x", "--folder", str(tmp_path)]
     command += ["--slots", "1", "--context", "8", "--starter", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "GGUF_SERVER_KEY"}
     found = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

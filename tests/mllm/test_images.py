@@ -127,7 +127,7 @@ def test_sixteen_bits_keep_their_shades():
 
 def test_what_shows_through_stays_so_or_becomes_white():
     clear = encoded(3000, 100, "RGBA", (255, 0, 0, 0))
-    assert opened(prepare(clear)).getpixel((5, 5))[3] == 0
+    assert opened(prepare(clear)).getchannel("A").getpixel((5, 5)) == 0
     packed = opened(prepare(saved(noise(800, 800, "RGBA")), max_bytes=300_000))
     assert packed.mode == "RGB"
 

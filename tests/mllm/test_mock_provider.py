@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -37,7 +38,7 @@ def with_provider(provider: Provider, use: Callable[[Adapter, str], Awaitable[No
     asyncio.run(run())
 
 
-async def get(url: str) -> dict:
+async def get(url: str) -> Any:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return await response.json()
 

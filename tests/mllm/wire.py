@@ -18,6 +18,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: Any
+    client_port: int
 
 
 @dataclass
@@ -62,9 +63,11 @@ class Wire:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.seen.append(
-            Seen(request.method, request.path_qs, headers, json.loads(raw) if raw else None),
+            Seen(request.method, request.path_qs, headers, json.loads(raw) if raw else None, peer[1]),
         )
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         try:
