@@ -11,7 +11,7 @@ from mllm.messages import Reply
 # provider's price page and edits it.
 AS_OF = "2026-10"
 NOTE = (
-    f"List prices as published up to {AS_OF}, for prompts of ordinary length. "
+    f"List prices as far as known in {AS_OF}, for prompts of ordinary length; some may be out of date. "
     "Check them against your provider's price page and edit them."
 )
 
