@@ -1,0 +1,149 @@
+"""Charts as SVG of our own: shapes stretched to their box, words beside them, the numbers in a table below.
+
+Shapes have only attributes and classes, since the content security policy allows no inline style. All plots are drawn
+in a box of 1000 × 100 units that the page stretches; strokes keep their width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import template
+
+register = template.Library()
+
+WIDTH = 1000.0
+HEIGHT = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bin: where it is drawn, and what it says. `low` and `high` bound ε̂."""
+
+    x: str
+    width: str
+    y: str
+    height: str
+    selected_y: str
+    selected_height: str
+    low: str
+    high: str
+    count: int
+    selected: int
+
+
+def _units(value: float) -> str:
+    """A coordinate for an attribute: never in a locale's own notation."""
+    return f"{value:.2f}"
+
+
+@register.inclusion_tag("charts/histogram.html")
+def histogram(
+    counts: Sequence[int],
+    selected_counts: Sequence[int] | None = None,
+    cut: float | None = None,
+    label: str = "Error probability",
+) -> dict[str, Any]:
+    """Counts in equal bins over [0, 1], those selected in front, and a line at `cut`."""
+    selected = list(selected_counts) if selected_counts is not None else [0] * len(counts)
+    most = max([*counts, 1])
+    top = _round_up(most)
+    step = WIDTH / max(1, len(counts))
+    bars = []
+    for number, (count, chosen) in enumerate(zip(counts, selected, strict=True)):
+        height, chosen_height = HEIGHT * count / top, HEIGHT * chosen / top
+        bars.append(
+            Bar(
+                x=_units(number * step + step * 0.06),
+                width=_units(step * 0.88),
+                y=_units(HEIGHT - height),
+                height=_units(height),
+                selected_y=_units(HEIGHT - chosen_height),
+                selected_height=_units(chosen_height),
+                low=f"{number / len(counts):.2f}",
+                high=f"{(number + 1) / len(counts):.2f}",
+                count=count,
+                selected=chosen,
+            )
+        )
+    return {
+        "bars": bars,
+        "label": label,
+        "total": sum(counts),
+        "has_selected": selected_counts is not None,
+        "selected_total": sum(selected),
+        "cut": cut,
+        "cut_x": None if cut is None else _units(WIDTH * min(1.0, max(0.0, cut))),
+        "top": top,
+        "middle": top // 2 if top % 2 == 0 else top / 2,
+    }
+
+
+def _round_up(count: int) -> int:
+    """The next number that reads well at the top of an axis: 1, 2, 4, 5, 6, 8 times a power of ten."""
+    power = 1
+    while power * 10 < count:
+        power *= 10
+    return next(power * factor for factor in (1, 2, 4, 5, 6, 8, 10) if power * factor >= count)
+
+
+@register.inclusion_tag("charts/curve.html")
+def curve(
+    points: Sequence[tuple[float, float]],
+    mark: float | None = None,
+    x_label: str = "Share of items reviewed",
+    y_label: str = "Share of errors found (AQG)",
+) -> dict[str, Any]:
+    """A line through points (x, y), both in [0, 1], beside the diagonal that a random order gives.
+
+    `mark` draws an upright line there: the budget.
+    """
+    ordered = sorted(points)
+    path = " ".join(f"{_units(WIDTH * x)},{_units(HEIGHT * (1 - y))}" for x, y in ordered)
+    rows = [ordered[i] for i in _spread(len(ordered), 11)]
+    return {
+        "points": path,
+        "rows": [(f"{100 * x:.0f}%", f"{100 * y:.1f}%") for x, y in rows],
+        "mark": mark,
+        "mark_percent": None if mark is None else f"{100 * mark:.0f}%",
+        "mark_x": None if mark is None else _units(WIDTH * min(1.0, max(0.0, mark))),
+        "x_label": x_label,
+        "y_label": y_label,
+    }
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` positions over range(count), first and last among them."""
+    if count <= wanted:
+        return list(range(count))
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+@register.inclusion_tag("charts/stacked.html")
+def stacked(parts: Sequence[Mapping[str, Any]], label: str = "") -> dict[str, Any]:
+    """One bar of parts {"label", "value", "tone"}; tones are those of components.css."""
+    total = sum(part["value"] for part in parts)
+    drawn, start = [], 0.0
+    for part in parts:
+        width = WIDTH * part["value"] / total if total else 0.0
+        drawn.append({**part, "x": _units(start), "width": _units(width)})
+        start += width
+    return {"parts": drawn, "label": label, "total": total}
+
+
+@register.inclusion_tag("charts/sparkline.html")
+def sparkline(values: Sequence[float], label: str = "Trend") -> dict[str, Any]:
+    """A small line without axes, from the smallest value to the largest."""
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    span = (high - low) or 1.0
+    step = WIDTH / max(1, len(values) - 1)
+    points = " ".join(
+        f"{_units(number * step)},{_units(HEIGHT - HEIGHT * (value - low) / span)}"
+        for number, value in enumerate(values)
+    )
+    return {
+        "points": points,
+        "label": label,
+        "first": values[0] if values else None,
+        "last": values[-1] if values else None,
+    }
