@@ -309,7 +309,7 @@ def test_a_share_is_rounded_down(n, share, budget):
 
 def test_a_count_is_taken_as_it_is():
     assert choose_budget(10, count=1) == 1
-    assert choose_budget(10, count=np.int64(10)) == 10
+    assert choose_budget(10, count=10) == 10
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Numeric modules, prompts and parsers know no Django, queue, network, clock or files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MODULES = [
+    "annotate/features.py",
+    "annotate/parsing.py",
+    "annotate/prompts.py",
+    "annotate/task_types.py",
+    "annotate/trained.py",
+    "criticize/features.py",
+    "criticize/metrics.py",
+    "criticize/parsing.py",
+    "criticize/prompts.py",
+    "criticize/trained.py",
+    "review/certificate.py",
+    "review/sampling.py",
+    "review/weights.py",
+]
+
+# What they may use: pure parts of the standard library, arrays, and each other. Everything else is forbidden.
+ALLOWED_PACKAGES = {
+    "collections",
+    "dataclasses",
+    "decimal",
+    "json",
+    "math",
+    "numbers",
+    "re",
+    "types",
+    "typing",
+} | {
+    "numpy",
+    "PIL",
+    "scipy",
+    "sklearn",
+}
+ALLOWED_MODULES = {path.removesuffix(".py").replace("/", ".") for path in MODULES} | {"mllm.messages"}
+
+ROOMS = ["annotate", "criticize", "review"]
+
+
+def imported(path: str) -> set[str]:
+    """Full names of the modules that the file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names.add(str(node.module))
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_only_pure_modules_are_imported(path):
+    foreign = {
+        name
+        for name in imported(path)
+        if name.split(".")[0] not in ALLOWED_PACKAGES and name not in ALLOWED_MODULES
+    }
+
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("path", [*MODULES, "mllm/messages.py"])
+def test_imports_point_back_along_the_rooms(path):
+    room = path.split("/")[0]
+    later = ROOMS if room == "mllm" else ROOMS[ROOMS.index(room) + 1 :]
+
+    assert {name.split(".")[0] for name in imported(path)}.isdisjoint(later)
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_randomness_is_passed_in_and_nothing_seeds_globally(path):
+    source = (ROOT / path).read_text()
+
+    assert "np.random.seed" not in source
+    assert "import random" not in source
+    assert "default_rng()" not in source
+    assert "open(" not in source
