@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,6 +269,26 @@ def test_a_draw_has_one_of_the_two_sizes_beside_the_sum(probabilities, seed):
     total = sum(probabilities)
 
     assert np.floor(total - 1e-6) <= selected.sum() <= np.ceil(total - 1e-6) + (total < 1e-6)
+
+
+class Extreme(np.random.Generator):
+    """A generator whose uniform numbers are all the same."""
+
+    def __init__(self, number):
+        super().__init__(np.random.PCG64(0))
+        self.number = number
+
+    def random(self, *args: Any, **kwargs: Any) -> Any:
+        return self.number
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+@pytest.mark.parametrize("probabilities", [[0.1] * 10, [0.3] * 10, [0.4] * 5, [0.7] * 10, [0.9] * 10])
+def test_rounding_in_the_sum_moves_no_draw_off_its_size(number, probabilities):
+    # In floating point the first two sums end just below a whole number, the last two just above one.
+    selected = draw(probabilities, rng=Extreme(number))
+
+    assert selected.sum() == round(sum(probabilities))
 
 
 @pytest.mark.parametrize("probabilities", [[0.5, np.nan], [0.5, 1.1], [-0.1], [[0.5]]])
