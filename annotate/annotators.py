@@ -3,25 +3,24 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 from django.conf import settings
 from django.db.models import Q
 
 from annotate.connections import connection_settings, run_price
-from annotate.contents import item_content, items_in_order, label_specs, trained_items
-from annotate.models import Annotation, AnnotationRun, Item, Label, Project
+from annotate.contents import item_content, items_in_order, label_specs
+from annotate.models import Annotation, AnnotationRun, Item, Project
 from annotate.prompts import LabelSpec, annotation_request, read_annotation
-from annotate.trained import TrainedAnnotator
 from jobs import shutdown
 from jobs.call_work import CallWork
 from jobs.calling import Outcome
 from jobs.leases import Lease, Progress
 from jobs.models import Job
-from jobs.recording import call_fields, record
-from jobs.work import CannotGoOn, Work
+from jobs.recording import call_fields, record, storable
+from jobs.work import Work
 from mllm.errors import CallError, Failure
 from mllm.messages import Request
+from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 
 
@@ -65,6 +64,9 @@ class PromptedAnnotation(CallWork):
     def connection(self, job: Job) -> ConnectionSettings:
         return connection_settings(job.annotationrun)
 
+    def price(self, job: Job) -> Price | None:
+        return run_price(job.annotationrun)
+
     def open_subjects(self, job: Job, subjects: Sequence[int], *, since: datetime) -> list[int]:
         return open_items(job.annotationrun, subjects, since)
 
@@ -86,7 +88,7 @@ class PromptedAnnotation(CallWork):
             row = Annotation(run=run, item_id=outcome.subject, **call_fields(outcome, price))
             if outcome.reply is not None:
                 index, reasoning = read_annotation(outcome.reply.text, run.answer_format, specs)
-                row.reasoning = (reasoning or row.reasoning).replace("\x00", "")
+                row.reasoning = storable(reasoning or row.reasoning)
                 if index is None:
                     row.failure = Failure.UNPARSEABLE
                     row.message = _unparseable(outcome.reply.finish_reason)
@@ -106,6 +108,9 @@ class TrainedAnnotation(Work):
     kind = "trained_annotation"
 
     def run(self, lease: Lease) -> bool:
+        # scikit-learn takes a second to import: only a process that needs it pays.
+        from annotate.training import fitted_annotator, trained_items
+
         run = lease.job.annotationrun
         labels, classifier = fitted_annotator(run.pk)
         todo = open_items(run, lease.chunk.subjects, lease.chunk.created_at)
@@ -120,27 +125,3 @@ class TrainedAnnotation(Work):
             ]
             lease.write(lambda rows=rows: record_annotations(run, rows))  # type: ignore[misc]
         return True
-
-
-@lru_cache(maxsize=4)
-def fitted_annotator(run_id: int) -> tuple[list[Label], TrainedAnnotator]:
-    """The run's classifier: the same in every process, since data and seed are the run's own."""
-    run = AnnotationRun.objects.select_related("project").get(pk=run_id)
-    labels, _ = label_specs(run.project)
-    items, indices = training_set(run.project, run.parameters["training_item_ids"])
-    classifier = TrainedAnnotator(run.project.task_type, len(labels), run.seed)
-    try:
-        classifier.fit(trained_items(items), indices)
-    except ValueError as error:
-        raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error
-    return labels, classifier
-
-
-def training_set(project: Project, item_ids: Sequence[int]) -> tuple[list[Item], list[int]]:
-    """The calibration items with these ids and the positions of their labels."""
-    position = {
-        pk: index for index, pk in enumerate(project.labels.order_by("position").values_list("pk", flat=True))
-    }
-    given = dict(project.calibration_labels.filter(item_id__in=item_ids).values_list("item_id", "label_id"))
-    items = [item for item in items_in_order(item_ids) if item.pk in given]
-    return items, [position[given[item.pk]] for item in items]

@@ -1,12 +1,9 @@
 """Items as models and classifiers take them: text, question and a prepared image."""
 
-from collections.abc import Iterable, Iterator, Sequence
-
-from PIL import Image as PillowImage
+from collections.abc import Iterator, Sequence
 
 from annotate.models import Item, Label, Project, StoredImage
 from annotate.prompts import ItemContent, LabelSpec
-from annotate.trained import TrainedItem
 from mllm.errors import CallError, Failure
 from mllm.images import ImageError, prepare
 
@@ -39,24 +36,7 @@ def item_content(item: Item) -> ItemContent:
     return ItemContent(text=item.text, question=item.question, image=image)
 
 
-def trained_items(items: Iterable[Item]) -> list[TrainedItem]:
-    """The items as the trained classifiers take them, with their images decoded."""
-    return [
-        TrainedItem(
-            text=item.text, question=item.question, image=_picture(item.image) if item.image else None
-        )
-        for item in items
-    ]
-
-
 def _bytes(image: StoredImage) -> bytes:
     with image.file.open("rb") as file:
         content: bytes = file.read()
         return content
-
-
-def _picture(image: StoredImage) -> PillowImage.Image:
-    with image.file.open("rb") as file:
-        picture = PillowImage.open(file)
-        picture.load()
-        return picture

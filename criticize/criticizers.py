@@ -3,29 +3,27 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 import numpy as np
 from django.conf import settings
 from django.db.models import Q
 
-from annotate.annotators import training_set
 from annotate.connections import connection_settings, run_price
-from annotate.contents import BLOCK, item_content, label_specs, trained_items
+from annotate.contents import BLOCK, item_content, label_specs
 from annotate.models import Annotation, Project
 from annotate.prompts import LabelSpec
 from criticize.models import Criticism, CriticismRun
 from criticize.prompts import criticism_request, read_criticism
-from criticize.trained import MAX_TRAINING_ITEMS, TrainedCriticizer
 from jobs import shutdown
 from jobs.call_work import CallWork
 from jobs.calling import Outcome
 from jobs.leases import Lease, Progress
 from jobs.models import Job
-from jobs.recording import call_fields, record
-from jobs.work import CannotGoOn, Work
+from jobs.recording import call_fields, record, storable
+from jobs.work import Work
 from mllm.errors import CallError, Failure
 from mllm.messages import Request
+from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 
 
@@ -85,6 +83,9 @@ class PromptedCriticism(CallWork):
     def connection(self, job: Job) -> ConnectionSettings:
         return connection_settings(job.criticismrun)
 
+    def price(self, job: Job) -> Price | None:
+        return run_price(job.criticismrun)
+
     def open_subjects(self, job: Job, subjects: Sequence[int], *, since: datetime) -> list[int]:
         return open_annotations(job.criticismrun, subjects, since)
 
@@ -106,7 +107,7 @@ class PromptedCriticism(CallWork):
             row = Criticism(run=run, annotation_id=outcome.subject, **call_fields(outcome, price))
             if outcome.reply is not None:
                 row.error_prob, reasoning = read_criticism(outcome.reply.text, run.answer_format)
-                row.reasoning = (reasoning or row.reasoning).replace("\x00", "")
+                row.reasoning = storable(reasoning or row.reasoning)
                 if row.error_prob is None:
                     row.failure = Failure.UNPARSEABLE
                     row.message = "The answer holds no probability between 0 and 1."
@@ -118,6 +119,10 @@ class TrainedCriticism(Work):
     kind = "trained_criticism"
 
     def run(self, lease: Lease) -> bool:
+        # scikit-learn takes a second to import: only a process that needs it pays.
+        from annotate.training import trained_items
+        from criticize.training import fitted_criticizer
+
         run = lease.job.criticismrun
         classifier, position = fitted_criticizer(run.pk)
         todo = open_annotations(run, lease.chunk.subjects, lease.chunk.created_at)
@@ -136,40 +141,3 @@ class TrainedCriticism(Work):
             ]
             lease.write(lambda rows=rows: record_criticisms(run, rows))  # type: ignore[misc]
         return True
-
-
-@lru_cache(maxsize=2)
-def fitted_criticizer(run_id: int) -> tuple[TrainedCriticizer, dict[int | None, int]]:
-    """The run's classifier and the position of each label: the same in every process, from the run's own data and seed."""
-    run = CriticismRun.objects.select_related("annotation_run__project").get(pk=run_id)
-    project = run.annotation_run.project
-    labels, _ = label_specs(project)
-    position: dict[int | None, int] = {label.pk: index for index, label in enumerate(labels)}
-    calibration, calibration_labels = training_set(
-        run.annotation_run.project, run.parameters["training_item_ids"]
-    )
-    annotation_ids = _training_annotations(run)
-    annotations = list(annotations_in_order(annotation_ids))
-    classifier = TrainedCriticizer(project.task_type, len(labels), run.seed)
-    try:
-        classifier.fit(
-            trained_items(annotation.item for annotation in annotations),
-            np.array([position[annotation.label_id] for annotation in annotations]),
-            np.array([annotation.item_id for annotation in annotations]),
-            trained_items(calibration),
-            np.array(calibration_labels),
-        )
-    except ValueError as error:
-        raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error
-    return classifier, position
-
-
-def _training_annotations(run: CriticismRun) -> list[int]:
-    """Ids of the annotations it learns from: all, or a seeded sample where there are more than it takes."""
-    ids = list(
-        run.annotation_run.annotations.filter(failure="").order_by("item_id").values_list("pk", flat=True)
-    )
-    if len(ids) <= MAX_TRAINING_ITEMS:
-        return ids
-    rng = np.random.default_rng(run.seed)
-    return [ids[i] for i in sorted(rng.permutation(len(ids))[:MAX_TRAINING_ITEMS])]

@@ -7,7 +7,7 @@ from django.db.models import F
 
 from annotate.models import AnnotationRun
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
-from criticize.models import Criticism, CriticismRun
+from criticize.models import CriticismRun
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ def machine_accuracy(run: AnnotationRun) -> tuple[int, int]:
 
 
 def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
-    """(ε̂, is_error) of the criticisms whose item has a gold label, in order of item."""
-    rows = (
-        Criticism.objects.filter(run=run, failure="", annotation__item__gold__isnull=False)
-        .order_by("annotation__item_id")
-        .values_list("error_prob", "annotation__label_id", "annotation__item__gold_id")
-    )
-    values = list(rows)
+    """(ε̂, is_error) of the annotations whose item has a gold label, in order of item.
+
+    A missing answer counts as a draw treats it: no label is an error, and no ε̂ is a suspicion of 1.
+    """
+    judged = run.annotation_run.annotations.filter(item__gold__isnull=False).order_by("item_id")
+    annotations = list(judged.values_list("pk", "label_id", "item__gold_id"))
+    error_probs = dict(run.criticisms.filter(failure="").values_list("annotation_id", "error_prob"))
     return (
-        np.array([row[0] for row in values], dtype=float),
-        np.array([row[1] != row[2] for row in values], dtype=bool),
+        np.array([error_probs.get(pk, 1.0) for pk, _, _ in annotations], dtype=float),
+        np.array([label != gold for _, label, gold in annotations], dtype=bool),
     )
 
 

@@ -16,7 +16,9 @@ from jobs.models import Job
 from jobs.work import CannotGoOn, Work
 from mllm.errors import CallError, Failure
 from mllm.messages import Request
+from mllm.prices import Price, token_cost
 from mllm.registry import ConnectionSettings
+from mllm.tokens import estimate_tokens
 
 # Failures that say something about the provider, not about the item.
 OUTAGES = frozenset({Failure.UNREACHABLE, Failure.SERVER_ERROR, Failure.TIMED_OUT, Failure.RATE_LIMITED})
@@ -32,6 +34,10 @@ class CallWork(Work):
     @abstractmethod
     def connection(self, job: Job) -> ConnectionSettings:
         """Where the calls go. Raises CannotGoOn when it cannot be used."""
+
+    @abstractmethod
+    def price(self, job: Job) -> Price | None:
+        """What the calls cost; None when nobody knows, and then no spend limit can be set."""
 
     @abstractmethod
     def open_subjects(self, job: Job, subjects: Sequence[int], *, since: datetime) -> list[int]:
@@ -51,65 +57,112 @@ class CallWork(Work):
         requests = self.requests(job, todo)
         in_flight = max(1, job.in_flight // job.parallel)
         calls = Calls(self.connection(job), in_flight=in_flight)
-        batch = _Batch(self, lease)
+        budget = _Budget(job, self.price(job))
+        batch = _Batch(self, lease, budget)
         upcoming = next(requests, None)
         going = True
-        while upcoming is not None or calls.outstanding:
-            # As many again wait on the loop as are in flight: it never idles while this thread writes.
-            while going and upcoming is not None and calls.outstanding < 2 * in_flight:
-                if not _within_limit(job, calls.outstanding + batch.size + 1):
-                    break
-                subject, request = upcoming
-                if isinstance(request, CallError):
-                    batch.add(Outcome(subject, error=request))
-                else:
-                    calls.submit(subject, request)
-                upcoming = next(requests, None)
-            for outcome in calls.collect(settings.WRITE_BATCH, wait=WRITE_EVERY_SECONDS):
-                batch.add(outcome)
-            if batch.write_if_due(last=not calls.outstanding):
-                going = going and batch.stop is None and lease.may_go_on() and not shutdown.requested()
-            lease.renew_if_due()
-            if not going:
-                calls.stop_starting()
-                if not calls.outstanding:
-                    break
-            elif upcoming is not None and not calls.outstanding and not _within_limit(job, 1):
-                raise CannotGoOn(
-                    f"The spend limit of US$ {job.spend_limit:.2f} is reached.", failure=Failure.SPEND_LIMIT
-                )
-        batch.write_if_due(last=True)
+        try:
+            while upcoming is not None or calls.outstanding:
+                # As many again wait on the loop as are in flight: it never idles while this thread writes.
+                while (
+                    going and upcoming is not None and calls.outstanding < 2 * in_flight and not batch.is_full
+                ):
+                    subject, request = upcoming
+                    if isinstance(request, CallError):
+                        batch.add(Outcome(subject, error=request))
+                    elif budget.reserve(subject, request):
+                        calls.submit(subject, request)
+                    else:
+                        break
+                    upcoming = next(requests, None)
+                for outcome in calls.collect(settings.WRITE_BATCH, wait=WRITE_EVERY_SECONDS):
+                    batch.add(outcome)
+                if batch.write_if_due(now=not calls.outstanding):
+                    going = going and batch.stop is None and lease.may_go_on() and not shutdown.requested()
+                lease.renew_if_due()
+                if not going:
+                    calls.stop_starting()
+                    if not calls.outstanding:
+                        break
+                elif upcoming is not None and not calls.outstanding and isinstance(upcoming[1], Request):
+                    budget.check_room(upcoming[1])
+        finally:
+            calls.stop_starting()
         if batch.stop is not None:
             raise batch.stop
-        return upcoming is None and going
+        complete = upcoming is None and going
+        if complete:
+            batch.write_streak()
+        return complete
 
 
-def _within_limit(job: Job, calls_out: int) -> bool:
-    """Whether the spend limit still has room for this many calls at the usual price, in each chunk that runs."""
-    if job.spend_limit is None:
+class _Budget:
+    """The most that the calls under way can cost, so that the spend limit holds whatever is answered.
+
+    A call counts with its tokens as estimated, an answer of full length, or the job's mean cost, whichever is
+    most; so near the limit fewer calls run at once, and the last part of the limit may stay unspent.
+    """
+
+    def __init__(self, job: Job, price: Price | None) -> None:
+        self._job = job
+        self._price = price
+        self._most: dict[int, Decimal] = {}
+        self._reserved = Decimal(0)
+
+    def reserve(self, subject: int, request: Request) -> bool:
+        """Set aside what the call may cost; False when the limit has no room for it."""
+        if self._job.spend_limit is None:
+            return True
+        most = self._most_cost(request)
+        if self._job.cost + self._reserved + most > self._job.spend_limit:
+            return False
+        self._most[subject] = most
+        self._reserved += most
         return True
-    answered = max(1, job.done)
-    each = max(job.expected_call_cost, job.cost / answered if job.done else Decimal(0))
-    return job.cost + each * calls_out * job.parallel <= job.spend_limit
+
+    def settle(self, subject: int) -> None:
+        """The call costs nothing, or what it cost is in the job's own figure."""
+        self._reserved -= self._most.pop(subject, Decimal(0))
+
+    def check_room(self, request: Request) -> None:
+        """Raise CannotGoOn when not even this one call fits into the limit."""
+        limit, most = self._job.spend_limit, self._most_cost(request)
+        if limit is not None and self._job.cost + self._reserved + most > limit:
+            raise CannotGoOn(
+                f"The spend limit of US$ {limit:.4f} is reached: US$ {self._job.cost:.4f} is spent, "
+                f"and the next call may cost up to US$ {most:.4f}.",
+                failure=Failure.SPEND_LIMIT,
+            )
+
+    def _most_cost(self, request: Request) -> Decimal:
+        job = self._job
+        mean = job.cost / job.done if job.done else Decimal(0)
+        if self._price is None:
+            return max(job.expected_call_cost, mean)
+        longest = token_cost(self._price, estimate_tokens(request), request.max_tokens)
+        return max(longest, job.expected_call_cost, mean)
 
 
 class _Batch:
     """Outcomes on their way into the database; holds back a streak of outage failures until it is judged."""
 
-    def __init__(self, work: CallWork, lease: Lease) -> None:
+    def __init__(self, work: CallWork, lease: Lease, budget: _Budget) -> None:
         self.work = work
         self.lease = lease
+        self.budget = budget
         self.ready: list[Outcome] = []
         self.streak: list[Outcome] = []
         self.stop: CannotGoOn | None = None
         self.written = time.monotonic()
 
     @property
-    def size(self) -> int:
-        return len(self.ready) + len(self.streak)
+    def is_full(self) -> bool:
+        return len(self.ready) >= settings.WRITE_BATCH
 
     def add(self, outcome: Outcome) -> None:
         error = outcome.error
+        if error is not None and not (error.input_tokens or error.output_tokens):
+            self.budget.settle(outcome.subject)
         if error is not None and error.fatal:
             self.stop = CannotGoOn(error.message, failure=error.failure)
         elif error is not None and error.failure in OUTAGES:
@@ -123,17 +176,21 @@ class _Batch:
             self.ready += [*self.streak, outcome]
             self.streak = []
 
-    def write_if_due(self, *, last: bool) -> bool:
+    def write_if_due(self, *, now: bool) -> bool:
         """Write what is ready when it fills a batch or is old enough. True when it was time, whatever there was."""
-        due = last or len(self.ready) >= settings.WRITE_BATCH
-        if not due and self.stop is None and time.monotonic() - self.written < WRITE_EVERY_SECONDS:
+        due = now or self.is_full or self.stop is not None
+        if not due and time.monotonic() - self.written < WRITE_EVERY_SECONDS:
             return False
-        if last and self.stop is None:
-            self.ready += self.streak
-            self.streak = []
         while self.ready:
             outcomes = self.ready[: settings.WRITE_BATCH]
             self.ready = self.ready[settings.WRITE_BATCH :]
             self.lease.write(partial(self.work.write, self.lease.job, outcomes))
+            for outcome in outcomes:
+                self.budget.settle(outcome.subject)
         self.written = time.monotonic()
         return True
+
+    def write_streak(self) -> None:
+        """At the end of the chunk: too few failures in a row for an outage are failures of their items."""
+        self.ready, self.streak = self.streak, []
+        self.write_if_due(now=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mllm import registry, retry
 from mllm.adapters.base import Adapter
+from mllm.addresses import AddressError
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
 from mllm.registry import ConnectionSettings
@@ -127,6 +128,9 @@ class Calls:
                     outcome = Outcome(subject, reply=reply)
         except CallError as error:
             outcome = Outcome(subject, error=error)
+        except AddressError as error:
+            refused = CallError(Failure.UNREACHABLE, str(error), fatal=True)
+            outcome = Outcome(subject, error=refused)
         except Exception as error:
             unexpected = CallError(Failure.SERVER_ERROR, f"The call broke off: {type(error).__name__}.")
             outcome = Outcome(subject, error=unexpected)

@@ -55,7 +55,7 @@ class Lease:
             self.renew()
 
     def write(self, rows: Callable[[], Progress], *, cursor: int | None = None) -> None:
-        """Run `rows` (which writes results and says what they add) in one transaction with the fence and the counters."""
+        """Run `rows` (which writes results and says what they add) in one transaction with fence and counters."""
         with transaction.atomic():
             self._renew_row(**({} if cursor is None else {"cursor": cursor}))
             progress = rows()
@@ -84,35 +84,38 @@ class Lease:
     def release(self) -> None:
         """Hand the chunk back unfinished (paused, or its process is told to stop)."""
         Chunk.objects.filter(pk=self.chunk.pk, lease_token=self.token, state=Chunk.State.RUNNING).update(
-            state=Chunk.State.WAITING, lease_token=None, lease_until=None
+            state=Chunk.State.WAITING, lease_token=None, lease_until=None, leases=0
         )
 
 
+@transaction.atomic
 def claim(job_id: int) -> Lease | None:
     """Lease the job's next open chunk, or None: nothing open, enough running, or the job is not active."""
-    job = Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING]).first()
+    # Claims of a job wait for each other: two that count its live chunks at once would start one too many.
+    active = Job.objects.select_for_update().filter(state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    job = active.filter(pk=job_id).first()
     if job is None:
         return None
     now = timezone.now()
     live = job.chunks.filter(state=Chunk.State.RUNNING, lease_until__gt=now).count()
     if live >= job.parallel:
         return None
-    for chunk_id in job.chunks.filter(claimable_at(now)).order_by("number").values_list("pk", flat=True)[:8]:
-        token = uuid.uuid4()
-        taken = Chunk.objects.filter(claimable_at(now), pk=chunk_id).update(
-            state=Chunk.State.RUNNING,
-            lease_token=token,
-            lease_until=now + lease_length(),
-            leases=F("leases") + 1,
-        )
-        if taken:
-            Job.objects.filter(pk=job.pk, state=Job.State.QUEUED).update(
-                state=Job.State.RUNNING, pace_since=now, pace_done=F("done")
-            )
-            Job.objects.filter(pk=job.pk, started_at=None).update(started_at=now)
-            job.refresh_from_db()
-            return Lease(job=job, chunk=Chunk.objects.get(pk=chunk_id), token=token)
-    return None
+    # A chunk whose row is locked is being written this moment, by a process that only seemed to be dead.
+    free = job.chunks.select_for_update(skip_locked=True).filter(claimable_at(now))
+    chunk = free.order_by("number").first()
+    if chunk is None:
+        return None
+    chunk.state = Chunk.State.RUNNING
+    chunk.lease_token = uuid.uuid4()
+    chunk.lease_until = now + lease_length()
+    chunk.leases += 1
+    chunk.save(update_fields=["state", "lease_token", "lease_until", "leases"])
+    Job.objects.filter(pk=job.pk, state=Job.State.QUEUED).update(
+        state=Job.State.RUNNING, pace_since=now, pace_done=F("done")
+    )
+    Job.objects.filter(pk=job.pk, started_at=None).update(started_at=now)
+    job.refresh_from_db()
+    return Lease(job=job, chunk=chunk, token=chunk.lease_token)
 
 
 def finish_if_complete(job_id: int) -> None:

@@ -98,7 +98,9 @@ class Chunk(models.Model):
     cursor = models.PositiveBigIntegerField(default=0)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
-    leases = models.PositiveSmallIntegerField(default=0, help_text="How often it was taken.")
+    leases = models.PositiveSmallIntegerField(
+        default=0, help_text="How often it was taken since it was last handed back."
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

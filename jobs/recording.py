@@ -11,6 +11,8 @@ from mllm.prices import Price, token_cost
 
 Row = TypeVar("Row", bound=ModelCall)
 
+_STORED_COST = Decimal("1e-8")
+
 
 def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
     """The `ModelCall` fields of an outcome. Failed calls keep their tokens and cost too: they may have been charged."""
@@ -18,8 +20,8 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
     if error is not None:
         return {
             "failure": str(error.failure),
-            "message": error.message,
-            "raw_text": error.raw,
+            "message": storable(error.message),
+            "raw_text": storable(error.raw),
             "input_tokens": error.input_tokens,
             "output_tokens": error.output_tokens,
             "cost": _cost(price, error.input_tokens, error.output_tokens, error.cached_tokens),
@@ -28,25 +30,28 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
     reply = outcome.reply
     assert reply is not None  # noqa: S101 (an outcome holds one or the other)
     return {
-        "raw_text": _storable(reply.text),
-        "reasoning": _storable(reply.reasoning),
-        "logprobs": [[_storable(token.token), token.logprob] for token in reply.logprobs] or None,
+        "raw_text": storable(reply.text),
+        "reasoning": storable(reply.reasoning),
+        "logprobs": [[storable(token.token), token.logprob] for token in reply.logprobs] or None,
         "input_tokens": reply.input_tokens,
         "output_tokens": reply.output_tokens,
         "cost": _cost(price, reply.input_tokens, reply.output_tokens, reply.cached_tokens),
         "latency": reply.latency,
         "attempts": reply.attempts,
-        "model_returned": reply.model[:200],
+        "model_returned": storable(reply.model)[:200],
     }
 
 
 def _cost(price: Price | None, input_tokens: int, output_tokens: int, cached_tokens: int) -> Decimal | None:
-    return None if price is None else token_cost(price, input_tokens, output_tokens, cached_tokens)
+    """Rounded as the rows store it, so that a job's cost is the sum of theirs."""
+    if price is None:
+        return None
+    return token_cost(price, input_tokens, output_tokens, cached_tokens).quantize(_STORED_COST)
 
 
-def _storable(text: str) -> str:
-    """Without the NUL characters that PostgreSQL cannot store."""
-    return text.replace("\x00", "")
+def storable(text: str) -> str:
+    """Without what a database cannot hold: NUL characters, and halves of characters (lone surrogates)."""
+    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def record(rows: Sequence[Row], failed_before: Mapping[int, Row], *, subject: str) -> Progress:

@@ -3,7 +3,7 @@
 import logging
 
 from jobs.leases import LeaseLost, claim
-from jobs.models import Chunk
+from jobs.models import Chunk, Job
 from jobs.services import JobStateError, job_fail, job_pause, wake
 from jobs.work import CannotGoOn, work_of
 
@@ -54,8 +54,6 @@ def run_next_chunk(job_id: int) -> bool:
 
 
 def _stop_job(job_id: int, stop: CannotGoOn) -> None:
-    from jobs.models import Job
-
     job = Job.objects.get(pk=job_id)
     try:
         if stop.pause:
@@ -67,6 +65,7 @@ def _stop_job(job_id: int, stop: CannotGoOn) -> None:
 
 
 def run_to_end(job_id: int) -> None:
-    """Run every chunk of the job in this process, for commands that need no worker."""
+    """Run every chunk of the job in this process, one after the other with all of the job's calls in flight."""
+    Job.objects.filter(pk=job_id).update(parallel=1)
     while run_next_chunk(job_id):
         pass

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
@@ -62,7 +62,9 @@ def stream_job_create(*, kind: str, total: int = 0) -> Job:
 
 
 def _add_chunks(job: Job, subjects: Sequence[int]) -> None:
-    parallel = max(1, min(settings.WORKER_PROCESSES, job.in_flight))
+    # Only a process that makes all of the job's calls itself can tell whether the next one fits into the limit.
+    processes = 1 if job.spend_limit is not None else settings.WORKER_PROCESSES
+    parallel = max(1, min(processes, job.in_flight))
     size = chunk_size(len(subjects), in_flight=job.in_flight, parallel=parallel)
     job.parallel = max(1, min(parallel, -(-len(subjects) // size)))
     job.save(update_fields=["parallel"])
@@ -82,12 +84,14 @@ def job_pause(job: Job, *, failure: str = "", reason: str = "") -> None:
     _move(job, (Job.State.QUEUED, Job.State.RUNNING), Job.State.PAUSED, failure=failure, reason=reason)
 
 
+@transaction.atomic
 def job_resume(job: Job, *, spend_limit: Decimal | None = None) -> None:
     """Go on where it stopped. A job that its spend limit paused needs a higher limit."""
-    if job.failure == "spend_limit":
-        if spend_limit is None or spend_limit <= job.cost:
+    job.refresh_from_db()
+    if job.failure == "spend_limit" and job.spend_limit is not None:
+        if spend_limit is None or spend_limit <= max(job.spend_limit, job.cost):
             raise JobStateError(
-                f"This job has spent its limit (US$ {job.cost:.4f}). Give it a higher one to go on."
+                f"This job has reached its limit of US$ {job.spend_limit:.4f}. Give it a higher one to go on."
             )
         Job.objects.filter(pk=job.pk).update(spend_limit=spend_limit)
     _move(job, (Job.State.PAUSED,), Job.State.QUEUED)
@@ -104,7 +108,13 @@ def job_retry(job: Job, failed_subjects: Sequence[int]) -> None:
     """Ask again for those subjects alone, whose results are failures."""
     if not failed_subjects:
         raise JobStateError("Nothing failed, so there is nothing to retry.")
+    job.refresh_from_db()
+    open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
+    if job.is_finished and open_chunks.filter(lease_until__gt=timezone.now()).exists():
+        raise JobStateError("This job is still stopping. Try again in a minute.")
     _move(job, (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED), Job.State.QUEUED)
+    # What a cancelled job never asked stays unasked.
+    open_chunks.update(state=Chunk.State.DONE, lease_token=None, lease_until=None)
     _add_chunks(job, failed_subjects)
     wake_on_commit(job)
 
@@ -170,7 +180,7 @@ def sweep() -> int:
     return woken
 
 
-def claimable_at(now: timezone.datetime) -> Q:
+def claimable_at(now: datetime) -> Q:
     return Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
 
 

@@ -1,4 +1,4 @@
-"""Tells running chunks that their worker is asked to stop, so that they start no new calls and write what is in flight."""
+"""Tells running chunks that their worker is to stop: they start no new calls and write what is in flight."""
 
 import multiprocessing
 from typing import Any

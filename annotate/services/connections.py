@@ -90,3 +90,13 @@ def price_save(
         defaults={"input": input, "output": output, "cached_input": cached_input, "updated_by": user},
     )
     return price
+
+
+def connection_delete(*, connection: Connection) -> None:
+    """Delete it with its key. Runs keep the name of their model; one that still goes on pauses and says why."""
+    connection.delete()
+
+
+def price_delete(*, price: ModelPrice) -> None:
+    """Forget a price that people entered: the one that ships counts again."""
+    price.delete()

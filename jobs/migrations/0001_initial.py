@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                 ('cursor', models.PositiveBigIntegerField(default=0)),
                 ('lease_token', models.UUIDField(blank=True, null=True)),
                 ('lease_until', models.DateTimeField(blank=True, null=True)),
-                ('leases', models.PositiveSmallIntegerField(default=0, help_text='How often it was taken.')),
+                ('leases', models.PositiveSmallIntegerField(default=0, help_text='How often it was taken since it was last handed back.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='jobs.job')),
             ],

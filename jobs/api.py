@@ -1,0 +1,60 @@
+"""Jobs in the API: their progress, and what can be done to them."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from rest_framework import serializers
+
+from jobs.models import Job
+from jobs.selectors import job_progress
+from jobs.services import JobStateError, job_cancel, job_pause, job_resume
+
+
+class JobProgressSerializer(serializers.Serializer[Any]):
+    """A job at this moment."""
+
+    state = serializers.ChoiceField(Job.State.choices)
+    failure = serializers.CharField(
+        help_text="Why it stopped by itself, as one of the failure names, or empty."
+    )
+    reason = serializers.CharField(help_text="The same as a sentence.")
+    total = serializers.IntegerField(help_text="Subjects: items, annotations or rows.")
+    done = serializers.IntegerField(help_text="Subjects with a written result, failed ones included.")
+    failed = serializers.IntegerField()
+    share = serializers.FloatField(help_text="What is done, between 0 and 1.")
+    rate = serializers.FloatField(help_text="Subjects a second.")
+    eta = serializers.FloatField(allow_null=True, help_text="Seconds left; null while unknown.")
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cost = serializers.FloatField(help_text="US$ so far.")
+    spend_limit = serializers.FloatField(allow_null=True, help_text="US$")
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def to_representation(self, instance: Job) -> dict[str, Any]:
+        return super().to_representation(job_progress(instance))
+
+
+class FailureCountSerializer(serializers.Serializer[Any]):
+    """How many results failed in one way."""
+
+    name = serializers.CharField()
+    label = serializers.CharField()
+    advice = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+def job_act(job: Job, action: str, *, retry: Callable[[], None], spend_limit: Decimal | None = None) -> None:
+    """Pause, resume, cancel or retry the job. Raises JobStateError."""
+    match action:
+        case "pause":
+            job_pause(job)
+        case "resume":
+            job_resume(job, spend_limit=spend_limit)
+        case "cancel":
+            job_cancel(job)
+        case "retry":
+            retry()
+        case _:
+            raise JobStateError(f"A job cannot {action}.")
