@@ -1,0 +1,315 @@
+"""Forms of the project, upload and connection pages: they parse what was typed, services decide."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.conf import settings
+
+from annotate.errors import Refusal
+from annotate.models import Connection, Membership, ModelPrice, Project, Upload
+from annotate.services.connections import MOST_IN_FLIGHT
+from annotate.task_types import TASK_TYPES, TaskType
+from annotate.uploads.decoding import ENCODINGS
+from annotate.uploads.mapping import ColumnMapping
+from mllm.registry import PROVIDERS
+
+_ENCODING_NAMES = {
+    "utf-8": "UTF-8",
+    "utf-16": "UTF-16",
+    "cp1252": "Windows-1252 (Western European, Excel)",
+    "latin-1": "ISO 8859-1 (Latin-1)",
+    "shift_jis": "Shift JIS (Japanese)",
+    "gb18030": "GB 18030 (Chinese)",
+}
+# Providers that people connect; the scripted one is for tests.
+OFFERED_PROVIDERS = ("openai", "anthropic", "gguf")
+
+
+class RefusableForm(forms.Form):
+    """A form that shows why a service refused, at the field that the refusal names."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.add_error(refusal.field if refusal.field in self.fields else None, refusal.sentence)
+
+
+# --- Accounts --------------------------------------------------------------------------------------------------------
+
+
+class TokenForm(RefusableForm):
+    days = forms.TypedChoiceField(
+        label="Valid for",
+        coerce=int,
+        choices=[(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Until it is revoked")],
+        initial=90,
+    )
+
+
+# --- Projects --------------------------------------------------------------------------------------------------------
+
+
+class ProjectForm(RefusableForm):
+    """A new project."""
+
+    name = forms.CharField(
+        max_length=120, widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"})
+    )
+    task_type = forms.ChoiceField(
+        label="Task",
+        choices=[(key, task.label) for key, task in TASK_TYPES.items()],
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose what an item of this project is."},
+    )
+    labels = forms.CharField(
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false"}),
+        help_text="One a line. Leave it empty to take them from your upload's gold column, or for no and yes "
+        "where the task asks for them.",
+    )
+    instructions = forms.CharField(
+        label="Guidelines",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6}),
+        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+    )
+
+    def label_names(self) -> list[str]:
+        names: str = self.cleaned_data["labels"]
+        return names.splitlines()
+
+    @property
+    def tasks(self) -> list[TaskType]:
+        return list(TASK_TYPES.values())
+
+
+class ProjectSettingsForm(RefusableForm):
+    name = forms.CharField(max_length=120)
+    instructions = forms.CharField(
+        label="Guidelines",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 8}),
+        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+    )
+
+
+class LabelForm(RefusableForm):
+    name = forms.CharField(max_length=200)
+    description = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 2}), help_text="Models are told this."
+    )
+
+
+class MemberForm(RefusableForm):
+    username = forms.CharField(label="Account", max_length=150)
+    role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.REVIEWER)
+
+
+class ProjectDeleteForm(RefusableForm):
+    confirm_name = forms.CharField(
+        label="Type the project's name", widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+
+# --- Uploads ---------------------------------------------------------------------------------------------------------
+
+
+class UploadForm(RefusableForm):
+    file = forms.FileField(
+        allow_empty_file=True,  # the service says so in the user's words
+        error_messages={"required": "Choose a file to upload."},
+    )
+    encoding = forms.ChoiceField(
+        required=False,
+        label="Encoding of texts",
+        choices=[("", "Automatic")] + [(name, _ENCODING_NAMES[name]) for name in ENCODINGS],
+        help_text="Choose one when the file was not made as UTF-8 and cannot be read, or reads wrong.",
+    )
+
+
+class MappingForm(RefusableForm):
+    """Which column is what."""
+
+    id = forms.ChoiceField(required=False, label="Id", help_text="Must be different in every row.")
+    text = forms.ChoiceField(required=False, label="Text")
+    image = forms.ChoiceField(required=False, label="Image")
+    question = forms.ChoiceField(required=False, label="Question")
+    gold = forms.ChoiceField(
+        required=False,
+        label="Gold label",
+        help_text="A label that is known to be right. Models and reviewers never see it.",
+    )
+    add_labels = forms.BooleanField(
+        required=False,
+        label="Make labels of new gold values",
+        help_text="Otherwise a row whose gold value is not one of the project's labels is rejected.",
+    )
+
+    def __init__(
+        self, *args: Any, upload: Upload, columns: Sequence[str], suggested: ColumnMapping, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        task = upload.project.task
+        self._gold_from_folder = upload.kind == "images" and "folder" in columns
+        self._offer("id", columns, "No column: number the rows")
+        self._offer("gold", columns, "None")
+        for role, is_needed in (
+            ("text", task.needs_text),
+            ("image", task.needs_image),
+            ("question", task.needs_question),
+        ):
+            if is_needed:
+                self._offer(role, columns, "Choose a column")
+                self.fields[role].required = True
+                self.fields[role].error_messages["required"] = f"{task.label} needs a column for the {role}."
+            else:
+                del self.fields[role]
+        if task.key == "image_text_agreement":
+            self.fields["text"].label = "Caption"
+        for role in ("id", "text", "image", "question"):
+            if role in self.fields:
+                self.fields[role].initial = getattr(suggested, role) or ""
+        self.fields["gold"].initial = "folder" if suggested.folder_as_gold else suggested.gold or ""
+        self.fields["add_labels"].initial = not upload.project.labels.exists()
+
+    def _offer(self, role: str, columns: Sequence[str], none: str) -> None:
+        choices = [("", none), *((column, column) for column in columns)]
+        if role == "gold" and self._gold_from_folder:
+            choices = [
+                (key, "folder (the image's folder)" if key == "folder" else name) for key, name in choices
+            ]
+        self.fields[role].choices = choices  # type: ignore[attr-defined]
+        self.fields[role].widget.attrs["data-role"] = role
+
+    def mapping(self) -> ColumnMapping:
+        """What the valid form says."""
+        chosen = {role: self.cleaned_data.get(role) or None for role in ("id", "text", "image", "question")}
+        gold = self.cleaned_data["gold"] or None
+        if gold == "folder" and self._gold_from_folder:
+            return ColumnMapping(**chosen, folder_as_gold=True)
+        return ColumnMapping(**chosen, gold=gold)
+
+
+class ItemFilterForm(forms.Form):
+    """Which items a list shows. A value that is not offered counts as none."""
+
+    SHOWN = [("", "All"), ("gold", "With gold"), ("calibration", "Calibration"), ("plain", "Without either")]
+    show = forms.ChoiceField(required=False, choices=SHOWN)
+    q = forms.CharField(required=False, max_length=200)
+    after = forms.IntegerField(required=False, min_value=0)
+    before = forms.IntegerField(required=False, min_value=0)
+
+
+# --- Connections and prices ------------------------------------------------------------------------------------------
+
+
+class ConnectionForm(RefusableForm):
+    """A new or changed connection. The key is written, never read: an empty key field keeps the stored one."""
+
+    KEEP, STORE, VARIABLE, NONE = "keep", "store", "variable", "none"
+
+    provider = forms.ChoiceField(
+        choices=[(key, PROVIDERS[key].label) for key in OFFERED_PROVIDERS],
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose a provider."},
+    )
+    name = forms.CharField(
+        max_length=80, help_text="What you call it, such as “OpenAI” or “vLLM in the lab”."
+    )
+    base_url = forms.CharField(
+        required=False,
+        max_length=500,
+        label="Base URL",
+        help_text="Only for a compatible server of another kind (vLLM, llama.cpp, Ollama, Gemini): usually ends "
+        "with /v1. Empty: the provider's own.",
+        widget=forms.TextInput(attrs={"inputmode": "url", "spellcheck": "false", "autocomplete": "off"}),
+    )
+    key_source = forms.ChoiceField(label="Key", widget=forms.RadioSelect, required=False)
+    key = forms.CharField(
+        required=False,
+        max_length=1000,
+        label="New key",
+        help_text="Stored encrypted and never shown again.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    key_variable = forms.ChoiceField(required=False, label="Environment variable of the server")
+    in_flight = forms.IntegerField(
+        min_value=1,
+        max_value=MOST_IN_FLIGHT,
+        initial=8,
+        label="Calls at once",
+        help_text="Lower it when you are rate-limited.",
+    )
+    timeout = forms.IntegerField(
+        min_value=1, max_value=3600, initial=60, label="Time limit of a call", help_text="In seconds."
+    )
+
+    def __init__(self, *args: Any, connection: Connection, **kwargs: Any) -> None:
+        initial = {}
+        if connection.pk:
+            initial = {
+                name: getattr(connection, name)
+                for name in ("provider", "name", "base_url", "key_variable", "in_flight", "timeout")
+            }
+        super().__init__(*args, initial=initial | kwargs.pop("initial", {}), **kwargs)
+        sources = [
+            (self.STORE, "Store a key"),
+            (self.VARIABLE, "From the server's environment"),
+            (self.NONE, "No key"),
+        ]
+        if connection.encrypted_key:
+            sources.insert(0, (self.KEEP, "Keep the stored key"))
+        self.fields["key_source"].choices = sources  # type: ignore[attr-defined]
+        self.fields["key_source"].initial = self._source_of(connection)
+        self.fields["key_variable"].choices = [(name, name) for name in settings.KEY_VARIABLES]  # type: ignore[attr-defined]
+
+    def _source_of(self, connection: Connection) -> str:
+        if connection.key_variable:
+            return self.VARIABLE
+        if connection.encrypted_key:
+            return self.KEEP
+        return self.NONE if connection.pk else self.STORE
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        stores = cleaned.get("key_source") == self.STORE and cleaned.get("provider") != "gguf"
+        if stores and not cleaned.get("key", "").strip():
+            self.add_error("key", "Enter the key, or choose another way to get one.")
+        return cleaned
+
+    def values(self) -> dict[str, Any]:
+        """What `connection_save` takes. A model file on this machine has neither address nor key."""
+        cleaned = self.cleaned_data
+        local = cleaned["provider"] == "gguf"
+        source = self.NONE if local else cleaned["key_source"]
+        return {
+            "name": cleaned["name"],
+            "provider": cleaned["provider"],
+            "base_url": "" if local else cleaned["base_url"],
+            "key": {self.KEEP: None, self.STORE: cleaned["key"]}.get(source, ""),
+            "key_variable": cleaned["key_variable"] if source == self.VARIABLE else "",
+            "in_flight": cleaned["in_flight"],
+            "timeout": cleaned["timeout"],
+        }
+
+
+class PriceForm(RefusableForm):
+    """The price of models whose name begins like this."""
+
+    provider = forms.ChoiceField(choices=[(key, PROVIDERS[key].label) for key in OFFERED_PROVIDERS])
+    model = forms.CharField(max_length=200, label="Model, or the beginning of its name")
+    input = forms.DecimalField(min_value=Decimal(0), max_digits=10, decimal_places=4, label="Input")
+    output = forms.DecimalField(min_value=Decimal(0), max_digits=10, decimal_places=4, label="Output")
+    cached_input = forms.DecimalField(
+        min_value=Decimal(0), max_digits=10, decimal_places=4, required=False, label="Cached input"
+    )
+
+    @classmethod
+    def of(cls, price: ModelPrice) -> "PriceForm":
+        names = ("provider", "model", "input", "output", "cached_input")
+        return cls(initial={name: getattr(price, name) for name in names})
+
+
+def project_settings_form(project: Project, data: Any = None) -> ProjectSettingsForm:
+    return ProjectSettingsForm(data, initial={"name": project.name, "instructions": project.instructions})

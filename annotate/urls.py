@@ -1,0 +1,48 @@
+from django.urls import path
+
+from annotate.views import accounts, connections, images, items, projects, runs, styleguide, uploads
+
+_PROJECT = "projects/<int:project_id>/"
+_SETTINGS = f"{_PROJECT}settings/"
+_UPLOADS = f"{_PROJECT}uploads/"
+_RUNS = f"{_PROJECT}annotation-runs/"
+
+urlpatterns = [
+    # People
+    path("accounts/sign-in/", accounts.SignIn.as_view(), name="sign_in"),
+    path("accounts/sign-out/", accounts.SignOut.as_view(), name="sign_out"),
+    path("accounts/password/", accounts.PasswordChange.as_view(), name="password_change"),
+    path("account/", accounts.account, name="account"),
+    path("account/tokens/<str:beginning>/delete/", accounts.token_delete, name="token_delete"),
+    # Connections and prices
+    path("connections/", connections.connections, name="connections"),
+    path("connections/new/", connections.connection_new, name="connection_new"),
+    path("connections/<int:connection_id>/", connections.connection, name="connection"),
+    path("connections/<int:connection_id>/test/", connections.connection_test, name="connection_test"),
+    path("connections/<int:connection_id>/delete/", connections.connection_remove, name="connection_delete"),
+    path("prices/", connections.prices, name="prices"),
+    path("prices/<int:price_id>/delete/", connections.price_remove, name="price_delete"),
+    # Projects
+    path("projects/new/", projects.project_new, name="project_new"),
+    path(_SETTINGS, projects.project_settings, name="project_settings"),
+    path(f"{_SETTINGS}labels/", projects.label_new, name="label_new"),
+    path(f"{_SETTINGS}labels/<int:label_id>/", projects.label_edit, name="label_edit"),
+    path(f"{_SETTINGS}labels/<int:label_id>/delete/", projects.label_remove, name="label_delete"),
+    path(f"{_SETTINGS}members/", projects.member_new, name="member_new"),
+    path(f"{_SETTINGS}members/<int:membership_id>/delete/", projects.member_delete, name="member_delete"),
+    path(f"{_SETTINGS}delete/", projects.project_remove, name="project_delete"),
+    # Uploads and items
+    path(_UPLOADS, uploads.uploads, name="uploads"),
+    path(f"{_UPLOADS}<int:upload_id>/", uploads.upload, name="upload"),
+    path(f"{_UPLOADS}<int:upload_id>/rejected.csv", uploads.upload_rejected, name="upload_rejected"),
+    path(f"{_UPLOADS}<int:upload_id>/delete/", uploads.upload_delete, name="upload_delete"),
+    path(f"{_PROJECT}items/", items.items, name="items"),
+    path(f"{_PROJECT}items/<int:item_id>/image/", images.item_image, name="item_image"),
+    # Annotation runs
+    path(_RUNS, runs.annotation_runs, name="annotation_runs"),
+    path(f"{_RUNS}estimate/", runs.annotation_run_estimate, name="annotation_run_estimate"),
+    path(f"{_RUNS}models/", runs.connection_models, name="connection_models"),
+    path(f"{_RUNS}<int:run_id>/", runs.annotation_run, name="annotation_run"),
+    path(f"{_RUNS}<int:run_id>/<str:action>/", runs.annotation_run_action, name="annotation_run_action"),
+    path("styleguide", styleguide.styleguide, name="styleguide"),
+]

@@ -1,0 +1,55 @@
+"""Signing in and out, the password, and API tokens."""
+
+from django.contrib import messages
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
+from django.views.decorators.http import require_http_methods, require_POST
+
+from annotate.forms import TokenForm
+from annotate.requests import PageRequest
+from annotate.services.tokens import token_create, token_revoke, tokens_of
+
+
+class SignIn(LoginView):
+    http_method_names = ["get", "post", "head", "options"]
+    template_name = "accounts/sign_in.html"
+    redirect_authenticated_user = True
+
+
+class SignOut(LogoutView):
+    http_method_names = ["post", "options"]
+
+
+class PasswordChange(PasswordChangeView):
+    http_method_names = ["get", "post", "head", "options"]
+    template_name = "accounts/password_change.html"
+    success_url = reverse_lazy("account")
+
+    def form_valid(self, form):  # type: ignore[no-untyped-def]
+        messages.success(self.request, "Your password is changed.")
+        return super().form_valid(form)
+
+
+@require_http_methods(["GET", "POST"])
+def account(request: PageRequest) -> HttpResponse:
+    """The tokens, and a new one. Its text is in this one response and nowhere else."""
+    form = TokenForm(request.POST or None)
+    text = ""
+    if request.method == "POST" and form.is_valid():
+        _, text = token_create(user=request.user, days=form.cleaned_data["days"])
+        form = TokenForm()
+    response = render(
+        request, "accounts/account.html", {"form": form, "text": text, "tokens": tokens_of(request.user)}
+    )
+    if text:
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@require_POST
+def token_delete(request: PageRequest, beginning: str) -> HttpResponse:
+    if token_revoke(user=request.user, beginning=beginning):
+        messages.success(request, "The token is revoked.")
+    return redirect("account")

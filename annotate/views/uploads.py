@@ -1,0 +1,200 @@
+"""Uploads: sending a file, saying what its columns are, watching its import, and what was rejected."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate.access import project_for
+from annotate.errors import Refusal
+from annotate.forms import MappingForm, UploadForm
+from annotate.models import Project, Upload
+from annotate.requests import PageRequest
+from annotate.services.uploads import Preview, upload_discard, upload_import, upload_preview, upload_receive
+from annotate.uploads.limits import format_bytes
+from annotate.uploads.reading import ACCEPTED
+from annotate.uploads.rows import ImageCell
+from jobs.selectors import job_progress
+
+# What a form adds around its file.
+_FORM_OVERHEAD = 64 * 1024
+REJECTED_A_PAGE = 100
+_SHOWN_COLUMNS = 30
+_SHOWN_CHARS = 240
+
+
+@csrf_exempt  # the token is in the body, which is read only once its size is known: the inner view checks it
+@require_http_methods(["GET", "POST"])
+def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
+    page_request = cast(PageRequest, request)
+    project = project_for(page_request.user, project_id, owner=True)
+    if _content_length(request) > settings.MAX_UPLOAD_BYTES + _FORM_OVERHEAD:
+        form = UploadForm()
+        problem = (
+            f"The file is larger than {format_bytes(settings.MAX_UPLOAD_BYTES)}, which is the limit. "
+            "Split it into several uploads."
+        )
+        response = _uploads_page(page_request, project, form, problem=problem, status=413)
+        response.headers["Connection"] = "close"
+        return response
+    return cast(HttpResponse, _uploads(page_request, project))
+
+
+@csrf_protect
+def _uploads(request: Any, project: Project) -> HttpResponse:
+    form = UploadForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            upload = upload_receive(
+                project=project,
+                user=request.user,
+                file=form.cleaned_data["file"],
+                encoding=form.cleaned_data["encoding"],
+            )
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            return redirect("upload", project.pk, upload.pk)
+    refused = request.method == "POST"
+    return _uploads_page(request, project, form, status=422 if refused else 200)
+
+
+def _content_length(request: HttpRequest) -> int:
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
+
+
+def _uploads_page(
+    request: PageRequest, project: Project, form: UploadForm, *, problem: str = "", status: int = 200
+) -> HttpResponse:
+    return render(
+        request,
+        "uploads/list.html",
+        {
+            "project": project,
+            "form": form,
+            "problem": problem,
+            "uploads": project.uploads.select_related("created_by", "job"),
+            "accepted": ACCEPTED,
+            "max_bytes": settings.MAX_UPLOAD_BYTES,
+            "max_size": format_bytes(settings.MAX_UPLOAD_BYTES),
+        },
+        status=status,
+    )
+
+
+def _upload_of(request: PageRequest, project_id: int, upload_id: int) -> Upload:
+    project = project_for(request.user, project_id, owner=True)
+    return get_object_or_404(project.uploads.select_related("project", "job"), pk=upload_id)
+
+
+@require_http_methods(["GET", "POST"])
+def upload(request: PageRequest, project_id: int, upload_id: int) -> HttpResponse:
+    row = _upload_of(request, project_id, upload_id)
+    if row.state == Upload.State.RECEIVED:
+        return _mapping_page(request, row)
+    if request.method == "POST":
+        messages.error(request, "This upload is already imported or being imported.")
+        return redirect("upload", project_id, row.pk)
+    return _import_page(request, row)
+
+
+def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
+    context: dict[str, Any] = {"project": row.project, "upload": row, "size": format_bytes(row.size)}
+    try:
+        preview = upload_preview(row)
+    except Refusal as refusal:
+        return render(request, "uploads/unreadable.html", context | {"problem": refusal.sentence})
+    form = MappingForm(request.POST or None, upload=row, columns=preview.columns, suggested=preview.mapping)
+    if request.method == "POST" and form.is_valid():
+        try:
+            upload_import(upload=row, mapping=form.mapping(), add_labels=form.cleaned_data["add_labels"])
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            return redirect("upload", row.project_id, row.pk)
+    context |= {"form": form, "preview": preview, **preview_table(preview)}
+    return render(request, "uploads/mapping.html", context, status=422 if form.errors else 200)
+
+
+def preview_table(preview: Preview) -> dict[str, Any]:
+    """The first rows as text, long ones cut."""
+    columns = preview.columns[:_SHOWN_COLUMNS]
+    return {
+        "columns": columns,
+        "hidden_columns": len(preview.columns) - len(columns),
+        "rows": [
+            (row.number, [(column, _cell(row.values.get(column))) for column in columns])
+            for row in preview.rows
+        ],
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, ImageCell):
+        return f"image, {format_bytes(len(value.data))}"
+    text = "" if value is None else str(value)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+
+
+def _import_page(request: PageRequest, row: Upload) -> HttpResponse:
+    after = request.GET.get("after", "")
+    rejected = row.rejected_rows.filter(row__gt=int(after) if after.isdecimal() else 0)
+    page = list(rejected[: REJECTED_A_PAGE + 1])
+    context = {
+        "project": row.project,
+        "upload": row,
+        "size": format_bytes(row.size),
+        "job": row.job,
+        "progress": job_progress(row.job) if row.job else None,
+        "rejected_rows": page[:REJECTED_A_PAGE],
+        "next_after": page[REJECTED_A_PAGE - 1].row if len(page) > REJECTED_A_PAGE else None,
+        "is_first": not after,
+        "is_live": row.state == Upload.State.IMPORTING and (row.job is None or row.job.is_active),
+    }
+    template = "uploads/import_state.html" if request.htmx else "uploads/import.html"
+    return render(request, template, context)
+
+
+@require_GET
+def upload_rejected(request: PageRequest, project_id: int, upload_id: int) -> StreamingHttpResponse:
+    """The rejected rows as CSV, streamed."""
+    row = _upload_of(request, project_id, upload_id)
+    response = StreamingHttpResponse(_rejected_lines(row), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="rejected-rows-{row.pk}.csv"'
+    return response
+
+
+def _rejected_lines(row: Upload) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["row", "problem"])
+    for number, message in row.rejected_rows.values_list("row", "message").iterator(chunk_size=1000):
+        writer.writerow([number, message])
+        if buffer.tell() > 32 * 1024:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+@require_POST
+def upload_delete(request: PageRequest, project_id: int, upload_id: int) -> HttpResponse:
+    """Throw away an upload from which no item came."""
+    row = _upload_of(request, project_id, upload_id)
+    try:
+        upload_discard(upload=row)
+    except Refusal as refusal:
+        messages.error(request, refusal.sentence)
+        return redirect("upload", project_id, row.pk)
+    messages.success(request, f"“{row.filename}” is thrown away.")
+    return redirect("uploads", project_id)

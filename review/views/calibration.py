@@ -1,0 +1,88 @@
+"""The calibration set: how large it is, taking gold labels into it, and labeling items for it."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models import Count, Q
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import project_for
+from annotate.errors import Refusal
+from annotate.forms import RefusableForm
+from annotate.models import CalibrationLabel, Project
+from annotate.requests import PageRequest
+from annotate.services.calibration import calibration_from_gold
+from review.models import ReviewRound
+from review.services.rounds import calibration_round_create
+from review.standing import counts_of_rounds
+
+_USUAL = 100
+
+
+class CountForm(RefusableForm):
+    count = forms.IntegerField(
+        min_value=1,
+        label="Number of items",
+        error_messages={"min_value": "Choose at least one item.", "invalid": "Enter a whole number."},
+    )
+
+
+@require_http_methods(["GET", "POST"])
+def calibration(request: PageRequest, project_id: int) -> HttpResponse:
+    """`from` in a sent form says where the labels come from: the gold column, or a person."""
+    project = project_for(request.user, project_id, owner=True)
+    gold_left = project.items.filter(gold__isnull=False, calibration_label=None).count()
+    gold_form = CountForm(initial={"count": min(_USUAL, gold_left)}, auto_id="gold-%s")
+    person_form = CountForm(initial={"count": _USUAL}, auto_id="person-%s")
+    status = 200
+    if request.method == "POST":
+        from_gold = request.POST.get("from") == "gold"
+        form = CountForm(request.POST, auto_id="gold-%s" if from_gold else "person-%s")
+        if form.is_valid():
+            try:
+                return _calibrate(request, project, form.cleaned_data["count"], from_gold=from_gold)
+            except Refusal as refusal:
+                form.refuse(refusal)
+        gold_form, person_form = (form, person_form) if from_gold else (gold_form, form)
+        status = 422
+    context = {
+        "project": project,
+        "gold_form": gold_form,
+        "person_form": person_form,
+        "gold_left": gold_left,
+        **calibration_context(project),
+    }
+    return render(request, "review/calibration.html", context, status=status)
+
+
+def _calibrate(request: PageRequest, project: Project, count: int, *, from_gold: bool) -> HttpResponse:
+    if from_gold:
+        taken = calibration_from_gold(project=project, count=count)
+        messages.success(request, f"{taken:,} gold labels are calibration labels now.")
+        return redirect("calibration", project.pk)
+    round = calibration_round_create(project=project, user=request.user, count=count)
+    return redirect("review", project.pk, round.pk)
+
+
+def calibration_context(project: Project) -> dict[str, Any]:
+    """How large the set is, by label and by where its labels come from, and the open rounds."""
+    labels = CalibrationLabel.objects.filter(project=project)
+    sizes = labels.aggregate(total=Count("pk"), by_people=Count("pk", filter=Q(author__isnull=False)))
+    given = dict(labels.order_by().values_list("label").annotate(Count("pk")))
+    names = project.labels.order_by("position").values_list("pk", "name")
+    rounds = list(
+        project.review_rounds.filter(kind=ReviewRound.Kind.CALIBRATION).select_related("created_by")
+    )
+    counts = counts_of_rounds(rounds)
+    return {
+        "total": sizes["total"],
+        "by_people": sizes["by_people"],
+        "from_gold": sizes["total"] - sizes["by_people"],
+        "label_counts": [(name, given.get(pk, 0)) for pk, name in names],
+        "most": max(given.values(), default=1),
+        "rounds": [(round, counts[round.pk]) for round in rounds],
+        "can_label": len(names) >= 2,
+    }

@@ -1,0 +1,116 @@
+"""The list of projects, and a project's overview: where it stands and what to do next."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache import cache
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from annotate.access import OWNER, connections_of, project_for, projects_of, role_in
+from annotate.models import AnnotationRun, Project
+from annotate.requests import PageRequest
+from annotate.run_results import Accuracy, machine_accuracy
+from criticize.models import CriticismRun
+from criticize.selectors import Quality, criticism_quality
+from review.models import Export, ReviewRound
+from review.standing import Standing, counts_of_rounds, next_for_reviewer, standing_of, standings
+
+_LISTED = 5
+_QUALITY_KEPT = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """What gold labels say about the chain of runs; each part None while there is nothing to say."""
+
+    accuracy: Accuracy | None
+    quality: Quality | None
+    budget_share: float | None
+    found_at_budget: float | None
+
+
+@require_GET
+def projects(request: PageRequest) -> HttpResponse:
+    mine = list(projects_of(request.user))
+    roles = dict(request.user.memberships.values_list("project_id", "role"))
+    rows = [(standing, roles[standing.project.pk] == OWNER) for standing in standings(mine)]
+    return render(
+        request,
+        "projects/list.html",
+        {"rows": rows, "has_connection": connections_of(request.user).exists()},
+    )
+
+
+@require_GET
+def project(request: PageRequest, project_id: int) -> HttpResponse:
+    """The overview; asked by htmx, its live part alone."""
+    row = project_for(request.user, project_id)
+    is_owner = role_in(request.user, row) == OWNER
+    open_rounds = _open_rounds(row)
+    context: dict[str, Any] = {"project": row, "is_owner": is_owner, "open_rounds": open_rounds}
+    if is_owner:
+        standing = standing_of(row)
+        context |= {"standing": standing, "next": standing.next, "is_live": standing.is_live}
+        if not request.htmx:
+            context |= _owner_context(request, standing)
+    else:
+        context |= {"next": next_for_reviewer(open_rounds, row), "is_live": False}
+    template = "review/overview_state.html" if request.htmx else "review/overview.html"
+    return render(request, template, context)
+
+
+def _open_rounds(row: Project) -> list[Any]:
+    rounds = list(row.review_rounds.filter(state=ReviewRound.State.OPEN).order_by("-kind", "-pk"))
+    counts = counts_of_rounds(rounds)
+    return [(round, counts[round.pk]) for round in rounds]
+
+
+def _owner_context(request: PageRequest, standing: Standing) -> dict[str, Any]:
+    row = standing.project
+    criticisms = CriticismRun.objects.filter(annotation_run__project=row)
+    return {
+        "has_connection": connections_of(request.user).exists(),
+        "labels": row.labels.all(),
+        "goodness": goodness_of(standing),
+        "annotation_runs": row.annotation_runs.select_related("job")[:_LISTED],
+        "criticism_runs": criticisms.select_related("job", "annotation_run")[:_LISTED],
+        "rounds": row.review_rounds.filter(kind=ReviewRound.Kind.REVIEW)[:_LISTED],
+        "exports": Export.objects.filter(project=row).select_related("job", "round")[:_LISTED],
+    }
+
+
+def goodness_of(standing: Standing) -> Goodness | None:
+    """Accuracy, AQG and ABS of the runs that are finished; None without gold labels or finished runs."""
+    annotation, criticism, round = standing.annotation, standing.criticism, standing.round
+    if annotation is None or not annotation.job.is_finished:
+        return None
+    accuracy = _accuracy(annotation)
+    if not accuracy.judged:
+        return None
+    quality = _quality(criticism) if criticism is not None and criticism.job.is_finished else None
+    share = round.budget / round.population if round is not None and round.population else None
+    found = None
+    if quality is not None and quality.abs is not None and share is not None:
+        found = min(quality.curve, key=lambda point: abs(point[0] - share))[1]
+    return Goodness(accuracy, quality, share, found)
+
+
+def _accuracy(run: AnnotationRun) -> Accuracy:
+    """Kept for some minutes: it reads every annotation, and a finished run's change only with a retry."""
+    key = f"accuracy-{run.pk}-{run.job.finished_at}"
+    kept: Accuracy | None = cache.get(key)
+    if kept is None:
+        kept = machine_accuracy(run)
+        cache.set(key, kept, _QUALITY_KEPT)
+    return kept
+
+
+def _quality(run: CriticismRun) -> Quality:
+    key = f"quality-{run.pk}-{run.job.finished_at}"
+    kept: Quality | None = cache.get(key)
+    if kept is None:
+        kept = criticism_quality(run)
+        cache.set(key, kept, _QUALITY_KEPT)
+    return kept
