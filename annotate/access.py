@@ -3,11 +3,16 @@
 What a person may not see does not exist for them (404); what they may see but not do is forbidden (403).
 """
 
+from operator import attrgetter
+from typing import TypeVar
+
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404
 
 from annotate.models import Connection, Membership, Project, User
+
+Row = TypeVar("Row", bound=Model)
 
 OWNER = Membership.Role.OWNER
 REVIEWER = Membership.Role.REVIEWER
@@ -45,3 +50,19 @@ def connection_for(user: User, connection_id: int) -> Connection:
     if connection is None:
         raise Http404("There is no such connection.")
     return connection
+
+
+def found_for(user: User, rows: QuerySet[Row], pk: int, *, project: str, owner: bool = False) -> Row:
+    """The row with this key, if it belongs to a project of the user; with `owner`, one that the user owns.
+
+    `project` is the lookup from the row to its project, such as "annotation_run__project"; the rows select it as a
+    related row. Raises Http404 or PermissionDenied.
+    """
+    row = rows.filter(**{f"{project}__in": projects_of(user)}, pk=pk).first()
+    if row is None:
+        raise Http404(
+            f"There is no such {rows.model._meta.verbose_name}, or you are not a member of its project."
+        )
+    if owner:
+        require_owner(user, attrgetter(project.replace("__", "."))(row))
+    return row

@@ -254,6 +254,20 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "JobState": "jobs.models.Job.State",
+        "UploadState": "annotate.models.Upload.State",
+        "ModelRunKind": "annotate.models.ModelRun.Kind",
+        "Role": "annotate.models.Membership.Role",
+        "ReviewRoundKind": "review.models.ReviewRound.Kind",
+        "ReviewRoundState": "review.models.ReviewRound.State",
+        "ReviewTaskState": "review.models.ReviewTask.State",
+        "CorrectionAction": "review.models.Correction.Action",
+        "ExportLayout": "review.models.Export.Layout",
+        "ExportFormat": "review.models.Export.Format",
+    },
 }
 
 # --- Logs ------------------------------------------------------------------------------------------------------------

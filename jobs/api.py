@@ -40,7 +40,7 @@ class FailureCountSerializer(serializers.Serializer[Any]):
     """How many results failed in one way."""
 
     name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     advice = serializers.CharField()
     count = serializers.IntegerField()
 

@@ -1,0 +1,175 @@
+"""Items, their images, and the calibration set."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import FileResponse, HttpResponse
+from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import OWNER, found_for, project_for, role_in
+from annotate.api.endpoint import Endpoint, Filter, Input
+from annotate.image_response import MEDIA_TYPES, image_response
+from annotate.models import Item, Label
+from annotate.selectors import calibration_state
+from annotate.services.calibration import calibration_from_gold
+
+
+class LabelNameSerializer(serializers.ModelSerializer[Label]):
+    class Meta:
+        model = Label
+        fields = ["id", "name"]
+        read_only_fields = fields
+
+
+class ItemSerializer(serializers.ModelSerializer[Item]):
+    """An item. The labels that people gave are for owners alone, so that reviews stay blind: null for reviewers."""
+
+    columns = serializers.DictField(read_only=True, help_text="The upload's columns that have no other part.")
+    image_url = serializers.SerializerMethodField()
+    gold = LabelNameSerializer(read_only=True, allow_null=True)
+    calibration = LabelNameSerializer(
+        source="calibration_label.label", read_only=True, allow_null=True, default=None
+    )
+
+    class Meta:
+        model = Item
+        fields = [
+            "id",
+            "project",
+            "external_id",
+            "text",
+            "question",
+            "image_url",
+            "columns",
+            "gold",
+            "calibration",
+        ]
+        read_only_fields = fields
+
+    def get_image_url(self, item: Item) -> str | None:
+        return image_url(item)
+
+    def to_representation(self, instance: Item) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        return shown if self.context["view"].shows_gold else shown | {"gold": None, "calibration": None}
+
+
+def image_url(item: Item) -> str | None:
+    return reverse("api:item_image", args=[item.pk]) if item.image_id else None
+
+
+class ItemFilter(Filter):
+    gold = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="Whether it has a gold label. For owners."
+    )
+    calibration = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Whether it is a calibration item. For owners.",
+    )
+    search = serializers.CharField(
+        required=False, max_length=200, help_text="Part of its id, text or question, in any case."
+    )
+
+
+class ItemEndpoint(Endpoint):
+    tag = "items"
+    shows_gold = False
+
+    def items(self) -> QuerySet[Item]:
+        return Item.objects.select_related("project", "image", "gold", "calibration_label__label")
+
+    def item(self, item_id: int) -> Item:
+        item = found_for(self.user, self.items(), item_id, project="project")
+        self.shows_gold = role_in(self.user, item.project) == OWNER
+        return item
+
+
+class Items(ItemEndpoint):
+    @extend_schema(
+        summary="A project's items in order", parameters=[ItemFilter], responses=ItemSerializer(many=True)
+    )
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id)
+        self.shows_gold = role_in(self.user, project) == OWNER
+        rows = self.items().filter(project=project)
+        return self.page(_filtered(rows, self.asked(ItemFilter), self.shows_gold), ItemSerializer, order="pk")
+
+
+def _filtered(rows: QuerySet[Item], asked: dict[str, Any], shows_gold: bool) -> QuerySet[Item]:
+    if not shows_gold and (asked["gold"], asked["calibration"]) != (None, None):
+        raise PermissionDenied("Only an owner of the project can ask which items have gold labels.")
+    if asked["gold"] is not None:
+        rows = rows.filter(gold__isnull=not asked["gold"])
+    if asked["calibration"] is not None:
+        rows = rows.filter(calibration_label__isnull=not asked["calibration"])
+    if text := asked.get("search"):
+        rows = rows.filter(
+            Q(external_id__icontains=text) | Q(text__icontains=text) | Q(question__icontains=text)
+        )
+    return rows
+
+
+class OneItem(ItemEndpoint):
+    @extend_schema(summary="Read an item", responses=ItemSerializer)
+    def get(self, request: Request, item_id: int) -> Response:
+        return self.reply(ItemSerializer, self.item(item_id))
+
+
+class ItemImage(ItemEndpoint):
+    @extend_schema(
+        summary="An item's image",
+        responses={(200, media_type): OpenApiTypes.BINARY for media_type in MEDIA_TYPES},
+    )
+    def get(self, request: Request, item_id: int) -> HttpResponse | FileResponse:
+        return image_response(request, self.item(item_id))
+
+
+class LabelCountSerializer(serializers.Serializer[Any]):
+    label = serializers.CharField()  # type: ignore[assignment]
+    count = serializers.IntegerField()
+
+
+class CalibrationSerializer(serializers.Serializer[Any]):
+    """The calibration set: items whose label a person gave without seeing a machine's."""
+
+    items = serializers.IntegerField()
+    from_gold = serializers.IntegerField()
+    by_people = serializers.IntegerField()
+    gold_left = serializers.IntegerField(help_text="Items with a gold label that could join it.")
+    labels = LabelCountSerializer(many=True)
+
+
+class CalibrationFromGoldSerializer(Input):
+    count = serializers.IntegerField(min_value=1)
+
+
+class Calibration(Endpoint):
+    tag = "calibration"
+
+    @extend_schema(summary="The calibration set", responses=CalibrationSerializer)
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        return self.reply(CalibrationSerializer, calibration_state(project))
+
+
+class CalibrationFromGold(Endpoint):
+    tag = "calibration"
+
+    @extend_schema(
+        summary="Make calibration items of random items with a gold label",
+        description="For items without one, make a review round of kind `calibration`, which people answer.",
+        request=CalibrationFromGoldSerializer,
+        responses={201: CalibrationSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        calibration_from_gold(project=project, **self.given(CalibrationFromGoldSerializer))
+        return self.reply(CalibrationSerializer, calibration_state(project), status=201)

@@ -1,0 +1,280 @@
+"""Projects, their label sets and members."""
+
+from typing import Any
+
+from django.db.models import Count, F, Q
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import found_for, project_for, projects_of
+from annotate.api.endpoint import Endpoint, Input
+from annotate.models import Label, Membership, Project
+from annotate.services.projects import (
+    MAX_LABEL_NAME,
+    label_add,
+    label_delete,
+    label_update,
+    member_add,
+    member_remove,
+    project_create,
+    project_delete,
+    project_update,
+)
+from annotate.task_types import TASK_TYPES
+
+MAX_TEXT = 20_000
+
+
+class LabelSerializer(serializers.ModelSerializer[Label]):
+    class Meta:
+        model = Label
+        fields = ["id", "position", "name", "description"]
+        read_only_fields = fields
+
+
+class ProjectSerializer(serializers.ModelSerializer[Project]):
+    role = serializers.ChoiceField(Membership.Role.choices, read_only=True, help_text="Yours.")
+    created_by = serializers.CharField(source="created_by.username", read_only=True)
+
+    class Meta:
+        model = Project
+        fields = [
+            "id",
+            "name",
+            "task_type",
+            "instructions",
+            "sample",
+            "seed",
+            "role",
+            "created_by",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class ProjectDetailSerializer(ProjectSerializer):
+    """A project with its labels and how many items it has."""
+
+    labels = LabelSerializer(many=True, read_only=True)
+    items = serializers.IntegerField(source="item_count", read_only=True)
+    gold_items = serializers.IntegerField(
+        source="gold_count", read_only=True, help_text="Items with a gold label."
+    )
+    calibration_items = serializers.IntegerField(source="calibration_count", read_only=True)
+
+    class Meta(ProjectSerializer.Meta):
+        fields = [*ProjectSerializer.Meta.fields, "labels", "items", "gold_items", "calibration_items"]
+        read_only_fields = fields
+
+
+class ProjectCreateSerializer(Input):
+    name = serializers.CharField(max_length=120)
+    task_type = serializers.ChoiceField([(key, task.label) for key, task in TASK_TYPES.items()])
+    instructions = serializers.CharField(
+        max_length=MAX_TEXT,
+        required=False,
+        allow_blank=True,
+        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+    )
+    labels = serializers.ListField(
+        child=serializers.CharField(max_length=MAX_LABEL_NAME),
+        required=False,
+        max_length=2000,
+        help_text="Names in order. Without them, the task type's own labels are used, if it has any.",
+    )
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+
+
+class ProjectUpdateSerializer(Input):
+    name = serializers.CharField(max_length=120, required=False)
+    instructions = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
+
+
+class ProjectDeleteFilter(Input):
+    confirm_name = serializers.CharField(help_text="The project's name again.")
+
+
+class LabelCreateSerializer(Input):
+    name = serializers.CharField(max_length=MAX_LABEL_NAME)
+    description = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
+
+
+class LabelUpdateSerializer(Input):
+    name = serializers.CharField(max_length=MAX_LABEL_NAME, required=False)
+    description = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
+
+
+class MemberSerializer(serializers.ModelSerializer[Membership]):
+    username = serializers.CharField(source="user.username", read_only=True)
+
+    class Meta:
+        model = Membership
+        fields = ["id", "username", "role", "created_at"]
+        read_only_fields = fields
+
+
+class MemberCreateSerializer(Input):
+    username = serializers.CharField(max_length=150)
+    role = serializers.ChoiceField(Membership.Role.choices)
+
+
+class MemberUpdateSerializer(Input):
+    role = serializers.ChoiceField(Membership.Role.choices)
+
+
+class Projects(Endpoint):
+    tag = "projects"
+
+    @extend_schema(summary="Your projects, newest first", responses=ProjectSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        rows = projects_of(self.user).annotate(role=F("memberships__role")).select_related("created_by")
+        return self.page(rows, ProjectSerializer)
+
+    @extend_schema(
+        summary="Create a project",
+        request=ProjectCreateSerializer,
+        responses={201: ProjectDetailSerializer},
+        examples=[
+            OpenApiExample(
+                "Sentiment of tweets",
+                value={
+                    "name": "Tweets",
+                    "task_type": "text_classification",
+                    "labels": ["negative", "neutral", "positive"],
+                    "instructions": "The feeling of the writer, not of the event.",
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        project = project_create(user=self.user, **self.given(ProjectCreateSerializer))
+        return _project_reply(self, project, status=201)
+
+
+class OneProject(Endpoint):
+    tag = "projects"
+
+    @extend_schema(summary="Read a project", responses=ProjectDetailSerializer)
+    def get(self, request: Request, project_id: int) -> Response:
+        return _project_reply(self, project_for(self.user, project_id))
+
+    @extend_schema(
+        summary="Change a project's name or guidelines",
+        request=ProjectUpdateSerializer,
+        responses=ProjectDetailSerializer,
+    )
+    def patch(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        current = {"name": project.name, "instructions": project.instructions}
+        project_update(project=project, **(current | self.given(ProjectUpdateSerializer)))
+        return _project_reply(self, project)
+
+    @extend_schema(
+        summary="Delete a project with everything in it",
+        parameters=[ProjectDeleteFilter],
+        responses={204: None},
+    )
+    def delete(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        project_delete(project=project, **self.asked(ProjectDeleteFilter))
+        return Response(status=204)
+
+
+def _project_reply(endpoint: Endpoint, project: Project, *, status: int = 200) -> Response:
+    row = (
+        projects_of(endpoint.user)
+        .filter(pk=project.pk)
+        .annotate(role=F("memberships__role"))
+        .select_related("created_by")
+        .prefetch_related("labels")
+        .get()
+    )
+    counts: dict[str, Any] = project.items.aggregate(
+        item_count=Count("pk"),
+        gold_count=Count("pk", filter=Q(gold__isnull=False)),
+        calibration_count=Count("calibration_label"),
+    )
+    for name, count in counts.items():
+        setattr(row, name, count)
+    return endpoint.reply(ProjectDetailSerializer, row, status=status)
+
+
+class Labels(Endpoint):
+    tag = "labels"
+
+    @extend_schema(summary="A project's labels in order", responses=LabelSerializer(many=True))
+    def get(self, request: Request, project_id: int) -> Response:
+        return self.page(project_for(self.user, project_id).labels.all(), LabelSerializer, order="position")
+
+    @extend_schema(summary="Add a label", request=LabelCreateSerializer, responses={201: LabelSerializer})
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        label = label_add(project=project, **self.given(LabelCreateSerializer))
+        return self.reply(LabelSerializer, label, status=201)
+
+
+class OneLabel(Endpoint):
+    tag = "labels"
+
+    def _label(self, label_id: int) -> Label:
+        rows = Label.objects.select_related("project")
+        return found_for(self.user, rows, label_id, project="project", owner=True)
+
+    @extend_schema(
+        summary="Rename or describe a label", request=LabelUpdateSerializer, responses=LabelSerializer
+    )
+    def patch(self, request: Request, label_id: int) -> Response:
+        label = self._label(label_id)
+        current = {"name": label.name, "description": label.description}
+        label_update(label=label, **(current | self.given(LabelUpdateSerializer)))
+        return self.reply(LabelSerializer, label)
+
+    @extend_schema(summary="Delete a label that nothing uses", responses={204: None})
+    def delete(self, request: Request, label_id: int) -> Response:
+        label_delete(label=self._label(label_id))
+        return Response(status=204)
+
+
+class Members(Endpoint):
+    tag = "members"
+
+    @extend_schema(summary="A project's members", responses=MemberSerializer(many=True))
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        return self.page(project.memberships.select_related("user"), MemberSerializer, order="pk")
+
+    @extend_schema(
+        summary="Make an account a member, or change its role",
+        request=MemberCreateSerializer,
+        responses={201: MemberSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        return self.reply(
+            MemberSerializer, member_add(project=project, **self.given(MemberCreateSerializer)), status=201
+        )
+
+
+class OneMember(Endpoint):
+    tag = "members"
+
+    def _membership(self, member_id: int) -> Membership:
+        rows = Membership.objects.select_related("project", "user")
+        return found_for(self.user, rows, member_id, project="project", owner=True)
+
+    @extend_schema(
+        summary="Change a member's role", request=MemberUpdateSerializer, responses=MemberSerializer
+    )
+    def patch(self, request: Request, member_id: int) -> Response:
+        member = self._membership(member_id)
+        given = self.given(MemberUpdateSerializer)
+        changed = member_add(project=member.project, username=member.user.username, **given)
+        return self.reply(MemberSerializer, changed)
+
+    @extend_schema(summary="Remove a member", responses={204: None})
+    def delete(self, request: Request, member_id: int) -> Response:
+        member_remove(membership=self._membership(member_id))
+        return Response(status=204)

@@ -1,0 +1,332 @@
+"""Annotation runs and what they said; and the parts that runs of every kind share."""
+
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import connections_of, found_for, project_for
+from annotate.api.endpoint import Endpoint, Filter, Input, chosen
+from annotate.api.items import LabelCountSerializer, LabelNameSerializer
+from annotate.models import Annotation, AnnotationRun, ModelRun, User
+from annotate.parsing import ANSWER_FORMATS
+from annotate.prompts import STRATEGIES
+from annotate.run_results import label_counts, machine_accuracy
+from annotate.services.runs import (
+    TRAINED,
+    ModelChoice,
+    annotation_estimate,
+    annotation_run_create,
+    annotation_run_retry,
+)
+from jobs.api import FailureCountSerializer, JobProgressSerializer, job_act
+from jobs.selectors import FAILURE_NAMES, failures_by_name
+
+MODEL_RUN_FIELDS = [
+    "id",
+    "kind",
+    "who",
+    "connection",
+    "provider",
+    "model",
+    "strategy",
+    "answer_format",
+    "prompt_version",
+    "top_logprobs",
+    "max_tokens",
+    "training_items",
+    "seed",
+    "progress",
+    "created_by",
+    "created_at",
+]
+
+
+class ModelRunSerializer(serializers.Serializer[Any]):
+    """The fields that runs of every kind have beside the model's own."""
+
+    who = serializers.CharField(read_only=True, help_text="Who answers, in words.")
+    top_logprobs = serializers.IntegerField(source="parameters.top_logprobs", read_only=True, default=0)
+    max_tokens = serializers.IntegerField(
+        source="parameters.max_tokens", read_only=True, allow_null=True, default=None
+    )
+    training_items = serializers.IntegerField(
+        source="parameters.training_items",
+        read_only=True,
+        default=0,
+        help_text="How many calibration items a trained classifier learned from.",
+    )
+    progress = JobProgressSerializer(source="job", read_only=True)
+    created_by = serializers.CharField(source="created_by.username", read_only=True)
+
+
+class AnnotationRunSerializer(ModelRunSerializer, serializers.ModelSerializer[AnnotationRun]):
+    class Meta:
+        model = AnnotationRun
+        fields = ["project", *MODEL_RUN_FIELDS]
+        read_only_fields = fields
+
+
+class AccuracySerializer(serializers.Serializer[Any]):
+    """Labels that match gold, among the items that have gold."""
+
+    right = serializers.IntegerField()
+    judged = serializers.IntegerField()
+    share = serializers.FloatField(allow_null=True, help_text="Between 0 and 1; null where nothing has gold.")
+
+
+class AnnotationRunDetailSerializer(AnnotationRunSerializer):
+    """A run with what came of it so far."""
+
+    failures = serializers.SerializerMethodField()
+    labels = serializers.SerializerMethodField(help_text="How often each label was given.")
+    accuracy = serializers.SerializerMethodField()
+
+    class Meta(AnnotationRunSerializer.Meta):
+        fields = [*AnnotationRunSerializer.Meta.fields, "failures", "labels", "accuracy"]
+        read_only_fields = fields
+
+    @extend_schema_field(FailureCountSerializer(many=True))
+    def get_failures(self, run: AnnotationRun) -> Any:
+        return FailureCountSerializer(failures_by_name(run.annotations.all()), many=True).data
+
+    @extend_schema_field(LabelCountSerializer(many=True))
+    def get_labels(self, run: AnnotationRun) -> Any:
+        return LabelCountSerializer(label_counts(run), many=True).data
+
+    @extend_schema_field(AccuracySerializer)
+    def get_accuracy(self, run: AnnotationRun) -> Any:
+        return AccuracySerializer(machine_accuracy(run)).data
+
+
+class ModelChoiceSerializer(Input):
+    """Who is to answer: a model behind a connection, or the classifier trained on the calibration set."""
+
+    kind = serializers.ChoiceField(ModelRun.Kind.choices)
+    connection = serializers.IntegerField(
+        required=False, allow_null=True, help_text="One of yours; for kind `prompted`."
+    )
+    model = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    strategy = serializers.ChoiceField(STRATEGIES, required=False, help_text="`cot` by default.")
+    answer_format = serializers.ChoiceField(
+        ANSWER_FORMATS, required=False, help_text="By default the one that suits the connection."
+    )
+    top_logprobs = serializers.IntegerField(required=False, min_value=0, max_value=20)
+    max_tokens = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=100_000)
+
+
+class RunCreateSerializer(ModelChoiceSerializer):
+    spend_limit = serializers.DecimalField(
+        max_digits=12,
+        decimal_places=4,
+        required=False,
+        allow_null=True,
+        help_text="US$; the run pauses before it would spend more.",
+    )
+
+
+class ResumeSerializer(Input):
+    spend_limit = serializers.DecimalField(
+        max_digits=12,
+        decimal_places=4,
+        required=False,
+        allow_null=True,
+        min_value=Decimal(0),
+        help_text="US$; a run that its limit paused needs a higher one.",
+    )
+
+
+class NothingSerializer(Input):
+    """No values."""
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """What a run would take."""
+
+    calls = serializers.IntegerField()
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cost = serializers.FloatField(allow_null=True, help_text="US$; null where the model has no price.")
+    seconds = serializers.FloatField()
+    measured = serializers.BooleanField(help_text="Whether it rests on an earlier run like it.")
+
+
+class CallFilter(Filter):
+    failed = serializers.BooleanField(required=False, allow_null=True, default=None)
+    failure = serializers.ChoiceField(
+        sorted(FAILURE_NAMES), required=False, help_text="Only results that failed in this way."
+    )
+
+
+CALL_FIELDS = [
+    "failure",
+    "message",
+    "reasoning",
+    "raw_text",
+    "model_returned",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "latency",
+    "attempts",
+    "recorded_at",
+]
+
+
+class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
+    external_id = serializers.CharField(source="item.external_id", read_only=True)
+    label = LabelNameSerializer(read_only=True, allow_null=True)  # type: ignore[assignment]
+    cost = serializers.FloatField(read_only=True, allow_null=True, help_text="US$; null without a price.")
+
+    class Meta:
+        model = Annotation
+        fields = ["id", "item", "external_id", "label", "confidence", *CALL_FIELDS]
+        read_only_fields = fields
+
+
+class AnnotationDetailSerializer(AnnotationSerializer):
+    """An annotation with everything that is kept of its call, and of those that failed before it."""
+
+    logprobs = serializers.JSONField(read_only=True, allow_null=True)
+    earlier = serializers.JSONField(read_only=True)
+
+    class Meta(AnnotationSerializer.Meta):
+        fields = ["run", *AnnotationSerializer.Meta.fields, "logprobs", "earlier"]
+        read_only_fields = fields
+
+
+PROMPTED_EXAMPLE = OpenApiExample(
+    "A model, at most US$ 5",
+    value={"kind": "prompted", "connection": 1, "model": "gpt-5-mini", "strategy": "cot", "spend_limit": "5"},
+    request_only=True,
+)
+TRAINED_EXAMPLE = OpenApiExample(
+    "The classifier trained on the calibration set", value={"kind": "trained"}, request_only=True
+)
+
+
+def choice_of(user: User, given: dict[str, Any]) -> ModelChoice:
+    """The choice that a body describes. Raises Refusal for a connection that is not the user's."""
+    if given["kind"] == ModelRun.Kind.TRAINED:
+        return TRAINED
+    connection_id = given.get("connection")
+    connection = (
+        None
+        if connection_id is None
+        else chosen(connections_of(user), connection_id, field="connection", what="connection of yours")
+    )
+    names = ("model", "strategy", "answer_format", "top_logprobs", "max_tokens")
+    values = {name: given[name] for name in names if given.get(name) is not None}
+    return ModelChoice(kind=given["kind"], connection=connection, **values)
+
+
+def calls_filtered(rows: QuerySet[Any], asked: dict[str, Any]) -> QuerySet[Any]:
+    if asked["failed"] is not None:
+        rows = rows.exclude(failure="") if asked["failed"] else rows.filter(failure="")
+    if failure := asked.get("failure"):
+        rows = rows.filter(failure=failure)
+    return rows
+
+
+class AnnotationRunEndpoint(Endpoint):
+    tag = "annotation runs"
+
+    def run(self, run_id: int) -> AnnotationRun:
+        rows = AnnotationRun.objects.select_related("project", "job", "created_by")
+        return found_for(self.user, rows, run_id, project="project", owner=True)
+
+
+class AnnotationRuns(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="A project's annotation runs, newest first", responses=AnnotationRunSerializer(many=True)
+    )
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        return self.page(project.annotation_runs.select_related("job", "created_by"), AnnotationRunSerializer)
+
+    @extend_schema(
+        summary="Annotate every item that is not a calibration item",
+        request=RunCreateSerializer,
+        responses={201: AnnotationRunSerializer},
+        examples=[PROMPTED_EXAMPLE, TRAINED_EXAMPLE],
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        given = self.given(RunCreateSerializer)
+        run = annotation_run_create(
+            project=project,
+            user=self.user,
+            choice=choice_of(self.user, given),
+            spend_limit=given.get("spend_limit"),
+        )
+        return self.reply(AnnotationRunSerializer, run, status=201)
+
+
+class AnnotationRunEstimate(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="What annotating the project would take",
+        request=ModelChoiceSerializer,
+        responses={200: EstimateSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        choice = choice_of(self.user, self.given(ModelChoiceSerializer))
+        return self.reply(EstimateSerializer, annotation_estimate(project=project, choice=choice))
+
+
+class OneAnnotationRun(AnnotationRunEndpoint):
+    @extend_schema(summary="Read an annotation run", responses=AnnotationRunDetailSerializer)
+    def get(self, request: Request, run_id: int) -> Response:
+        return self.reply(AnnotationRunDetailSerializer, self.run(run_id))
+
+
+class AnnotationRunAction(AnnotationRunEndpoint):
+    """Pause, cancel or retry; which one is said where the address is."""
+
+    action_name = ""
+    input_serializer: type[Input] = NothingSerializer
+
+    @extend_schema(
+        summary="Pause, cancel or retry a run", request=None, responses={200: AnnotationRunSerializer}
+    )
+    def post(self, request: Request, run_id: int) -> Response:
+        run = self.run(run_id)
+        given = self.given(self.input_serializer)
+        job_act(run.job, self.action_name, retry=lambda: annotation_run_retry(run=run), **given)
+        return self.reply(AnnotationRunSerializer, run)
+
+
+class AnnotationRunResume(AnnotationRunAction):
+    action_name = "resume"
+    input_serializer = ResumeSerializer
+
+    @extend_schema(
+        summary="Go on with a paused run", request=ResumeSerializer, responses={200: AnnotationRunSerializer}
+    )
+    def post(self, request: Request, run_id: int) -> Response:
+        return super().post(request, run_id)
+
+
+class Annotations(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="A run's annotations in order of item",
+        parameters=[CallFilter],
+        responses=AnnotationSerializer(many=True),
+    )
+    def get(self, request: Request, run_id: int) -> Response:
+        rows = self.run(run_id).annotations.select_related("item", "label")
+        return self.page(calls_filtered(rows, self.asked(CallFilter)), AnnotationSerializer, order="item_id")
+
+
+class OneAnnotation(Endpoint):
+    tag = "annotation runs"
+
+    @extend_schema(summary="Everything that is kept of an annotation", responses=AnnotationDetailSerializer)
+    def get(self, request: Request, annotation_id: int) -> Response:
+        rows = Annotation.objects.select_related("run__project", "item", "label")
+        annotation = found_for(self.user, rows, annotation_id, project="run__project", owner=True)
+        return self.reply(AnnotationDetailSerializer, annotation)

@@ -1,0 +1,130 @@
+"""Every address of the API, under /api/v1/."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from annotate.api import connections, items, projects, runs, tokens, uploads
+from annotate.api.endpoint import UnknownAddress
+from criticize import api as criticize
+from review import api as review
+
+app_name = "api"
+
+urlpatterns = [
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("tokens/", tokens.Tokens.as_view(), name="tokens"),
+    path("tokens/<str:key>/", tokens.OneToken.as_view(), name="token"),
+    path("connections/", connections.Connections.as_view(), name="connections"),
+    path("connections/<int:connection_id>/", connections.OneConnection.as_view(), name="connection"),
+    path(
+        "connections/<int:connection_id>/test/", connections.ConnectionTest.as_view(), name="connection_test"
+    ),
+    path(
+        "connections/<int:connection_id>/models/",
+        connections.ConnectionModels.as_view(),
+        name="connection_models",
+    ),
+    path("prices/", connections.Prices.as_view(), name="prices"),
+    path("prices/shipped/", connections.ShippedPrices.as_view(), name="shipped_prices"),
+    path("prices/<int:price_id>/", connections.OnePrice.as_view(), name="price"),
+    path("projects/", projects.Projects.as_view(), name="projects"),
+    path("projects/<int:project_id>/", projects.OneProject.as_view(), name="project"),
+    path("projects/<int:project_id>/labels/", projects.Labels.as_view(), name="labels"),
+    path("labels/<int:label_id>/", projects.OneLabel.as_view(), name="label"),
+    path("projects/<int:project_id>/members/", projects.Members.as_view(), name="members"),
+    path("members/<int:member_id>/", projects.OneMember.as_view(), name="member"),
+    path("projects/<int:project_id>/uploads/", uploads.Uploads.as_view(), name="uploads"),
+    path("uploads/<int:upload_id>/", uploads.OneUpload.as_view(), name="upload"),
+    path("uploads/<int:upload_id>/preview/", uploads.UploadPreview.as_view(), name="upload_preview"),
+    path("uploads/<int:upload_id>/import/", uploads.UploadImport.as_view(), name="upload_import"),
+    path("uploads/<int:upload_id>/rejected-rows/", uploads.RejectedRows.as_view(), name="rejected_rows"),
+    path("projects/<int:project_id>/items/", items.Items.as_view(), name="items"),
+    path("items/<int:item_id>/", items.OneItem.as_view(), name="item"),
+    path("items/<int:item_id>/image/", items.ItemImage.as_view(), name="item_image"),
+    path("projects/<int:project_id>/calibration/", items.Calibration.as_view(), name="calibration"),
+    path(
+        "projects/<int:project_id>/calibration/from-gold/",
+        items.CalibrationFromGold.as_view(),
+        name="calibration_from_gold",
+    ),
+    path("projects/<int:project_id>/annotation-runs/", runs.AnnotationRuns.as_view(), name="annotation_runs"),
+    path(
+        "projects/<int:project_id>/annotation-runs/estimate/",
+        runs.AnnotationRunEstimate.as_view(),
+        name="annotation_run_estimate",
+    ),
+    path("annotation-runs/<int:run_id>/", runs.OneAnnotationRun.as_view(), name="annotation_run"),
+    *(
+        path(
+            f"annotation-runs/<int:run_id>/{action}/",
+            runs.AnnotationRunAction.as_view(action_name=action),
+            name=f"annotation_run_{action}",
+        )
+        for action in ("pause", "cancel", "retry")
+    ),
+    path(
+        "annotation-runs/<int:run_id>/resume/",
+        runs.AnnotationRunResume.as_view(),
+        name="annotation_run_resume",
+    ),
+    path("annotation-runs/<int:run_id>/annotations/", runs.Annotations.as_view(), name="annotations"),
+    path("annotations/<int:annotation_id>/", runs.OneAnnotation.as_view(), name="annotation"),
+    path(
+        "projects/<int:project_id>/criticism-runs/", criticize.CriticismRuns.as_view(), name="criticism_runs"
+    ),
+    path(
+        "projects/<int:project_id>/criticism-runs/estimate/",
+        criticize.CriticismRunEstimate.as_view(),
+        name="criticism_run_estimate",
+    ),
+    path("criticism-runs/<int:run_id>/", criticize.OneCriticismRun.as_view(), name="criticism_run"),
+    *(
+        path(
+            f"criticism-runs/<int:run_id>/{action}/",
+            criticize.CriticismRunAction.as_view(action_name=action),
+            name=f"criticism_run_{action}",
+        )
+        for action in ("pause", "cancel", "retry")
+    ),
+    path(
+        "criticism-runs/<int:run_id>/resume/",
+        criticize.CriticismRunResume.as_view(),
+        name="criticism_run_resume",
+    ),
+    path(
+        "criticism-runs/<int:run_id>/quality/",
+        criticize.CriticismRunQuality.as_view(),
+        name="criticism_run_quality",
+    ),
+    path("criticism-runs/<int:run_id>/criticisms/", criticize.Criticisms.as_view(), name="criticisms"),
+    path("criticisms/<int:criticism_id>/", criticize.OneCriticism.as_view(), name="criticism"),
+    path("projects/<int:project_id>/review-rounds/", review.ReviewRounds.as_view(), name="review_rounds"),
+    path(
+        "projects/<int:project_id>/review-rounds/preview/",
+        review.ReviewRoundPreview.as_view(),
+        name="review_round_preview",
+    ),
+    path("review-rounds/<int:round_id>/", review.OneReviewRound.as_view(), name="review_round"),
+    path(
+        "review-rounds/<int:round_id>/accuracy/",
+        review.ReviewRoundAccuracy.as_view(),
+        name="review_round_accuracy",
+    ),
+    path("review-rounds/<int:round_id>/next/", review.ReviewRoundNext.as_view(), name="review_round_next"),
+    path("review-rounds/<int:round_id>/undo/", review.ReviewRoundUndo.as_view(), name="review_round_undo"),
+    path(
+        "review-rounds/<int:round_id>/release/",
+        review.ReviewRoundRelease.as_view(),
+        name="review_round_release",
+    ),
+    path("review-rounds/<int:round_id>/close/", review.ReviewRoundClose.as_view(), name="review_round_close"),
+    path(
+        "review-rounds/<int:round_id>/reopen/", review.ReviewRoundReopen.as_view(), name="review_round_reopen"
+    ),
+    path("review-tasks/<int:task_id>/", review.OneReviewTask.as_view(), name="review_task"),
+    path("review-tasks/<int:task_id>/submit/", review.ReviewTaskSubmit.as_view(), name="review_task_submit"),
+    path("projects/<int:project_id>/exports/", review.Exports.as_view(), name="exports"),
+    path("exports/<int:export_id>/", review.OneExport.as_view(), name="export"),
+    path("exports/<int:export_id>/download/", review.ExportDownload.as_view(), name="export_download"),
+    re_path("", UnknownAddress.as_view(), name="unknown_address"),
+]
