@@ -5,6 +5,8 @@ One loop and one adapter per connection live in each worker process, made at the
 """
 
 import asyncio
+import atexit
+import contextlib
 import os
 import queue
 import threading
@@ -48,6 +50,12 @@ class _LoopThread:
         return self.adapters[key]
 
 
+    async def close(self) -> None:
+        for adapter in self.adapters.values():
+            await adapter.aclose()
+        self.adapters.clear()
+
+
 _thread: _LoopThread | None = None
 _thread_lock = threading.Lock()
 
@@ -58,7 +66,16 @@ def loop_thread() -> _LoopThread:
     with _thread_lock:
         if _thread is None or _thread.pid != os.getpid():
             _thread = _LoopThread()
+            atexit.register(_close, _thread)
         return _thread
+
+
+def _close(thread: _LoopThread) -> None:
+    """Leave no connection open when the process ends."""
+    if thread.pid == os.getpid():
+        closing = asyncio.run_coroutine_threadsafe(thread.close(), thread.loop)
+        with contextlib.suppress(Exception):  # the process ends anyway
+            closing.result(timeout=2)
 
 
 def call_now(connection: ConnectionSettings, request: Request) -> Reply:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from mllm.adapters.base import Adapter
-from mllm.errors import CallError
+from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
 
 
@@ -16,10 +16,12 @@ class RetryPolicy:
     """At most `attempts` calls within `total_time` seconds, waits included.
 
     The wait before attempt k+1 is uniform in [0, min(longest_wait, first_wait·2^(k−1))] seconds, or the
-    provider's Retry-After where it names one.
+    provider's Retry-After where it names one. A call that timed out `timeouts` times is given up: what was too
+    slow twice mostly stays too slow, and each try may be charged for.
     """
 
     attempts: int = 5
+    timeouts: int = 2
     first_wait: float = 1.0
     longest_wait: float = 60.0
     total_time: float = 300.0
@@ -44,7 +46,7 @@ async def complete(
     """
     rng = rng or random.Random()
     started = clock()
-    spent_input = spent_output = spent_cached = 0
+    spent_input = spent_output = spent_cached = timeouts = 0
     for attempt in range(1, policy.attempts + 1):
         try:
             return replace(await adapter.complete(request), attempts=attempt)
@@ -55,7 +57,8 @@ async def complete(
             error.attempts = attempt
             error.input_tokens, error.output_tokens = spent_input, spent_output
             error.cached_tokens = spent_cached
-            if attempt == policy.attempts or not adapter.should_retry(error):
+            timeouts += error.failure == Failure.TIMED_OUT
+            if attempt == policy.attempts or timeouts == policy.timeouts or not adapter.should_retry(error):
                 raise
             wait = _wait(error, attempt, policy, rng)
             if clock() - started + wait > policy.total_time:
