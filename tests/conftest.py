@@ -1,0 +1,59 @@
+"""What every test with a database runs on: no broker (sent wake-ups are listed), nothing remembered between tests."""
+
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.conf import settings
+
+from jobs import calling, liveness
+from mllm import registry, retry
+from mllm.adapters.scripted import Script, ScriptedAdapter
+
+Provider = Callable[..., ScriptedAdapter]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """SQLite in a file, as in production: threads that share a database in memory do not wait for its locks."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database["TEST"]["NAME"] = str(settings.DATA_DIR / "tests.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Ids of the jobs that workers were told of."""
+    from jobs.tasks import run_chunk
+
+    sent: list[int] = []
+    monkeypatch.setattr(run_chunk, "delay", sent.append)
+    return sent
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """Processes keep signs of life and fitted classifiers by id, and each test's ids begin at 1 again."""
+    liveness._last_beat = 0.0
+    for module, name in (
+        ("annotate.training", "fitted_annotator"),
+        ("criticize.training", "fitted_criticizer"),
+    ):
+        if module in sys.modules:
+            getattr(sys.modules[module], name).cache_clear()
+    yield
+    calling.loop_thread().adapters.clear()
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
+    """Call it with a script (and `latency`): then every model call is answered from it, once, without retries."""
+
+    def answer(script: Script, *, latency: float = 0.0) -> ScriptedAdapter:
+        adapter = ScriptedAdapter(script, latency=latency)
+        monkeypatch.setattr(registry, "build", lambda connection: adapter)
+        calling.loop_thread().adapters.clear()
+        return adapter
+
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", retry.NO_RETRY)
+    return answer
