@@ -136,11 +136,9 @@ class _BatchWriter:
         external_id = self._external_id(row)
         if external_id in taken:
             return f"The id “{external_id}” is already in this project."
-        gold = None
-        if record.gold is not None:
-            gold = self._label(record.gold)
-            if isinstance(gold, str):
-                return gold
+        gold = None if record.gold is None else self._label(record.gold)
+        if isinstance(gold, str):
+            return gold
         return Item(
             project=self.project,
             upload=self.upload,

@@ -43,9 +43,10 @@ def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
 def criticism_quality(run: CriticismRun, *, points: int = 100) -> Quality:
     """AQG and ABS of the run on the items with gold."""
     error_probs, is_error = gold_arrays(run)
-    if not is_error.any():
+    curve = budget_curve(error_probs, is_error) if len(is_error) else None
+    if curve is None:
         return Quality(len(is_error), 0, None, [])
-    budgets, aqg = budget_curve(error_probs, is_error)
+    budgets, aqg = curve
     at = np.unique(np.linspace(0, len(budgets) - 1, points + 1).round().astype(int))
     return Quality(
         items=len(is_error),

@@ -16,9 +16,8 @@ from annotate.services.connections import connection_save
 from annotate.services.projects import project_create
 from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
-from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity
 from criticize.models import CriticismRun
-from criticize.selectors import gold_arrays, machine_accuracy
+from criticize.selectors import aqg_at, criticism_quality, machine_accuracy
 from criticize.services import criticism_run_create
 from jobs.models import Job
 from mllm.registry import PROVIDERS
@@ -181,7 +180,7 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     criticism_run = round.criticism_run
     assert criticism_run is not None  # noqa: S101 (only review rounds are measured)
     annotation_run = criticism_run.annotation_run
-    error_probs, is_error = gold_arrays(criticism_run)
+    quality = criticism_quality(criticism_run)
     right, judged = machine_accuracy(annotation_run)
     final_right, final_judged = final_accuracy(round)
     answered = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
@@ -195,9 +194,9 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     return Result(
         machine_accuracy=right / judged if judged else None,
         final_accuracy=final_right / final_judged if final_judged else None,
-        aqg=annotation_quality_gain(error_probs, is_error, round.budget) if is_error.any() else None,
-        abs=area_under_budget_sensitivity(error_probs, is_error) if is_error.any() else None,
-        errors=int(is_error.sum()) if judged else None,
+        aqg=aqg_at(criticism_run, round.budget),
+        abs=quality.abs,
+        errors=quality.errors if judged else None,
         errors_found=found if judged else None,
         reviews=answered.count(),
         budget=round.budget,

@@ -3,6 +3,7 @@
 import shutil
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -64,7 +65,12 @@ def project_delete(*, project: Project, confirm_name: str) -> None:
     ]
     with transaction.atomic():
         project.delete()
-        transaction.on_commit(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in folders])
+        transaction.on_commit(partial(_remove, folders))
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _active_jobs(project: Project) -> QuerySet[Job]:

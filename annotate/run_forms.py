@@ -1,0 +1,111 @@
+"""The form that says who answers: a model behind a connection, or the trained classifier. Criticism runs share it."""
+
+from typing import Any
+
+from django import forms
+
+from annotate.access import connections_of
+from annotate.errors import Refusal
+from annotate.models import Connection, ModelRun, Project, User
+from annotate.services.runs import TRAINED, ModelChoice, training_parameters
+from mllm.registry import PROVIDERS
+
+# Alternatives asked for at each token: the most that OpenAI-compatible servers commonly allow is 20, few are enough.
+TOP_LOGPROBS = 5
+
+STRATEGIES = [
+    ("cot", "Think first, then answer: more accurate, and its reasoning helps reviewers"),
+    ("naive", "Answer only: cheaper and faster"),
+]
+ANSWER_FORMATS = [
+    ("", "Automatic: what suits the connection"),
+    ("bracket", "In brackets: works with any model"),
+    ("structured", "Structured: a JSON schema that the provider enforces"),
+]
+
+
+class RunForm(forms.Form):
+    """Who answers, how, and what it may cost at most. `training_items` is 0 where nothing can be trained yet."""
+
+    kind = forms.ChoiceField(
+        choices=[(ModelRun.Kind.TRAINED, "Trained"), (ModelRun.Kind.PROMPTED, "A model")],
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose a model or the trained classifier."},
+    )
+    connection = forms.ModelChoiceField(
+        Connection.objects.none(),
+        required=False,
+        empty_label="Choose a connection",
+        error_messages={"invalid_choice": "Choose one of your connections."},
+    )
+    model = forms.CharField(
+        required=False,
+        max_length=200,
+        help_text="As the provider names it. The list shows what the connection offers.",
+        widget=forms.TextInput(attrs={"list": "models", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    strategy = forms.ChoiceField(choices=STRATEGIES, required=False, initial="cot")
+    answer_format = forms.ChoiceField(choices=ANSWER_FORMATS, required=False)
+    log_probabilities = forms.BooleanField(
+        required=False,
+        label="Keep log-probabilities",
+        help_text="How sure the model was of each token of its answer. Not every provider gives them.",
+    )
+    spend_limit = forms.DecimalField(
+        required=False,
+        max_digits=12,
+        decimal_places=4,
+        label="Spend limit in US$",
+        help_text="The run pauses before it would cost more. Empty: no limit.",
+        error_messages={"invalid": "Enter the limit as a number, such as 5 or 0.50."},
+        widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
+    )
+
+    def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        connections = connections_of(user)
+        self.fields["connection"].queryset = connections  # type: ignore[attr-defined]
+        self.has_connections = connections.exists()
+        self.training_items = 0
+        self.training_problem = ""
+        try:
+            self.training_items = training_parameters(project)["training_items"]
+        except Refusal as refusal:
+            self.training_problem = refusal.sentence
+        self.fields["kind"].initial = self._likely_kind()
+
+    def _likely_kind(self) -> str:
+        """A model where one is connected; else what can be run without one."""
+        is_prompted = self.has_connections or not self.training_items
+        return ModelRun.Kind.PROMPTED if is_prompted else ModelRun.Kind.TRAINED
+
+    @property
+    def chosen_kind(self) -> str:
+        return str(self["kind"].value())
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        connection = cleaned.get("connection")
+        if cleaned.get("kind") == ModelRun.Kind.PROMPTED and cleaned.get("log_probabilities") and connection:
+            provider = PROVIDERS[connection.provider]
+            if not provider.capabilities.logprobs:
+                self.add_error("log_probabilities", f"{provider.label} gives no log-probabilities.")
+        return cleaned
+
+    def choice(self) -> ModelChoice:
+        """What the valid form says. Whether it can be run, `annotate.services.runs.check_choice` says."""
+        cleaned = self.cleaned_data
+        if cleaned["kind"] == ModelRun.Kind.TRAINED:
+            return TRAINED
+        return ModelChoice(
+            kind=cleaned["kind"],
+            connection=cleaned["connection"],
+            model=cleaned["model"],
+            strategy=cleaned["strategy"] or "cot",
+            answer_format=cleaned["answer_format"],
+            top_logprobs=TOP_LOGPROBS if cleaned["log_probabilities"] else 0,
+        )
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Show why a service refused, at the field it names."""
+        self.add_error(refusal.field if refusal.field in self.fields else None, refusal.sentence)

@@ -1,0 +1,115 @@
+"""Criticism runs: the list with the form for a new one, a run's page with its live parts, and its buttons."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import trigger_client_event
+
+from annotate.access import project_for
+from annotate.errors import Refusal
+from annotate.models import Project
+from annotate.requests import PageRequest
+from annotate.views.runs import (
+    act_on_job,
+    failures_context,
+    is_list_alone,
+    progress_context,
+    render_estimate,
+    render_run,
+)
+from criticize.forms import CriticismRunForm
+from criticize.models import CriticismRun
+from criticize.run_results import criticism_runs_of, failed_criticisms, latest_criticisms
+from criticize.selectors import criticism_quality, error_prob_histogram
+from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
+
+
+@require_http_methods(["GET", "POST"])
+def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=True)
+    asked_for = {"annotation_run": request.GET.get("annotation_run")}
+    form = CriticismRunForm(request.POST or None, user=request.user, project=project, initial=asked_for)
+    if request.method == "POST" and form.is_valid():
+        try:
+            run = criticism_run_create(
+                annotation_run=form.cleaned_data["annotation_run"],
+                user=request.user,
+                choice=form.choice(),
+                spend_limit=form.cleaned_data["spend_limit"],
+            )
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            messages.success(request, "The criticism run has started.")
+            return redirect("criticism_run", project.pk, run.pk)
+    runs = criticism_runs_of(project)
+    context = {
+        "project": project,
+        "form": form,
+        "runs": runs,
+        "is_running": any(run.job.is_active for run in runs),
+        "annotation_runs": project.annotation_runs.exists(),
+        "estimate_url": reverse("criticism_run_estimate", args=[project.pk]),
+    }
+    template = "criticize/run_list.html" if is_list_alone(request) else "criticize/runs.html"
+    return render(request, template, context)
+
+
+@require_GET
+def criticism_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the run that the form describes would take; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, owner=True)
+    form = CriticismRunForm(request.GET, user=request.user, project=project)
+    return render_estimate(
+        request,
+        form,
+        lambda: criticism_estimate(annotation_run=form.cleaned_data["annotation_run"], choice=form.choice()),
+        project,
+    )
+
+
+@require_GET
+def criticism_run(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=True)
+    run = _run(project, run_id)
+    failed = failed_criticisms(run, request.GET.get("failure", ""))
+    return render_run(
+        request,
+        run,
+        page="criticism_run",
+        template="criticize/run.html",
+        parts={
+            "progress": lambda: progress_context(run, project, "criticism_run", run.criticisms.all()),
+            "outcome": lambda: _outcome(run),
+            "results": lambda: {"criticisms": latest_criticisms(run)},
+            "failures": lambda: failures_context(request, failed),
+        },
+        context={"project": project, "run": run, "job": run.job},
+    )
+
+
+def _run(project: Project, run_id: int) -> CriticismRun:
+    return get_object_or_404(criticism_runs_of(project), pk=run_id)
+
+
+def _outcome(run: CriticismRun) -> dict[str, Any]:
+    return {"histogram": error_prob_histogram(run), "quality": criticism_quality(run)}
+
+
+@require_POST
+def criticism_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=True)
+    run = _run(project, run_id)
+    problem = act_on_job(request, run.job, action, retry=lambda: criticism_run_retry(run=run))
+    if not request.htmx:
+        if problem:
+            messages.error(request, problem)
+        return redirect("criticism_run", project.pk, run.pk)
+    context = progress_context(run, project, "criticism_run", run.criticisms.all())
+    context |= {"project": project, "run": run, "job": run.job, "problem": problem}
+    response = render(request, "criticize/run_progress.html", context)
+    return trigger_client_event(response, "run-changed")

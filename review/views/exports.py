@@ -1,0 +1,57 @@
+"""Exports: the list with the form for a new one, and the files themselves."""
+
+from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate.access import project_for
+from annotate.errors import Refusal
+from annotate.requests import PageRequest
+from review.forms import ExportForm
+from review.models import Export, ReviewRound
+from review.services.exports import export_create
+
+CONTENT_TYPES = {
+    Export.Format.CSV: "text/csv; charset=utf-8",
+    Export.Format.JSONL: "application/x-ndjson; charset=utf-8",
+    Export.Format.PARQUET: "application/vnd.apache.parquet",
+}
+
+
+@require_http_methods(["GET", "POST"])
+def exports(request: PageRequest, project_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=True)
+    form = ExportForm(request.POST or None, project=project, initial={"round": request.GET.get("round")})
+    if request.method == "POST" and form.is_valid():
+        try:
+            export_create(user=request.user, **form.cleaned_data)
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            return redirect("exports", project.pk)
+    made = project.exports.select_related("job", "round", "created_by")
+    context = {
+        "project": project,
+        "form": form,
+        "exports": made,
+        "is_writing": any(export.job.is_active for export in made),
+        "has_rounds": project.review_rounds.filter(kind=ReviewRound.Kind.REVIEW).exists(),
+    }
+    is_list_alone = request.htmx and request.GET.get("part") == "list"
+    return render(request, "review/export_list.html" if is_list_alone else "review/exports.html", context)
+
+
+@require_GET
+def export_download(request: PageRequest, project_id: int, export_id: int) -> FileResponse:
+    project = project_for(request.user, project_id, owner=True)
+    export = get_object_or_404(project.exports.all(), pk=export_id)
+    if not export.file:
+        raise Http404("This export is not written yet.")
+    response = FileResponse(
+        export.file.open("rb"),
+        as_attachment=True,
+        filename=export.filename,
+        content_type=CONTENT_TYPES[Export.Format(export.format)],
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,35 @@
+"""The review screen. Its items come from the API; the page brings what stays the same."""
+
+from dataclasses import asdict
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from annotate.access import OWNER, project_for, role_in
+from annotate.requests import PageRequest
+from review.models import ReviewRound
+from review.selectors import round_progress
+from review.views.rounds import round_of
+
+
+@require_GET
+def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id)
+    round = round_of(project, round_id)
+    labels = [
+        {"id": label.pk, "name": label.name, "description": label.description}
+        for label in project.labels.order_by("position")
+    ]
+    progress = round_progress(round, request.user)
+    context = {
+        "project": project,
+        "round": round,
+        "is_owner": role_in(request.user, project) == OWNER,
+        "is_blind": round.kind == ReviewRound.Kind.CALIBRATION,
+        "labels": labels,
+        "has_descriptions": any(label["description"] for label in labels),
+        "progress": progress,
+        "progress_data": asdict(progress),
+    }
+    return render(request, "review/review.html", context)

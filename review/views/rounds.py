@@ -1,0 +1,117 @@
+"""Review rounds: the list with the form for a new one, its preview, a round's page, closing and reopening."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate.access import OWNER, project_for, role_in
+from annotate.errors import Refusal
+from annotate.models import Project, User
+from annotate.requests import PageRequest
+from annotate.run_results import Accuracy, machine_accuracy
+from review.forms import RoundForm
+from review.models import ReviewRound
+from review.round_results import counts_by_reviewer, drawable_runs, reviewed_tasks, rounds_of
+from review.selectors import final_accuracy, round_progress
+from review.services.rounds import round_close, round_create, round_preview, round_reopen
+
+TASKS_A_PAGE = 50
+
+
+@require_http_methods(["GET", "POST"])
+def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=request.method == "POST")
+    asked_for = {"criticism_run": request.GET.get("criticism_run")}
+    form = RoundForm(request.POST or None, project=project, initial=asked_for)
+    if request.method == "POST" and form.is_valid():
+        try:
+            round = round_create(run=form.cleaned_data["criticism_run"], user=request.user, **form.amount())
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            messages.success(request, "The round is drawn. Its items wait to be reviewed.")
+            return redirect("review_round", project.pk, round.pk)
+    context = {
+        "project": project,
+        "form": form,
+        "is_owner": role_in(request.user, project) == OWNER,
+        "rounds": rounds_of(project),
+        "can_draw": drawable_runs(project).exists(),
+    }
+    return render(request, "review/rounds.html", context)
+
+
+@require_GET
+def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the budget in the form would select; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, owner=True)
+    form = RoundForm(request.GET, project=project)
+    context: dict[str, Any] = {"project": project}
+    if form.is_valid():
+        run = form.cleaned_data["criticism_run"]
+        context["earlier_rounds"] = run.review_rounds.count()
+        try:
+            context["preview"] = round_preview(run=run, **form.amount())
+        except Refusal as refusal:
+            context["problem"] = refusal.sentence
+    else:
+        context["problem"] = next(iter(form.errors.values()))[0]
+    return render(request, "review/round_preview.html", context)
+
+
+def round_of(project: Project, round_id: int) -> ReviewRound:
+    """The project's round. Raises Http404."""
+    rounds = project.review_rounds.select_related("criticism_run__annotation_run", "created_by")
+    round: ReviewRound = get_object_or_404(rounds, pk=round_id)
+    round.project = project
+    return round
+
+
+def progress_context(round: ReviewRound, user: User) -> dict[str, Any]:
+    progress = round_progress(round, user)
+    parts = [
+        {"label": "Answered", "value": progress.answered, "tone": "human"},
+        {"label": "Skipped", "value": progress.skipped, "tone": "warn"},
+        {"label": "Being looked at", "value": progress.leased, "tone": "accent"},
+        {"label": "Waiting", "value": progress.waiting, "tone": "quiet"},
+    ]
+    return {"progress": progress, "parts": parts}
+
+
+@require_GET
+def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id)
+    round = round_of(project, round_id)
+    context: dict[str, Any] = {
+        "project": project,
+        "round": round,
+        "is_owner": role_in(request.user, project) == OWNER,
+        **progress_context(round, request.user),
+    }
+    if request.htmx and request.GET.get("part") == "progress":
+        return render(request, "review/round_progress.html", context)
+    context["reviewers"] = counts_by_reviewer(round)
+    context["tasks"] = Paginator(reviewed_tasks(round), TASKS_A_PAGE).get_page(request.GET.get("page"))
+    if context["is_owner"] and round.criticism_run is not None:
+        context["accuracy"] = Accuracy(*final_accuracy(round))
+        context["machine_accuracy"] = machine_accuracy(round.criticism_run.annotation_run)
+    return render(request, "review/round.html", context)
+
+
+@require_POST
+def review_round_action(request: PageRequest, project_id: int, round_id: int, action: str) -> HttpResponse:
+    project = project_for(request.user, project_id, owner=True)
+    round = round_of(project, round_id)
+    if action == "close":
+        round_close(round=round)
+        messages.success(request, "The round is closed: no more items are handed out.")
+    elif action == "reopen":
+        round_reopen(round=round)
+        messages.success(request, "The round is open again.")
+    else:
+        raise Http404("There is no such action.")
+    return redirect("review_round", project.pk, round.pk)

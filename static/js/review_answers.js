@@ -1,0 +1,116 @@
+// Answers on their way to the server. None is lost: each is kept in the browser's storage until the server has it, is
+// sent again when the network fails, and carries a key of its own, so that sending it twice counts once.
+
+const FIRST_DELAY = 1000;
+const LONGEST_DELAY = 30000;
+
+// What the server may say later to the same answer: signed out, forbidden for now, too slow, too many, broken.
+const LATER = new Set([401, 403, 408, 425, 429]);
+
+export class Answers {
+  // `send(answer)` resolves to {status, sentence} and rejects where the network fails. `onChange()` is called when the
+  // number of waiting answers or the reason for waiting changes; `onRefused(answer, reply)` when one will never be taken.
+  constructor({ prefix, send, onSaved, onChange, onRefused }) {
+    this.prefix = prefix;
+    this.send = send;
+    this.onSaved = onSaved;
+    this.onChange = onChange;
+    this.onRefused = onRefused;
+    this.waiting = this.#stored();
+    this.trouble = "";
+    this.delay = 0;
+    this.timer = null;
+    this.sending = null;
+  }
+
+  get count() {
+    return this.waiting.length;
+  }
+
+  has(taskId) {
+    return this.waiting.some((answer) => answer.task.id === taskId);
+  }
+
+  add(answer) {
+    this.waiting.push(answer);
+    this.#store(answer);
+    this.onChange();
+    void this.flush();
+  }
+
+  // The last answer, if it was never on the wire: it can be taken back as if it had not been given.
+  takeBack() {
+    const last = this.waiting.at(-1);
+    if (!last || last.tried) return null;
+    this.#drop(last);
+    return last;
+  }
+
+  // Send what waits, in order. Resolves to whether all of it is saved.
+  flush() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.sending ??= this.#sendAll().finally(() => { this.sending = null; });
+    return this.sending;
+  }
+
+  async #sendAll() {
+    while (this.waiting.length) {
+      const answer = this.waiting[0];
+      answer.tried = true;
+      let reply;
+      try {
+        reply = await this.send(answer);
+      } catch {
+        return this.#later("The server cannot be reached.");
+      }
+      if (reply.status >= 500 || LATER.has(reply.status)) return this.#later(reply.sentence);
+      this.delay = 0;
+      this.trouble = "";
+      this.#drop(answer);
+      if (reply.status >= 400) this.onRefused(answer, reply);
+      else this.onSaved(answer, reply);
+    }
+    return true;
+  }
+
+  #later(sentence) {
+    this.trouble = sentence;
+    this.delay = Math.min(this.delay ? this.delay * 2 : FIRST_DELAY, LONGEST_DELAY);
+    this.timer = setTimeout(() => void this.flush(), this.delay);
+    this.onChange();
+    return false;
+  }
+
+  #drop(answer) {
+    this.waiting = this.waiting.filter((each) => each !== answer);
+    try {
+      localStorage.removeItem(this.prefix + answer.body.key);
+    } catch {
+      // Storage is blocked: nothing was kept there either.
+    }
+    this.onChange();
+  }
+
+  #store(answer) {
+    try {
+      localStorage.setItem(this.prefix + answer.body.key, JSON.stringify({ ...answer, tried: true }));
+    } catch {
+      // Storage is blocked or full: the answer is still in memory, and the page warns before it is left.
+    }
+  }
+
+  // Answers that an earlier page could not send, oldest first. They may have been on the wire.
+  #stored() {
+    const found = [];
+    try {
+      for (let i = 0; i < localStorage.length; i++) {
+        const name = localStorage.key(i);
+        if (name.startsWith(this.prefix)) found.push(JSON.parse(localStorage.getItem(name)));
+      }
+    } catch {
+      return [];
+    }
+    return found.sort((a, b) => a.at - b.at);
+  }
+}
