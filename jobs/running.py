@@ -2,7 +2,7 @@
 
 import logging
 
-from jobs.leases import LeaseLost, claim
+from jobs.leases import LeaseLost, claim, finish_if_complete
 from jobs.models import Chunk, Job
 from jobs.services import JobStateError, job_fail, job_pause, wake
 from jobs.work import CannotGoOn, work_of
@@ -17,6 +17,7 @@ def run_next_chunk(job_id: int) -> bool:
     """Claim one chunk of the job and run it, then wake the job for the next. False when there was none to claim."""
     lease = claim(job_id)
     if lease is None:
+        finish_if_complete(job_id)  # its last chunk may have ended while it was paused
         return False
     job, chunk = lease.job, lease.chunk
     try:

@@ -149,7 +149,9 @@ class TestFence:
 
         for _ in range(3):
             lease.write(
-                lambda: Progress(done=2, failed=1, input_tokens=5, output_tokens=7, cost=Decimal("0.00000001"))
+                lambda: Progress(
+                    done=2, failed=1, input_tokens=5, output_tokens=7, cost=Decimal("0.00000001")
+                )
             )
 
         job = Job.objects.get()

@@ -140,7 +140,9 @@ def test_a_job_at_its_limit_needs_a_higher_one(higher):
 
 
 def test_a_higher_limit_is_kept():
-    job = make_job("counting", State.PAUSED, failure="spend_limit", spend_limit=Decimal(1), cost=Decimal("0.9"))
+    job = make_job(
+        "counting", State.PAUSED, failure="spend_limit", spend_limit=Decimal(1), cost=Decimal("0.9")
+    )
 
     job_resume(job, spend_limit=Decimal("1.5"))
 
