@@ -29,7 +29,7 @@ class Preview:
     mapping: ColumnMapping
 
 
-def upload_receive(*, project: Project, user: User, file: File[bytes], encoding: str = "") -> Upload:
+def upload_receive(*, project: Project, user: User, file: "File[bytes]", encoding: str = "") -> Upload:
     """Keep the file and find out what it is. Raises Refusal, and keeps nothing, when it cannot be read."""
     size = file.size or 0
     if size > settings.MAX_UPLOAD_BYTES:

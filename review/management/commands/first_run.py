@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user, password = local_admin()
         known = f"with the password {password}" if password else "with your own password"
-        self.stdout.write(f"Sign in as {user} {known}.")
+        self.stdout.write(f"Sign in as {user} {known}")
         if options["no_samples"] or (settings.DATA_DIR / "samples-made").exists():
             return
         wait = wait_for_worker if worker_is_alive() else run_here
