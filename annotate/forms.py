@@ -184,11 +184,16 @@ class MappingForm(RefusableForm):
 
     def mapping(self) -> ColumnMapping:
         """What the valid form says."""
-        chosen = {role: self.cleaned_data.get(role) or None for role in ("id", "text", "image", "question")}
-        gold = self.cleaned_data["gold"] or None
-        if gold == "folder" and self._gold_from_folder:
-            return ColumnMapping(**chosen, folder_as_gold=True)
-        return ColumnMapping(**chosen, gold=gold)
+        chosen = self.cleaned_data
+        from_folder = chosen["gold"] == "folder" and self._gold_from_folder
+        return ColumnMapping(
+            id=chosen["id"] or None,
+            text=chosen.get("text") or None,
+            image=chosen.get("image") or None,
+            question=chosen.get("question") or None,
+            gold=None if from_folder else chosen["gold"] or None,
+            folder_as_gold=from_folder,
+        )
 
 
 class ItemFilterForm(forms.Form):
@@ -245,14 +250,16 @@ class ConnectionForm(RefusableForm):
         min_value=1, max_value=3600, initial=60, label="Time limit of a call", help_text="In seconds."
     )
 
-    def __init__(self, *args: Any, connection: Connection, **kwargs: Any) -> None:
-        initial = {}
+    def __init__(
+        self, data: Any = None, *, connection: Connection, initial: dict[str, Any] | None = None
+    ) -> None:
+        stored = {}
         if connection.pk:
-            initial = {
+            stored = {
                 name: getattr(connection, name)
                 for name in ("provider", "name", "base_url", "key_variable", "in_flight", "timeout")
             }
-        super().__init__(*args, initial=initial | kwargs.pop("initial", {}), **kwargs)
+        super().__init__(data, initial=stored | (initial or {}))
         sources = [
             (self.STORE, "Store a key"),
             (self.VARIABLE, "From the server's environment"),

@@ -169,7 +169,7 @@ def counts_of_rounds(rounds: Sequence[ReviewRound]) -> dict[int, RoundCounts]:
             skipped=Count("pk", filter=Q(state=state.SKIPPED)),
         )
     )
-    counts = {row.pop("round"): RoundCounts(**row) for row in rows}
+    counts = {row["round"]: RoundCounts(row["selected"], row["answered"], row["skipped"]) for row in rows}
     return {round.pk: counts.get(round.pk, RoundCounts()) for round in rounds}
 
 
@@ -219,11 +219,8 @@ def _upload_step(standing: Standing) -> Step:
 def _calibrate_step(standing: Standing) -> Step:
     url = _page(standing, "calibration")
     counts = standing.calibration_counts
-    lines = (
-        (f"{standing.calibration:,} labels of your own",)
-        if standing.calibration
-        else ("No labels of your own",)
-    )
+    known = f"{standing.calibration:,}" if standing.calibration else "No"
+    lines: tuple[str, ...] = (f"{known} labels of your own",)
     if standing.calibration_round is not None and counts.left:
         lines = (*lines, f"{counts.left:,} wait to be labeled")
         return Step("calibrate", "Calibrate", url, NOW, lines, counts.reviewed, counts.selected, "human")

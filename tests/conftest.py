@@ -21,6 +21,14 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
         database["TEST"]["NAME"] = str(settings.DATA_DIR / "tests.sqlite3")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_by_their_own_names() -> None:
+    """Pages are tested without collecting static files, whose hashed names would otherwise have to be known."""
+    from django.core.files.storage import storages
+
+    storages.backends["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+
+
 @pytest.fixture(autouse=True)
 def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Ids of the jobs that workers were told of."""

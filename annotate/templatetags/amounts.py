@@ -27,9 +27,10 @@ def money(amount: Decimal | float | None) -> str:
         return "–"
     if amount == 0:
         return "$0"
-    if abs(amount) < Decimal("0.0001"):
+    dollars = float(amount)
+    if dollars < 0.0001:
         return "under $0.0001"
-    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:,.4f}"
+    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:,.4f}"
 
 
 @register.filter

@@ -132,8 +132,9 @@ def member_delete(request: PageRequest, project_id: int, membership_id: int) -> 
         member_remove(membership=membership)
     except Refusal as refusal:
         messages.error(request, refusal.sentence)
-    if membership.user_id == request.user.pk and membership.pk is None:
-        return redirect("projects")
+    else:
+        if membership.user_id == request.user.pk:
+            return redirect("projects")
     return redirect("project_settings", project.pk)
 
 

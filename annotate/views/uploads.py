@@ -44,7 +44,7 @@ def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
         response = _uploads_page(page_request, project, form, problem=problem, status=413)
         response.headers["Connection"] = "close"
         return response
-    return cast(HttpResponse, _uploads(page_request, project))
+    return _uploads(page_request, project)
 
 
 @csrf_protect
