@@ -30,6 +30,19 @@ class Pagination(CursorPagination):
         except (ValueError, ValidationError) as error:
             raise exceptions.NotFound(self.invalid_cursor_message) from error
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """One page in the OpenAPI schema."""
+        address = {
+            "type": ["string", "null"],
+            "format": "uri",
+            "description": "Of that page; null without one.",
+        }
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": address, "previous": address, "results": schema},
+        }
+
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
     """The response for an error that a view raised; None (a plain server error) for what nobody foresaw."""

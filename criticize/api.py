@@ -89,7 +89,7 @@ class CriticismSerializer(serializers.ModelSerializer[Criticism]):
 class CriticismDetailSerializer(CriticismSerializer):
     """A criticism with everything that is kept of its call, and of those that failed before it."""
 
-    logprobs = serializers.JSONField(read_only=True, allow_null=True)
+    logprobs = serializers.JSONField(read_only=True, help_text="Null where none were asked for.")
     earlier = serializers.JSONField(read_only=True)
 
     class Meta(CriticismSerializer.Meta):

@@ -1,5 +1,6 @@
 """What every endpoint of the API shares: strict input, cursor pages, and a schema that names the problems."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -29,13 +30,17 @@ class Input(serializers.Serializer[Any]):
     allowed_beside: set[str] = set()
 
     def to_internal_value(self, data: Any) -> Any:
-        values = super().to_internal_value(data)
-        unknown = sorted(set(data) - set(self.fields) - self.allowed_beside)
-        if unknown:
-            known = ", ".join(self.fields) or "none"
-            raise serializers.ValidationError(
-                {name: [f"There is no value of this name here. Known are: {known}."] for name in unknown}
-            )
+        unknown = set(data) - set(self.fields) - self.allowed_beside if isinstance(data, Mapping) else set()
+        known = ", ".join(self.fields) or "none"
+        errors: dict[str, Any] = {
+            str(name): [f"There is no value of this name here. Known are: {known}."] for name in unknown
+        }
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError(errors | dict(error.detail)) from error
+        if errors:
+            raise serializers.ValidationError(errors)
         return values
 
 
@@ -94,7 +99,7 @@ class EndpointSchema(AutoSchema):
 
     def _can_answer(self, status: str) -> bool:
         if status == "404":
-            return "{" in self.path
+            return "{" in self.path or self._is_list_view()
         return status != "409" or self.method == "POST"
 
 

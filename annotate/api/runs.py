@@ -191,7 +191,7 @@ class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
 class AnnotationDetailSerializer(AnnotationSerializer):
     """An annotation with everything that is kept of its call, and of those that failed before it."""
 
-    logprobs = serializers.JSONField(read_only=True, allow_null=True)
+    logprobs = serializers.JSONField(read_only=True, help_text="Null where none were asked for.")
     earlier = serializers.JSONField(read_only=True)
 
     class Meta(AnnotationSerializer.Meta):

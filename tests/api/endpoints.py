@@ -1,0 +1,169 @@
+"""Every address of the API with every verb it takes: what to send, and what each of four people is answered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+
+from config.api_urls import urlpatterns
+from tests.api.world import World
+
+ROLES = ("anonymous", "stranger", "reviewer", "owner")
+VERBS = ("get", "post", "patch", "delete")
+
+# Who is answered what, in the order of ROLES.
+ANYBODY_SIGNED_IN = (401, 200, 200, 200)
+MEMBERS = (401, 404, 200, 200)
+OWNERS = (401, 404, 403, 200)
+THE_PERSON = (401, 404, 404, 200)
+
+
+def but(expected: tuple[int, ...], success: int) -> tuple[int, ...]:
+    """The same people, with another status where it works."""
+    return tuple(success if status == 200 else status for status in expected)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    verb: str
+    expected: tuple[int, ...]
+    body: Any = None
+    query: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.name}"
+
+    def address(self, world: World) -> str:
+        return address(self.name, world) + self.query
+
+
+def address(name: str, world: World) -> str:
+    pattern = next(pattern for pattern in urlpatterns if pattern.name == name)
+    ids = world.ids
+    if "run_id" in pattern.pattern.converters:
+        ids = ids | {"run_id": ids["criticism_run_id" if name.startswith("critic") else "annotation_run_id"]}
+    kwargs = {part: ids[part] for part in pattern.pattern.converters}
+    return reverse(f"api:{name}", kwargs=kwargs)
+
+
+def body_of(case: Case, world: World) -> Any:
+    """The body, with the names of ids replaced by the ids of the world."""
+    if not isinstance(case.body, dict):
+        return case.body
+    return {
+        name: world.ids[value[1:]] if isinstance(value, str) and value.startswith("@") else value
+        for name, value in case.body.items()
+    }
+
+
+_TRAINED = {"kind": "trained"}
+_PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5-mini", "strategy": "naive"}
+
+CASES = [
+    Case("schema", "get", (200, 200, 200, 200)),
+    Case("unknown_address", "get", (404, 404, 404, 404)),
+    Case("tokens", "get", ANYBODY_SIGNED_IN),
+    Case("tokens", "post", but(ANYBODY_SIGNED_IN, 201)),
+    Case("token", "delete", but(THE_PERSON, 204)),
+    Case("connections", "get", ANYBODY_SIGNED_IN),
+    Case("connections", "post", but(ANYBODY_SIGNED_IN, 201), {"name": "Mine", "provider": "openai"}),
+    Case("connection", "get", THE_PERSON),
+    Case("connection", "patch", THE_PERSON, {"name": "New name"}),
+    Case("connection", "delete", but(THE_PERSON, 204)),
+    Case("connection_test", "post", THE_PERSON, {"model": "small"}),
+    Case("connection_models", "get", THE_PERSON),
+    Case("prices", "get", ANYBODY_SIGNED_IN),
+    Case(
+        "prices",
+        "post",
+        but(ANYBODY_SIGNED_IN, 201),
+        {"provider": "openai", "model": "tiny", "input": "0.1", "output": "0.2"},
+    ),
+    Case("shipped_prices", "get", ANYBODY_SIGNED_IN),
+    Case("price", "delete", (401, 204, 404, 404)),  # the first one to ask deletes it for all
+    Case("projects", "get", ANYBODY_SIGNED_IN),
+    Case(
+        "projects", "post", but(ANYBODY_SIGNED_IN, 201), {"name": "New", "task_type": "image_text_agreement"}
+    ),
+    Case("project", "get", MEMBERS),
+    Case("project", "patch", OWNERS, {"instructions": "Look twice."}),
+    Case("project", "delete", but(OWNERS, 204), query="?confirm_name=Tweets"),
+    Case("labels", "get", MEMBERS),
+    Case("labels", "post", but(OWNERS, 201), {"name": "mixed"}),
+    Case("label", "patch", OWNERS, {"name": "mixed"}),
+    Case("label", "delete", (401, 404, 403, 400)),  # once there is a run, labels stay
+    Case("members", "get", OWNERS),
+    Case("members", "post", but(OWNERS, 201), {"username": "sam", "role": "reviewer"}),
+    Case("member", "patch", OWNERS, {"role": "owner"}),
+    Case("member", "delete", but(OWNERS, 204)),
+    Case("uploads", "get", OWNERS),
+    Case("uploads", "post", but(OWNERS, 201), "a file"),
+    Case("upload", "get", OWNERS),
+    Case("upload", "delete", but(OWNERS, 204)),
+    Case("upload_preview", "get", OWNERS),
+    Case(
+        "upload_import", "post", but(OWNERS, 202), {"mapping": {"id": "id", "text": "tweet", "gold": "label"}}
+    ),
+    Case("rejected_rows", "get", OWNERS),
+    Case("items", "get", MEMBERS),
+    Case("item", "get", MEMBERS),
+    Case("item_image", "get", MEMBERS),
+    Case("calibration", "get", OWNERS),
+    Case("calibration_from_gold", "post", but(OWNERS, 201), {"count": 2}),
+    Case("annotation_runs", "get", OWNERS),
+    Case("annotation_runs", "post", but(OWNERS, 201), _PROMPTED),
+    Case("annotation_run_estimate", "post", OWNERS, _PROMPTED),
+    Case("annotation_run", "get", OWNERS),
+    Case("annotation_run_pause", "post", but(OWNERS, 409)),
+    Case("annotation_run_resume", "post", but(OWNERS, 409)),
+    Case("annotation_run_cancel", "post", but(OWNERS, 409)),
+    Case("annotation_run_retry", "post", but(OWNERS, 409)),
+    Case("annotations", "get", OWNERS),
+    Case("annotation", "get", OWNERS),
+    Case("criticism_runs", "get", OWNERS),
+    Case("criticism_runs", "post", but(OWNERS, 201), {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
+    Case("criticism_run_estimate", "post", OWNERS, {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
+    Case("criticism_run", "get", OWNERS),
+    Case("criticism_run_pause", "post", but(OWNERS, 409)),
+    Case("criticism_run_resume", "post", but(OWNERS, 409)),
+    Case("criticism_run_cancel", "post", but(OWNERS, 409)),
+    Case("criticism_run_retry", "post", but(OWNERS, 409)),
+    Case("criticism_run_quality", "get", OWNERS, query="?budget=1"),
+    Case("criticisms", "get", OWNERS),
+    Case("criticism", "get", OWNERS),
+    Case("review_rounds", "get", MEMBERS),
+    Case("review_rounds", "post", but(OWNERS, 201), {"criticism_run": "@criticism_run_id", "share": 0.5}),
+    Case("review_round_preview", "post", OWNERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
+    Case("review_round", "get", MEMBERS),
+    Case("review_round_accuracy", "get", OWNERS),
+    Case("review_round_next", "post", MEMBERS),
+    Case("review_round_undo", "post", but(MEMBERS, 400)),  # nobody has answered anything
+    Case("review_round_release", "post", MEMBERS),
+    Case("review_round_close", "post", OWNERS),
+    Case("review_round_reopen", "post", OWNERS),
+    Case("review_task", "get", MEMBERS),
+    Case("review_task_submit", "post", MEMBERS, {"action": "skip"}),
+    Case("exports", "get", OWNERS),
+    Case("exports", "post", but(OWNERS, 202), {"round": "@round_id"}),
+    Case("export", "get", OWNERS),
+    Case("export_download", "get", but(OWNERS, 409)),
+]
+
+LISTS = (
+    "tokens",
+    "connections",
+    "prices",
+    "projects",
+    "labels",
+    "members",
+    "uploads",
+    "rejected_rows",
+    "items",
+    "annotation_runs",
+    "annotations",
+    "criticism_runs",
+    "criticisms",
+    "review_rounds",
+    "exports",
+)

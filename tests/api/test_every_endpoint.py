@@ -1,0 +1,166 @@
+"""What holds for every address of the API. A new one that is not in the table fails here."""
+
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from config.api_urls import urlpatterns
+from tests.api.caller import Caller
+from tests.api.endpoints import CASES, LISTS, ROLES, VERBS, Case, address, body_of
+from tests.api.world import CSV, KEY, World, more_of_everything
+from tests.conftest import Provider
+
+NAMES = [pattern.name for pattern in urlpatterns]
+MOST_QUERIES = 8
+# Where nothing is read from the body.
+NO_VALUES = (
+    "tokens",
+    "review_round_undo",
+    "review_round_release",
+    "review_round_close",
+    "review_round_reopen",
+)
+
+
+def verbs_of(name: str) -> set[str]:
+    view = next(pattern for pattern in urlpatterns if pattern.name == name).callback.view_class
+    return {verb for verb in VERBS if hasattr(view, verb)}
+
+
+def send(client: Caller, case: Case, world: World) -> Any:
+    body = body_of(case, world)
+    if body == "a file":
+        file = SimpleUploadedFile("tweets.csv", CSV)
+        return client.post(case.address(world), {"file": file}, format="multipart")
+    return getattr(client, case.verb)(case.address(world), body)
+
+
+def test_the_table_lists_every_address_and_verb() -> None:
+    listed = {(case.name, case.verb) for case in CASES}
+
+    assert listed == {(name, verb) for name in NAMES for verb in verbs_of(name)}
+    assert len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_person_may_do_what_the_table_says(case: Case, world: World, provider: Provider) -> None:
+    provider(lambda request: "ready")
+
+    answered = tuple(send(Caller(world.person(role)), case, world).status_code for role in ROLES)
+
+    assert answered == case.expected
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.expected[0] == 401], ids=str)
+def test_anonymous_callers_are_asked_to_sign_in_and_not_sent_to_a_page(case: Case, world: World) -> None:
+    response = send(Caller(), case, world)
+
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["WWW-Authenticate"]
+    assert response.json()["status"] == 401
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_verbs_are_not_allowed(name: str, world: World) -> None:
+    client = Caller(world.owner)
+    if name == "unknown_address":
+        pytest.skip("Whatever is asked of an address that is none, there is nothing there.")
+
+    for verb in {*VERBS, "put"} - verbs_of(name):
+        response = getattr(client, verb)(address(name, world))
+        assert response.status_code == 405, verb
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_takes_as_many_queries_however_long_it_is(name: str, world: World) -> None:
+    client = Caller(world.owner)
+    short = listed(client, name, world)
+    more_of_everything(world)
+    longer = listed(client, name, world)
+
+    assert longer[0] > short[0]
+    assert longer[1] == short[1] <= MOST_QUERIES
+
+
+def listed(client: Caller, name: str, world: World) -> tuple[int, int]:
+    """(rows, queries) of a list. The lists of one run's results are those of a run with one more result."""
+    ids = world.ids
+    if name in ("annotations", "criticisms"):
+        from annotate.models import AnnotationRun
+        from criticize.models import CriticismRun
+
+        ids |= {
+            "annotation_run_id": AnnotationRun.objects.latest("pk").pk,
+            "criticism_run_id": CriticismRun.objects.latest("pk").pk,
+        }
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        response = client.get(address(name, world))
+    return len(response.json()["results"]), len(queries)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_paged_by_cursor_and_every_row_comes_once(name: str, world: World) -> None:
+    more_of_everything(world)
+    client = Caller(world.owner)
+    whole = client.get(address(name, world)).json()["results"]
+
+    paged: list[Any] = []
+    following = address(name, world) + "?page_size=1"
+    while following:
+        page = client.get(following).json()
+        assert len(page["results"]) == 1
+        paged += page["results"]
+        following = (page["next"] or "").removeprefix("http://testserver")
+
+    assert paged == whole
+    assert len(whole) > 1
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("cursor", ["nonsense", "cD1ub25zZW5zZQ=="])  # the second says p=nonsense
+def test_a_cursor_that_was_made_up_is_a_problem(name: str, cursor: str, world: World) -> None:
+    response = Caller(world.owner).get(f"{address(name, world)}?cursor={cursor}")
+
+    assert response.status_code == 404
+    assert response.json()["detail"] == "Invalid cursor"
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.verb in ("post", "patch") and case.name not in NO_VALUES], ids=str
+)
+def test_a_name_that_is_not_known_is_refused(case: Case, world: World) -> None:
+    """A misspelled limit must not be no limit."""
+    response = getattr(Caller(world.owner), case.verb)(case.address(world), {"spend_limt": 1})
+
+    if case.body == "a file":
+        assert response.status_code == 415
+    else:
+        assert response.status_code == 400
+        assert "spend_limt" in response.json()["errors"]
+
+
+def test_no_answer_holds_key_material(world: World, provider: Provider) -> None:
+    provider(lambda request: "ready")
+    client = Caller(world.owner)
+    made = client.post("connections/", {"name": "Secret", "provider": "openai", "key": KEY, "base_url": ""})
+    world.ids["connection_id"] = made.json()["id"]
+    changed = client.patch(address("connection", world), {"key": KEY + "2"})
+    from annotate.models import Connection
+
+    stored = Connection.objects.get(pk=world.ids["connection_id"]).encrypted_key
+    bodies = [made.content, changed.content]
+    for case in CASES:
+        if case.verb == "get" or case.name == "connection_test":
+            response = send(client, case, world)
+            bodies.append(b"".join(response.streaming_content) if response.streaming else response.content)
+
+    assert stored
+    for body in bodies:
+        assert KEY.encode() not in body
+        assert stored.encode() not in body

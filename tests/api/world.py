@@ -1,0 +1,95 @@
+"""One project with something of everything in it, seen by four people."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+from knox.models import AuthToken
+
+from annotate.models import ModelPrice, RejectedRow, Upload, User
+from annotate.services.uploads import upload_receive
+from tests.factories import (
+    make_annotation_run,
+    make_calibration_label,
+    make_connection,
+    make_criticism_run,
+    make_export,
+    make_image,
+    make_item,
+    make_items,
+    make_membership,
+    make_project,
+    make_round,
+    make_user,
+)
+
+CSV = b"id,tweet,label\n1,so good,positive\n2,so bad,negative\n"
+KEY = "sk-nobody-may-ever-read-this-0123456789"
+
+
+@dataclass
+class World:
+    owner: User
+    reviewer: User
+    stranger: User
+    ids: dict[str, Any]
+    """Values of the addresses' parts, by name."""
+
+    upload: Upload
+
+    def person(self, role: str) -> User | None:
+        return {"owner": self.owner, "reviewer": self.reviewer, "stranger": self.stranger}.get(role)
+
+
+def make_world() -> World:
+    owner, reviewer, stranger = make_user("olga"), make_user("rita"), make_user("sam")
+    make_project(owner=stranger)
+    project = make_project(owner=owner, reviewers=[reviewer], labels=("negative", "positive", "unused"))
+    item = make_item(project, image=make_image(project), gold="positive")
+    make_items(project, 3, gold="negative")
+    make_calibration_label(make_item(project, gold="positive"), "positive")
+    upload = upload_receive(project=project, user=owner, file=SimpleUploadedFile("tweets.csv", CSV))
+    RejectedRow.objects.create(upload=upload, row=3, message="Row 3 has no text.")
+    annotations = make_annotation_run(project)
+    criticisms = make_criticism_run(annotations)
+    round = make_round(criticisms)
+    price = ModelPrice.objects.create(provider="openai", model="small", input=1, output=2, updated_by=owner)
+    first = annotations.annotations.earliest("pk")
+    ids = {
+        "project_id": project.pk,
+        "label_id": project.labels.get(name="unused").pk,
+        "member_id": project.memberships.get(user=reviewer).pk,
+        "upload_id": upload.pk,
+        "item_id": item.pk,
+        "annotation_run_id": annotations.pk,
+        "annotation_id": first.pk,
+        "criticism_run_id": criticisms.pk,
+        "criticism_id": criticisms.criticisms.earliest("pk").pk,
+        "round_id": round.pk,
+        "task_id": round.tasks.earliest("rank").pk,
+        "export_id": make_export(round).pk,
+        "connection_id": make_connection(owner, key=KEY).pk,
+        "price_id": price.pk,
+        "key": AuthToken.objects.create(user=owner)[0].token_key,
+    }
+    return World(owner, reviewer, stranger, ids, upload)
+
+
+def more_of_everything(world: World) -> None:
+    """The same again, so that lists grow."""
+    project = world.upload.project
+    make_project(owner=world.owner, reviewers=[world.reviewer])
+    make_membership(project, make_user())
+    project.labels.create(position=3, name="further")
+    make_items(project, 3, gold="positive", image=make_image(project))
+    make_calibration_label(make_item(project), "negative")
+    upload_receive(project=project, user=world.owner, file=SimpleUploadedFile("more.csv", CSV))
+    RejectedRow.objects.create(upload=world.upload, row=4, message="Row 4 has no text.")
+    runs = [make_annotation_run(project) for _ in range(2)]
+    criticisms = [make_criticism_run(run) for run in runs]
+    rounds = [make_round(run, budget=3) for run in criticisms]
+    for round in rounds:
+        make_export(round)
+    make_connection(world.owner, key=KEY)
+    ModelPrice.objects.create(provider="openai", model="other", input=1, output=2, updated_by=world.stranger)
+    AuthToken.objects.create(user=world.owner)
