@@ -31,8 +31,13 @@ def item_content(item: Item) -> ItemContent:
     if item.image is not None:
         try:
             image = prepare(_bytes(item.image))
-        except (ImageError, OSError) as error:
+        except ImageError as error:
             raise CallError(Failure.BAD_REQUEST, f"The item's image cannot be read: {error}") from error
+        except OSError as error:
+            raise CallError(
+                Failure.BAD_REQUEST,
+                f"The item's image cannot be read: {error.strerror or 'its file is damaged'}.",
+            ) from error
     return ItemContent(text=item.text, question=item.question, image=image)
 
 

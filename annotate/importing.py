@@ -10,7 +10,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import F, Max
 
+from annotate.errors import Refusal
 from annotate.models import Item, Label, Project, RejectedRow, StoredImage, Upload
+from annotate.services.projects import clean_label_name
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.images import CheckedImage, check_image
 from annotate.uploads.limits import UploadLimits
@@ -23,7 +25,6 @@ from jobs.models import Job
 from jobs.work import CannotGoOn, Work
 
 MAX_LABELS = 2000
-MAX_LABEL_NAME = 200
 
 
 def limits() -> UploadLimits:
@@ -62,12 +63,19 @@ class Import(Work):
                     if not lease.may_go_on() or shutdown.requested():
                         return False
         except UploadError as error:
-            Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, reason=error.sentence)
-            raise CannotGoOn(error.sentence, pause=False) from error
+            raise _failed(upload, error.sentence) from error
+        except FileNotFoundError as error:
+            raise _failed(upload, f"The file of “{upload.filename}” is gone. Upload it again.") from error
         return True
 
     def finished(self, job: Job) -> None:
         Upload.objects.filter(job=job).update(state=Upload.State.DONE)
+
+
+def _failed(upload: Upload, sentence: str) -> CannotGoOn:
+    """Mark the import as failed; what came in before is kept."""
+    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, reason=sentence)
+    return CannotGoOn(sentence, pause=False)
 
 
 def read_rows(reader: Reader, upload: Upload, *, start: int) -> Iterator[ReadRow]:
@@ -84,13 +92,18 @@ def read_rows(reader: Reader, upload: Upload, *, start: int) -> Iterator[ReadRow
 def _read_row(row: Row, reader: Reader, mapping: ColumnMapping, task_type: str) -> ReadRow:
     try:
         record = to_record(row, mapping, task_type=task_type)
-        image = None
-        if record.image_data is not None:
-            image = check_image(record.image_data, reader.limits)
-        elif record.image_name is not None:
-            image = check_image(reader.open_image(record.image_name), reader.limits)
+        data = record.image_data
+        if data is None and record.image_name is not None:
+            data = reader.open_image(record.image_name)
     except RowProblem as problem:
         return ReadRow(row.number, problem=problem.sentence)
+    if data is None:
+        return ReadRow(row.number, record=record)
+    try:
+        image = check_image(data, reader.limits)
+    except RowProblem as problem:
+        name = f" “{record.image_name}”" if record.image_name else ""
+        return ReadRow(row.number, problem=f"The image{name} cannot be used. {problem.sentence}")
     return ReadRow(row.number, record=record, image=image)
 
 
@@ -165,14 +178,16 @@ class _BatchWriter:
             )
         )
 
-    def _label(self, name: str) -> Label | str:
+    def _label(self, value: str) -> Label | str:
         """The label of a gold value, made if the upload may make labels; or why there is none."""
+        try:
+            name = clean_label_name(value)
+        except Refusal as refusal:
+            return refusal.sentence
         if name in self._labels:
             return self._labels[name]
         if not self.upload.add_labels:
             return f"The gold label “{name[:80]}” is not one of the project's labels."
-        if len(name) > MAX_LABEL_NAME:
-            return f"The gold label “{name[:80]}…” is longer than {MAX_LABEL_NAME} characters."
         if len(self._labels) >= MAX_LABELS:
             return f"The gold column has more than {MAX_LABELS:,} different values; is it really the gold column?"
         last = self.project.labels.aggregate(last=Max("position"))["last"]

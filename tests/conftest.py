@@ -9,6 +9,7 @@ from django.conf import settings
 from jobs import calling, liveness
 from mllm import registry, retry
 from mllm.adapters.scripted import Script, ScriptedAdapter
+from tests.mllm.wire import Wire
 
 Provider = Callable[..., ScriptedAdapter]
 
@@ -65,3 +66,10 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
 
     monkeypatch.setattr(retry, "DEFAULT_POLICY", retry.NO_RETRY)
     return answer
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A fake of a provider: real HTTP on loopback."""
+    with Wire() as running:
+        yield running

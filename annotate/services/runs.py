@@ -140,10 +140,15 @@ def prompted_estimate(
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     rng = np.random.default_rng(0)
     sampled = [subjects[i] for i in sorted(rng.permutation(len(subjects))[:_SAMPLED_FOR_ESTIMATE])]
-    try:
-        requests = request(sampled)
-    except CallError as error:
-        raise Refusal(error.message) from error
+    requests: list[Request] = []
+    problem: CallError | None = None
+    for subject in sampled:
+        try:
+            requests += request([subject])
+        except CallError as error:  # one item's unreadable image is no reason against the run
+            problem = error
+    if problem is not None and not requests:
+        raise Refusal(problem.message) from problem
     input_tokens = float(np.mean([estimate_tokens(each) for each in requests])) if requests else 0.0
     output_tokens = float(_USUAL_OUTPUT_TOKENS[choice.strategy])
     seconds = _USUAL_SECONDS[choice.strategy]
