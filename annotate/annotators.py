@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from annotate.connections import connection_settings, run_price
 from annotate.contents import item_content, items_in_order, label_specs
-from annotate.models import Annotation, AnnotationRun, Item, Project
+from annotate.models import Annotation, AnnotationRun, Item, ModelRun, Project
 from annotate.prompts import LabelSpec, annotation_request, read_annotation
 from jobs import shutdown
 from jobs.call_work import CallWork
@@ -19,7 +19,7 @@ from jobs.models import Job
 from jobs.recording import call_fields, record, storable
 from jobs.work import Work
 from mllm.errors import CallError, Failure
-from mllm.messages import Request
+from mllm.messages import Reply, Request
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 
@@ -58,6 +58,9 @@ def record_annotations(run: AnnotationRun, rows: Sequence[Annotation]) -> Progre
     return record(rows, {row.item_id: row for row in failed}, subject="item_id")
 
 
+CUT_OFF = "The answer was cut off at its token limit. A larger limit, or the naive strategy, helps."
+
+
 class PromptedAnnotation(CallWork):
     kind = "annotation"
 
@@ -89,19 +92,20 @@ class PromptedAnnotation(CallWork):
             if outcome.reply is not None:
                 index, reasoning = read_annotation(outcome.reply.text, run.answer_format, specs)
                 row.reasoning = storable(reasoning or row.reasoning)
-                if index is None:
+                if is_cut_off(run, outcome.reply):
+                    row.failure, row.message = Failure.UNPARSEABLE, CUT_OFF
+                elif index is None:
                     row.failure = Failure.UNPARSEABLE
-                    row.message = _unparseable(outcome.reply.finish_reason)
+                    row.message = "The answer does not name one of the labels."
                 else:
                     row.label = labels[index]
             rows.append(row)
         return record_annotations(run, rows)
 
 
-def _unparseable(finish_reason: str) -> str:
-    if finish_reason == "length":
-        return "The answer was cut off at its token limit before it named a label."
-    return "The answer does not name one of the labels."
+def is_cut_off(run: ModelRun, reply: Reply) -> bool:
+    """Whether the answer ended at its token limit, so that its last brackets may belong to its reasoning."""
+    return reply.finish_reason == "length" and (run.answer_format == "bracket" or not reply.text.strip())
 
 
 class TrainedAnnotation(Work):

@@ -8,6 +8,7 @@ import numpy as np
 from django.conf import settings
 from django.db.models import Q
 
+from annotate.annotators import CUT_OFF, is_cut_off
 from annotate.connections import connection_settings, run_price
 from annotate.contents import BLOCK, item_content, label_specs
 from annotate.models import Annotation, Project
@@ -108,7 +109,9 @@ class PromptedCriticism(CallWork):
             if outcome.reply is not None:
                 row.error_prob, reasoning = read_criticism(outcome.reply.text, run.answer_format)
                 row.reasoning = storable(reasoning or row.reasoning)
-                if row.error_prob is None:
+                if is_cut_off(run, outcome.reply):
+                    row.error_prob, row.failure, row.message = None, Failure.UNPARSEABLE, CUT_OFF
+                elif row.error_prob is None:
                     row.failure = Failure.UNPARSEABLE
                     row.message = "The answer holds no probability between 0 and 1."
             rows.append(row)
