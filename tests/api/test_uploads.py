@@ -1,0 +1,191 @@
+import io
+import zipfile
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from pytest_django.fixtures import Settings
+
+from annotate.models import Project, Upload
+from tests.api.caller import Caller, call, work
+from tests.factories import make_project, png_bytes
+
+pytestmark = pytest.mark.django_db
+
+CSV = b"id,tweet,label\n1,so good,positive\n2,,negative\n3,<script>alert(1)</script>,unheard\n"
+
+
+def send(project: Project, data: bytes, name: str = "tweets.csv", *, status: int = 201, **fields: Any) -> Any:
+    body = {"file": SimpleUploadedFile(name, data), **fields}
+    client = Caller(project.created_by)
+    response = client.post(f"projects/{project.pk}/uploads/", body, format="multipart")
+    assert response.status_code == status, response.content
+    return response.json()
+
+
+def start_import(project: Project, upload_id: int, body: dict[str, Any], *, status: int = 202) -> Any:
+    return call(project.created_by, "post", f"uploads/{upload_id}/import/", body, status=status)
+
+
+def test_an_upload_shows_its_first_rows_and_a_mapping() -> None:
+    upload = send(make_project(), CSV)
+
+    assert (upload["state"], upload["kind"], upload["progress"], upload["mapping"]) == (
+        "received",
+        "csv",
+        None,
+        None,
+    )
+    assert upload["preview"]["rows"][2]["values"]["tweet"] == "<script>alert(1)</script>"
+    assert upload["preview"]["mapping"] == {
+        "id": "id",
+        "text": "tweet",
+        "image": None,
+        "question": None,
+        "gold": "label",
+        "folder_as_gold": False,
+    }
+
+
+def test_an_import_makes_items_and_lists_the_rows_that_it_rejects() -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+
+    start_import(project, upload, {"mapping": {"id": "id", "text": "tweet", "gold": "label"}})
+    work()
+    done = call(project.created_by, "get", f"uploads/{upload}/")
+    rejected = call(project.created_by, "get", f"uploads/{upload}/rejected-rows/")["results"]
+
+    assert (done["state"], done["imported"], done["rejected"]) == ("done", 1, 2)
+    assert done["mapping"]["text"] == "tweet"
+    assert [row["row"] for row in rejected] == [2, 3]
+    assert "unheard" in rejected[1]["message"]
+
+
+def test_gold_values_become_labels_when_asked() -> None:
+    project = make_project(labels=())
+    upload = send(project, CSV)["id"]
+
+    body = {"mapping": {"text": "tweet", "gold": "label"}, "add_labels": True}
+    start_import(project, upload, body)
+    work()
+
+    assert list(project.labels.values_list("name", flat=True)) == ["positive", "unheard"]
+
+
+def test_images_are_named_in_a_preview_and_not_sent() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("cats/one.png", png_bytes())
+    project = make_project("image_classification", ("cats", "dogs"))
+
+    preview = send(project, stream.getvalue(), "pets.zip")["preview"]
+
+    assert preview["rows"][0]["values"]["file"] == "cats/one.png"
+    assert preview["mapping"]["folder_as_gold"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("empty.csv", b""),
+        ("picture.png", png_bytes()),
+        ("page.csv", b"<!doctype html><p>Not found"),
+        ("broken.zip", b"PK\x03\x04 and nothing more"),
+        ("broken.parquet", b"PAR1 and nothing more"),
+    ],
+)
+def test_what_is_no_table_is_refused_and_not_kept(name: str, data: bytes) -> None:
+    problem = send(make_project(), data, name, status=400)
+
+    assert "file" in problem["errors"]
+    assert not Upload.objects.exists()
+
+
+def test_a_file_is_needed() -> None:
+    project = make_project()
+
+    response = Caller(project.created_by).post(f"projects/{project.pk}/uploads/", {}, format="multipart")
+
+    assert response.status_code == 400
+    assert "file" in response.json()["errors"]
+
+
+def test_an_encoding_that_is_not_offered_is_refused() -> None:
+    problem = send(make_project(), CSV, encoding="rot13", status=400)
+
+    assert "encoding" in problem["errors"]
+
+
+class Unread(io.RawIOBase):
+    """A body that nobody may read."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise AssertionError("The body was read.")
+
+
+@pytest.mark.parametrize("user_of", ["session", "nobody"])
+def test_a_body_that_announces_too_much_is_refused_unread(user_of: str, settings: Settings) -> None:
+    settings.MAX_UPLOAD_BYTES = 1000
+    project = make_project()
+    client = Caller(project.created_by if user_of == "session" else None, enforce_csrf_checks=True)
+
+    response = client.generic(
+        "POST",
+        f"projects/{project.pk}/uploads/",
+        content_type="multipart/form-data; boundary=x",
+        CONTENT_LENGTH="100000",
+        **{"wsgi.input": Unread()},
+    )
+
+    assert response.status_code == 413
+    assert response.json()["detail"].startswith("The request has 97.7 KiB; at most")
+
+
+def test_a_file_above_the_limit_is_refused(settings: Settings) -> None:
+    settings.MAX_UPLOAD_BYTES = 10
+
+    problem = send(make_project(), CSV, status=400)
+
+    assert "at most 10 bytes" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"text": "nothing"}, "“nothing”"),
+        ({"id": "id"}, "needs a column for the text"),
+        ({"text": "tweet", "gold": "tweet"}, "the model would see the answer"),
+        ({"text": "tweet", "folder_as_gold": True}, "only in a zip"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused(mapping: dict[str, Any], said: str) -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+
+    problem = start_import(project, upload, {"mapping": mapping}, status=400)
+
+    assert said in problem["detail"]
+    assert Upload.objects.get().state == "received"
+
+
+def test_a_mapping_has_only_the_parts_that_there_are() -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+
+    problem = start_import(project, upload, {"mapping": {"text": "tweet", "label": "label"}}, status=400)
+
+    assert "label" in problem["errors"]["mapping"]
+
+
+def test_an_upload_is_imported_once_and_then_kept() -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+    body = {"mapping": {"id": "id", "text": "tweet"}}
+    start_import(project, upload, body)
+    work()
+
+    start_import(project, upload, body, status=400)
+    call(project.created_by, "delete", f"uploads/{upload}/", status=400)
+
+    assert project.items.count() == 2
