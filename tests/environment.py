@@ -4,9 +4,11 @@ DATABASE_URL and REDIS_URL choose other services, as CI does; what a developer's
 """
 
 import os
+import pathlib
 import tempfile
 
 _data_dir = tempfile.mkdtemp(prefix="overread-tests-")
+(pathlib.Path(_data_dir) / "static").mkdir()
 os.environ["OVERREAD_LOCAL"] = "true"
 os.environ["OVERREAD_DATA_DIR"] = _data_dir
 os.environ.setdefault("OVERREAD_LOG_LEVEL", "WARNING")
