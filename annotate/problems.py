@@ -1,5 +1,6 @@
 """API errors as problem details (RFC 9457), and cursor pagination."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +23,7 @@ class Pagination(CursorPagination):
     max_page_size = 1000
 
     def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
+        self, queryset: QuerySet[Any] | Sequence[Any], request: Request, view: APIView | None = None
     ) -> list[Any] | None:
         """One page. Raises NotFound for a cursor that somebody made up."""
         try:

@@ -169,19 +169,28 @@ def make_annotation_run(
 
 def make_criticism_run(
     annotation_run: AnnotationRun,
-    error_probs: Sequence[float] | None = None,
+    error_probs: Sequence[float | None] | None = None,
     *,
     state: str = Job.State.DONE,
     **fields: Any,
 ) -> CriticismRun:
-    """A run with a criticism of each labelled annotation, in order of item; by default falling from 0.9 to 0.1."""
+    """A run with a criticism of each labelled annotation, in order of item; by default falling from 0.9 to 0.1.
+
+    None is a call that timed out.
+    """
     annotations = list(annotation_run.annotations.filter(failure="").order_by("item_id"))
     if error_probs is None:
         step = 0.8 / max(1, len(annotations) - 1)
         error_probs = [0.9 - step * position for position in range(len(annotations))]
     run = CriticismRun.objects.create(
         annotation_run=annotation_run,
-        job=make_job("criticism", state, total=len(annotations), done=len(annotations)),
+        job=make_job(
+            "criticism",
+            state,
+            total=len(annotations),
+            done=len(annotations),
+            failed=sum(error_prob is None for error_prob in error_probs),
+        ),
         created_by=annotation_run.created_by,
         **{
             "kind": ModelRun.Kind.PROMPTED,
@@ -193,7 +202,11 @@ def make_criticism_run(
     )
     Criticism.objects.bulk_create(
         Criticism(
-            run=run, annotation=annotation, error_prob=error_prob, reasoning="It could be meant otherwise."
+            run=run,
+            annotation=annotation,
+            error_prob=error_prob,
+            failure="timed_out" if error_prob is None else "",
+            reasoning="" if error_prob is None else "It could be meant otherwise.",
         )
         for annotation, error_prob in zip(annotations, error_probs, strict=True)
     )

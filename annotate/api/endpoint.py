@@ -38,7 +38,7 @@ class Input(serializers.Serializer[Any]):
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            raise serializers.ValidationError(errors | dict(error.detail)) from error
+            raise serializers.ValidationError(errors | cast(dict[str, Any], error.detail)) from error
         if errors:
             raise serializers.ValidationError(errors)
         return values

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from rest_framework.test import APIClient
 
 from annotate.models import User
@@ -24,7 +24,7 @@ class Caller(APIClient):
         if user is not None:
             self.force_login(user)
 
-    def generic(self, method: str, path: str, *args: Any, **extra: Any) -> Any:
+    def generic(self, method: str, path: str, *args: Any, **extra: Any) -> Any:  # type: ignore[override]
         response = super().generic(method, path if path.startswith("/") else PREFIX + path, *args, **extra)
         check_answer(response, method)
         return response
@@ -32,18 +32,19 @@ class Caller(APIClient):
 
 def call(user: User, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
     """What the API answers the user, as values; the status must be the one that is expected."""
-    response = (
-        getattr(Caller(user), method)(path, body, format="json")
-        if body is not None
-        else getattr(Caller(user), method)(path)
-    )
+    response = getattr(Caller(user), method)(path, body)
     assert response.status_code == status, response.content
     return response.json() if response.content else None
 
 
+def content_of(response: Any) -> bytes:
+    """The bytes of an answer, streamed or not."""
+    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
+
+
 @cache
 def openapi() -> dict[str, Any]:
-    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
     return schema
 
 

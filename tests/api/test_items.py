@@ -1,7 +1,7 @@
 import pytest
 
 from annotate.models import Project
-from tests.api.caller import Caller, call
+from tests.api.caller import Caller, call, content_of
 from tests.factories import (
     make_calibration_label,
     make_image,
@@ -68,7 +68,7 @@ def test_an_image_is_served_so_that_nothing_in_it_can_run() -> None:
     address = call(project.created_by, "get", f"items/{item.pk}/")["image_url"]
     response = client.get(address)
 
-    assert b"".join(response.streaming_content) == png_bytes()
+    assert content_of(response) == png_bytes()
     assert response.headers["Content-Type"] == "image/png"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"

@@ -10,26 +10,26 @@ pytestmark = pytest.mark.django_db
 
 
 def basic(name: str, password: str) -> dict[str, str]:
-    return {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def with_token(token: str) -> dict[str, str]:
-    return {"HTTP_AUTHORIZATION": f"Token {token}"}
+    return {"Authorization": f"Token {token}"}
 
 
 def test_a_password_makes_a_token_that_signs_in() -> None:
     make_user("olga", password="correct horse")
 
-    made = Caller().post("tokens/", **basic("olga", "correct horse"))
+    made = Caller().post("tokens/", headers=basic("olga", "correct horse"))
 
     assert made.status_code == 201
-    assert Caller().get("projects/", **with_token(made.json()["token"])).status_code == 200
+    assert Caller().get("projects/", headers=with_token(made.json()["token"])).status_code == 200
 
 
 def test_a_wrong_password_makes_none() -> None:
     make_user("olga", password="correct horse")
 
-    response = Caller().post("tokens/", **basic("olga", "wrong horse"))
+    response = Caller().post("tokens/", headers=basic("olga", "wrong horse"))
 
     assert response.status_code == 401
     assert not AuthToken.objects.exists()
@@ -38,8 +38,8 @@ def test_a_wrong_password_makes_none() -> None:
 def test_a_token_makes_and_lists_no_tokens() -> None:
     _, token = AuthToken.objects.create(user=make_user())
 
-    assert Caller().post("tokens/", **with_token(token)).status_code == 401
-    assert Caller().get("tokens/", **with_token(token)).status_code == 401
+    assert Caller().post("tokens/", headers=with_token(token)).status_code == 401
+    assert Caller().get("tokens/", headers=with_token(token)).status_code == 401
 
 
 def test_the_list_shows_beginnings_only() -> None:
@@ -59,7 +59,7 @@ def test_a_revoked_token_signs_nobody_in() -> None:
     row, token = AuthToken.objects.create(user=user)
 
     assert Caller(user).delete(f"tokens/{row.token_key}/").status_code == 204
-    assert Caller().get("projects/", **with_token(token)).status_code == 401
+    assert Caller().get("projects/", headers=with_token(token)).status_code == 401
 
 
 def test_a_token_of_somebody_who_left_signs_nobody_in() -> None:
@@ -68,7 +68,7 @@ def test_a_token_of_somebody_who_left_signs_nobody_in() -> None:
     user.is_active = False
     user.save()
 
-    assert Caller().get("projects/", **with_token(token)).status_code == 401
+    assert Caller().get("projects/", headers=with_token(token)).status_code == 401
 
 
 def test_a_session_changes_nothing_without_its_csrf_token() -> None:

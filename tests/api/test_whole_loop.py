@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.api.caller import Caller, work
+from tests.api.caller import Caller, content_of, work
 from tests.factories import make_user
 
 _GOOD = ("lovely", "sunny", "sweet", "great", "happy")
@@ -38,7 +38,7 @@ class Person:
         make_user(name, password=password)
         self.client = Caller()
         basic = base64.b64encode(f"{name}:{password}".encode()).decode()
-        made = self.client.post("tokens/", HTTP_AUTHORIZATION=f"Basic {basic}")
+        made = self.client.post("tokens/", headers={"Authorization": f"Basic {basic}"})
         assert made.status_code == 201, made.content
         self.client.credentials(HTTP_AUTHORIZATION=f"Token {made.json()['token']}")
 
@@ -55,7 +55,7 @@ class Person:
     def download(self, address: str) -> bytes:
         response = self.client.get(address)
         assert response.status_code == 200
-        return b"".join(response.streaming_content)
+        return content_of(response)
 
 
 @pytest.mark.django_db
