@@ -179,7 +179,7 @@ async function claim() {
   clearTimeout(lookAgain);
   let reply;
   try {
-    reply = await post(roundUrl("next"), { count: Math.min(MOST_HELD, answers.count + WANTED) });
+    reply = await post(roundUrl("next"), { count: Math.min(MOST_HELD, answers.count + Math.max(WANTED, queue.length)) });
   } catch {
     reply = { status: 0, sentence: "The server cannot be reached." };
   }
