@@ -51,7 +51,8 @@ def _nothing_remembered() -> Iterator[None]:
         if module in sys.modules:
             getattr(sys.modules[module], name).cache_clear()
     yield
-    calling.loop_thread().adapters.clear()
+    if calling._thread is not None:
+        calling._thread.run(calling._thread.close())
 
 
 @pytest.fixture

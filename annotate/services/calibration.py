@@ -11,25 +11,20 @@ from annotate.models import CalibrationLabel, Item, Label, Project, User
 
 @transaction.atomic
 def calibration_from_gold(*, project: Project, count: int) -> int:
-    """Make calibration items of `count` random items that have a gold label; returns how many. Seeded by the project."""
-    candidates = np.array(
+    """Make calibration items of `count` random items that have a gold label, drawn by the project's seed."""
+    gold = dict(
         project.items.filter(gold__isnull=False, calibration_label=None)
         .order_by("id")
-        .values_list("pk", flat=True)
+        .values_list("pk", "gold_id")
     )
     if count < 1:
         raise Refusal("Choose at least one calibration item.", field="count")
-    if len(candidates) == 0:
+    if not gold:
         raise Refusal("No item has a gold label that is not a calibration label already.", field="count")
-    if count > len(candidates):
-        raise Refusal(f"Only {len(candidates):,} items have a gold label to take.", field="count")
+    if count > len(gold):
+        raise Refusal(f"Only {len(gold):,} items have a gold label to take.", field="count")
     rng = np.random.default_rng([project.seed, project.calibration_labels.count()])
-    chosen = sorted(int(pk) for pk in rng.choice(candidates, size=count, replace=False))
-    gold = (
-        dict(Item.objects.filter(project=project, pk__in=chosen).values_list("pk", "gold_id"))
-        if count <= 30_000
-        else {}
-    )
+    chosen = sorted(int(pk) for pk in rng.choice(list(gold), size=count, replace=False))
     rows = [CalibrationLabel(project=project, item_id=pk, label_id=gold[pk]) for pk in chosen]
     CalibrationLabel.objects.bulk_create(rows, batch_size=500)
     return len(rows)

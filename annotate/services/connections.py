@@ -10,6 +10,7 @@ from annotate.models import Connection, ModelPrice, User
 from mllm.registry import PROVIDERS
 
 MOST_IN_FLIGHT = 512
+GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai"
 
 
 def connection_save(
@@ -48,7 +49,15 @@ def connection_save(
         raise Refusal("The time limit of a call: between 1 and 3600 seconds.", field="timeout")
     base_url = base_url.strip().rstrip("/")
     check_address(base_url)
-    if connection.pk and connection.encrypted_key and key is None and base_url != connection.base_url:
+    if key_variable and not connection.owner.is_staff and not _is_known(provider, base_url):
+        # Otherwise anyone with an account could have the server's own keys sent to a server of theirs.
+        raise Refusal(
+            "A key of the server goes to its provider's own address only. Leave the address empty, enter a key of "
+            "your own, or ask an administrator to make this connection.",
+            field="base_url",
+        )
+    was = (connection.provider, connection.base_url)
+    if connection.pk and connection.encrypted_key and key is None and (provider, base_url) != was:
         # Otherwise whoever may edit a connection could have its stored key sent to a server of their own.
         raise Refusal(
             "The address has changed: enter the key again, so that it is not sent to the wrong server.",
@@ -68,6 +77,11 @@ def connection_save(
         raise Refusal(f"{PROVIDERS[provider].label} needs a key.", field="key")
     connection.save()
     return connection
+
+
+def _is_known(provider: str, base_url: str) -> bool:
+    """Whether the address is the provider's own, or Gemini's for the protocol that it shares with OpenAI."""
+    return base_url in ("", PROVIDERS[provider].default_base_url, GEMINI_URL)
 
 
 def price_save(

@@ -136,7 +136,7 @@ def prompted_estimate(
     request: Callable[[Sequence[int]], list[Request]],
     earlier: Any,
 ) -> Estimate:
-    """Tokens, price and time of `calls` calls, from a few of their requests and, where there are any, earlier answers."""
+    """Tokens, price and time of `calls` calls, from a few of their requests and from earlier answers, if any."""
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     rng = np.random.default_rng(0)
     sampled = [subjects[i] for i in sorted(rng.permutation(len(subjects))[:_SAMPLED_FOR_ESTIMATE])]
