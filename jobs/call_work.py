@@ -140,7 +140,7 @@ class _Budget:
         if self._price is None:
             return max(job.expected_call_cost, mean)
         longest = token_cost(self._price, estimate_tokens(request), request.max_tokens)
-        return max(longest, job.expected_call_cost, mean)
+        return max(longest, mean)
 
 
 class _Batch:

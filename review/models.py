@@ -128,14 +128,17 @@ class ReviewTask(models.Model):
 
 
 class Correction(models.Model):
-    """What a person did with a task. Append-only: an undo is a row of its own, nothing is overwritten."""
+    """What a person did with a task. Append-only: an undo is a row of its own, nothing is overwritten.
+
+    It goes with its project alone.
+    """
 
     class Action(models.TextChoices):
         LABEL = "label", "Label"
         SKIP = "skip", "Skip"
         UNDO = "undo", "Undo"
 
-    task = models.ForeignKey(ReviewTask, on_delete=models.RESTRICT, related_name="corrections")
+    task = models.ForeignKey(ReviewTask, on_delete=models.CASCADE, related_name="corrections")
     action = models.CharField(max_length=8, choices=Action)
     label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="+")
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was skipped.")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q, QuerySet, RestrictedError
 
 from annotate.errors import Refusal
-from annotate.models import Annotation, CalibrationLabel, Item, Label, Membership, Project, User
+from annotate.models import Label, Membership, Project, User
 from annotate.task_types import get_task_type
 from jobs.models import Job
 
@@ -77,7 +77,8 @@ def _active_jobs(project: Project) -> QuerySet[Job]:
     return Job.objects.filter(
         Q(annotationrun__project=project)
         | Q(criticismrun__annotation_run__project=project)
-        | Q(upload__project=project),
+        | Q(upload__project=project)
+        | Q(export__project=project),
         state__in=[Job.State.QUEUED, Job.State.RUNNING],
     )
 
@@ -134,15 +135,14 @@ def label_update(*, label: Label, name: str, description: str) -> None:
 @transaction.atomic
 def label_delete(*, label: Label) -> None:
     """Remove a label that nothing uses yet; the positions of those after it close up."""
-    used = (
-        Annotation.objects.filter(label=label).exists()
-        or Item.objects.filter(gold=label).exists()
-        or CalibrationLabel.objects.filter(label=label).exists()
-    )
     project = label.project
-    if used or project.annotation_runs.exists():
-        raise Refusal(f"The label “{label.name}” is in use and cannot be deleted. You can rename it.")
-    label.delete()
+    in_use = Refusal(f"The label “{label.name}” is in use and cannot be deleted. You can rename it.")
+    if project.annotation_runs.exists():
+        raise in_use
+    try:
+        label.delete()
+    except RestrictedError as error:
+        raise in_use from error
     for position, later in enumerate(
         project.labels.filter(position__gt=label.position), start=label.position
     ):

@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='correction',
             name='task',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.RESTRICT, related_name='corrections', to='review.reviewtask'),
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='corrections', to='review.reviewtask'),
         ),
         migrations.AddConstraint(
             model_name='reviewround',
