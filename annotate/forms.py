@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.http import HttpRequest, QueryDict
 
 from annotate.errors import Refusal
 from annotate.models import Connection, Membership, ModelPrice, Project, Upload
@@ -32,6 +33,11 @@ class RefusableForm(forms.Form):
 
     def refuse(self, refusal: Refusal) -> None:
         self.add_error(refusal.field if refusal.field in self.fields else None, refusal.sentence)
+
+
+def sent(request: HttpRequest) -> QueryDict | None:
+    """What a form was sent with, an empty one too; None where the page is only asked for."""
+    return request.POST if request.method == "POST" else None
 
 
 # --- Accounts --------------------------------------------------------------------------------------------------------
@@ -294,7 +300,7 @@ class ConnectionForm(RefusableForm):
             "name": cleaned["name"],
             "provider": cleaned["provider"],
             "base_url": "" if local else cleaned["base_url"],
-            "key": {self.KEEP: None, self.STORE: cleaned["key"]}.get(source, ""),
+            "key": {self.KEEP: cleaned["key"] or None, self.STORE: cleaned["key"]}.get(source, ""),
             "key_variable": cleaned["key_variable"] if source == self.VARIABLE else "",
             "in_flight": cleaned["in_flight"],
             "timeout": cleaned["timeout"],

@@ -220,7 +220,7 @@ def _calibrate_step(standing: Standing) -> Step:
     url = _page(standing, "calibration")
     counts = standing.calibration_counts
     known = f"{standing.calibration:,}" if standing.calibration else "No"
-    lines: tuple[str, ...] = (f"{known} labels of your own",)
+    lines: tuple[str, ...] = (f"{known} calibration labels",)
     if standing.calibration_round is not None and counts.left:
         lines = (*lines, f"{counts.left:,} wait to be labeled")
         return Step("calibrate", "Calibrate", url, NOW, lines, counts.reviewed, counts.selected, "human")

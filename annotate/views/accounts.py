@@ -7,7 +7,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.forms import TokenForm
+from annotate.forms import TokenForm, sent
 from annotate.requests import PageRequest
 from annotate.services.tokens import token_create, token_revoke, tokens_of
 
@@ -35,7 +35,7 @@ class PasswordChange(PasswordChangeView):
 @require_http_methods(["GET", "POST"])
 def account(request: PageRequest) -> HttpResponse:
     """The tokens, and a new one. Its text is in this one response and nowhere else."""
-    form = TokenForm(request.POST or None)
+    form = TokenForm(sent(request))
     text = ""
     if request.method == "POST" and form.is_valid():
         _, text = token_create(user=request.user, days=form.cleaned_data["days"])

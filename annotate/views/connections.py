@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotate.access import connection_for, connections_of
 from annotate.connections import ConnectionProblem, list_models, try_model
 from annotate.errors import Refusal
-from annotate.forms import OFFERED_PROVIDERS, ConnectionForm, PriceForm
+from annotate.forms import OFFERED_PROVIDERS, ConnectionForm, PriceForm, sent
 from annotate.models import Connection, ModelPrice
 from annotate.requests import PageRequest
 from annotate.services.connections import connection_delete, connection_save, price_delete, price_save
@@ -17,6 +17,7 @@ from mllm.prices import DEFAULT_PRICES, NOTE
 from mllm.registry import PROVIDERS
 
 _SHOWN_MODELS = 200
+_SUGGESTED_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "gguf": "This machine"}
 
 
 @require_http_methods(["GET"])
@@ -30,8 +31,9 @@ def connections(request: PageRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def connection_new(request: PageRequest) -> HttpResponse:
-    chosen = request.GET.get("provider")
-    initial = {"provider": chosen, "name": PROVIDERS[chosen].label} if chosen in OFFERED_PROVIDERS else {}
+    asked_for = request.GET.get("provider", "")
+    chosen = asked_for if asked_for in OFFERED_PROVIDERS else OFFERED_PROVIDERS[0]
+    initial = {"provider": chosen, "name": _SUGGESTED_NAMES[chosen]}
     return _form_page(request, Connection(owner=request.user), initial=initial)
 
 
@@ -41,7 +43,7 @@ def connection(request: PageRequest, connection_id: int) -> HttpResponse:
 
 
 def _form_page(request: PageRequest, row: Connection, *, initial: dict[str, str]) -> HttpResponse:
-    form = ConnectionForm(request.POST or None, connection=row, initial=initial)
+    form = ConnectionForm(sent(request), connection=row, initial=initial)
     is_new = row.pk is None
     title = row.name
     if request.method == "POST" and form.is_valid():
@@ -91,7 +93,7 @@ def prices(request: PageRequest) -> HttpResponse:
     """Everybody sees the prices; staff change them, since all projects share them."""
     if request.method == "POST":
         _require_staff(request)
-    form = PriceForm(request.POST or None)
+    form = PriceForm(sent(request))
     if request.method == "POST" and form.is_valid():
         try:
             price_save(user=request.user, **form.cleaned_data)

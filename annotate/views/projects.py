@@ -17,6 +17,7 @@ from annotate.forms import (
     ProjectForm,
     RefusableForm,
     project_settings_form,
+    sent,
 )
 from annotate.models import Label, Membership, Project
 from annotate.requests import PageRequest
@@ -36,7 +37,7 @@ LABELS_A_PAGE = 100
 
 @require_http_methods(["GET", "POST"])
 def project_new(request: PageRequest) -> HttpResponse:
-    form = ProjectForm(request.POST or None)
+    form = ProjectForm(sent(request))
     if request.method == "POST" and form.is_valid():
         try:
             project = project_create(
@@ -56,7 +57,7 @@ def project_new(request: PageRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def project_settings(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, owner=True)
-    form = project_settings_form(project, request.POST or None)
+    form = project_settings_form(project, sent(request))
     if request.method == "POST" and form.is_valid():
         try:
             project_update(project=project, **form.cleaned_data)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import project_for
 from annotate.errors import Refusal
-from annotate.forms import MappingForm, UploadForm
+from annotate.forms import MappingForm, UploadForm, sent
 from annotate.models import Project, Upload
 from annotate.requests import PageRequest
 from annotate.services.uploads import Preview, upload_discard, upload_import, upload_preview, upload_receive
@@ -49,7 +49,7 @@ def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
 
 @csrf_protect
 def _uploads(request: Any, project: Project) -> HttpResponse:
-    form = UploadForm(request.POST or None, request.FILES or None)
+    form = UploadForm(sent(request), request.FILES if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             upload = upload_receive(
@@ -114,7 +114,7 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
         preview = upload_preview(row)
     except Refusal as refusal:
         return render(request, "uploads/unreadable.html", context | {"problem": refusal.sentence})
-    form = MappingForm(request.POST or None, upload=row, columns=preview.columns, suggested=preview.mapping)
+    form = MappingForm(sent(request), upload=row, columns=preview.columns, suggested=preview.mapping)
     if request.method == "POST" and form.is_valid():
         try:
             upload_import(upload=row, mapping=form.mapping(), add_labels=form.cleaned_data["add_labels"])

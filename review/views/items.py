@@ -31,6 +31,7 @@ def item(request: PageRequest, project_id: int, item_id: int) -> HttpResponse:
         "project": project,
         "item": row,
         "is_owner": is_owner,
+        "columns": {name: value for name, value in row.columns.items() if value not in (None, "")},
         "is_blind": is_blind,
         "is_small": row.image is not None and max(row.image.width, row.image.height) <= _SMALL,
         "annotations": annotations,

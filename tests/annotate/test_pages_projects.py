@@ -1,7 +1,5 @@
 """The project list, a new project, and a project's settings."""
 
-from collections.abc import Callable
-
 import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
@@ -31,7 +29,7 @@ def test_without_projects_the_list_says_how_to_begin(client: Client) -> None:
 
 
 def test_the_list_asks_as_often_for_five_projects_as_for_one(
-    client: Client, django_assert_max_num_queries: Callable[[int], DjangoAssertNumQueries]
+    client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     user = make_user()
     for _ in range(5):
