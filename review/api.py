@@ -563,9 +563,8 @@ class ExportDownload(ExportEndpoint):
     def get(self, request: Request, export_id: int) -> FileResponse:
         export = self.export(export_id)
         if not export.file:
-            raise JobStateError(
-                f"The export is not written yet; it is {export.job.get_state_display().lower()}."
-            )
+            state = export.job.get_state_display().lower()
+            raise JobStateError(f"The export has no file: its job is {state}.")
         return FileResponse(
             export.file.open("rb"),
             as_attachment=True,

@@ -244,7 +244,7 @@ def test_an_export_is_downloaded_once_it_is_written() -> None:
     work()
     response = Caller(owner).get(f"exports/{made['id']}/download/")
 
-    assert early["detail"] == "The export is not written yet; it is queued."
+    assert early["detail"] == "The export has no file: its job is queued."
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/octet-stream"
     assert response.headers["Content-Disposition"] == f'attachment; filename="{made["filename"]}"'

@@ -8,6 +8,7 @@ from knox.models import AuthToken
 
 from annotate.models import ModelPrice, RejectedRow, Upload, User
 from annotate.services.uploads import upload_receive
+from jobs.models import Job
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -67,7 +68,7 @@ def make_world() -> World:
         "criticism_id": criticisms.criticisms.earliest("pk").pk,
         "round_id": round.pk,
         "task_id": round.tasks.earliest("rank").pk,
-        "export_id": make_export(round).pk,
+        "export_id": make_export(round, state=Job.State.FAILED).pk,
         "connection_id": make_connection(owner, key=KEY).pk,
         "price_id": price.pk,
         "key": AuthToken.objects.create(user=owner)[0].token_key,
