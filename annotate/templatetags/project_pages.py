@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import template
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from annotate.access import OWNER, role_in
 from annotate.models import Project
@@ -42,10 +42,7 @@ def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
     for name, title, for_reviewers in _PAGES:
         if role != OWNER and not for_reviewers:
             continue
-        try:
-            url = reverse(name, args=[project.pk])
-        except NoReverseMatch:
-            continue
+        url = reverse(name, args=[project.pk])
         current = request.path == url or (url != overview and request.path.startswith(url))
         pages.append(Tab(title, url, current))
     return {"project": project, "role": role, "pages": pages}

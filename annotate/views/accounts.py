@@ -1,5 +1,6 @@
 """Signing in and out, the password, and API tokens."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.http import HttpResponse
@@ -16,6 +17,7 @@ class SignIn(LoginView):
     http_method_names = ["get", "post", "head", "options"]
     template_name = "accounts/sign_in.html"
     redirect_authenticated_user = True
+    extra_context = {"is_local": settings.LOCAL}
 
 
 class SignOut(LogoutView):
