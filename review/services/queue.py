@@ -100,16 +100,17 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     by then. Raises Conflict where the task changed under the sender (another tab, an undo).
     """
     key = answer.key or uuid.uuid4()
-    known = Correction.objects.filter(key=key).first()
-    if known is not None:
-        if known.author_id != user.pk or known.task_id != task.pk:
-            raise Refusal("This answer's key is already used.", field="key")
-        return known
+    # The same answer sent twice at once waits here for the first.
     task = (
         ReviewTask.objects.select_for_update(of=("self",))
         .select_related("round", "annotation", "criticism")
         .get(pk=task.pk)
     )
+    known = Correction.objects.filter(key=key).first()
+    if known is not None:
+        if known.author_id != user.pk or known.task_id != task.pk:
+            raise Refusal("This answer's key is already used.", field="key")
+        return known
     _check_answer(task, answer)
     now = timezone.now()
     is_holder = task.holder_id == user.pk
@@ -181,6 +182,8 @@ def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
         .select_related("round", "item")
         .get(pk=last.task_id)
     )
+    if task.correction_id != last.pk:
+        raise Conflict("This answer was changed or undone in another tab just now.")
     undo = Correction.objects.create(task=task, action=Correction.Action.UNDO, author=user)
     task.state = ReviewTask.State.LEASED
     task.holder = user

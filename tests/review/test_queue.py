@@ -1,0 +1,484 @@
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from annotate.errors import Refusal
+from annotate.models import CalibrationLabel, Label, User
+from review.models import Correction, ReviewRound, ReviewTask
+from review.services.queue import (
+    LEASE,
+    MOST_CLAIMED,
+    Answer,
+    Conflict,
+    answer_undo,
+    task_submit,
+    tasks_claim,
+    tasks_release,
+)
+from tests.factories import (
+    label_named,
+    make_annotation_run,
+    make_calibration_round,
+    make_criticism_run,
+    make_items,
+    make_project,
+    make_reviewable_round,
+    make_round,
+    make_user,
+)
+
+pytestmark = pytest.mark.django_db
+
+State = ReviewTask.State
+
+
+@pytest.fixture
+def round() -> ReviewRound:
+    """Six items to review."""
+    return make_reviewable_round(items=8, budget=6)
+
+
+@pytest.fixture
+def positive(round: ReviewRound) -> Label:
+    return label_named(round.project, "positive")
+
+
+@pytest.fixture
+def ann() -> User:
+    return make_user("ann")
+
+
+@pytest.fixture
+def bob() -> User:
+    return make_user("bob")
+
+
+def claim_one(round: ReviewRound, user: User) -> ReviewTask:
+    (task,) = tasks_claim(round=round, user=user)
+    return task
+
+
+def expire(task: ReviewTask) -> None:
+    ReviewTask.objects.filter(pk=task.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def now_of(task: ReviewTask) -> ReviewTask:
+    return ReviewTask.objects.get(pk=task.pk)
+
+
+def corrections() -> list[dict[str, Any]]:
+    """Every correction as it is in the database."""
+    return list(Correction.objects.order_by("pk").values())
+
+
+class TestClaim:
+    def test_the_most_suspicious_come_first_and_to_one_person(self, round, ann, bob):
+        first = tasks_claim(round=round, user=ann, count=2)
+        second = tasks_claim(round=round, user=bob, count=3)
+
+        assert [task.rank for task in first] == [0, 1]
+        assert [task.rank for task in second] == [2, 3, 4]
+        assert all(task.state == State.LEASED and task.holder == ann for task in first)
+
+    def test_changing_the_scores_changes_the_order(self, ann):
+        project = make_project()
+        items = make_items(project, 3)
+        run = make_annotation_run(project)
+        orders = []
+        for error_probs in ([0.9, 0.5, 0.1], [0.1, 0.5, 0.9]):
+            round = make_round(make_criticism_run(run, error_probs), 3)
+            orders.append([task.item for task in tasks_claim(round=round, user=ann, count=3)])
+
+        assert orders == [items, items[::-1]]
+
+    def test_what_somebody_holds_comes_back_first_for_longer(self, round, ann):
+        (task,) = tasks_claim(round=round, user=ann)
+        ReviewTask.objects.filter(pk=task.pk).update(lease_until=timezone.now() + timedelta(seconds=5))
+
+        again = tasks_claim(round=round, user=ann, count=2)
+
+        assert [each.rank for each in again] == [0, 1]
+        assert all(each.lease_until is not None for each in again)
+        assert all(each.lease_until > timezone.now() + LEASE - timedelta(seconds=30) for each in again)
+
+    def test_an_expired_lease_is_given_to_the_next(self, round, ann, bob):
+        task = claim_one(round, ann)
+        expire(task)
+
+        assert claim_one(round, bob).pk == task.pk
+        assert now_of(task).holder == bob
+
+    def test_a_live_lease_is_not(self, round, ann, bob):
+        task = claim_one(round, ann)
+
+        assert claim_one(round, bob).pk != task.pk
+
+    @pytest.mark.parametrize(("count", "given"), [(0, 1), (-5, 1), (99, 6)])
+    def test_a_claim_is_of_a_few(self, count, given, round, ann):
+        assert len(tasks_claim(round=round, user=ann, count=count)) == given <= MOST_CLAIMED
+
+    def test_answered_and_skipped_items_are_not_given_again(self, round, positive, ann, bob):
+        task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive))
+        task_submit(task=claim_one(round, ann), user=ann, answer=Answer("skip"))
+
+        assert [task.rank for task in tasks_claim(round=round, user=bob, count=10)] == [2, 3, 4, 5]
+
+    def test_at_the_end_there_is_nothing(self, round, ann, bob):
+        tasks_claim(round=round, user=ann, count=10)
+
+        assert tasks_claim(round=round, user=bob) == []
+
+    def test_what_is_handed_back_is_given_to_others(self, round, ann, bob):
+        tasks_claim(round=round, user=ann, count=3)
+
+        assert tasks_release(round=round, user=ann) == 3
+        assert tasks_release(round=round, user=ann) == 0
+        assert [task.rank for task in tasks_claim(round=round, user=bob, count=3)] == [0, 1, 2]
+
+
+class TestSubmit:
+    def test_an_answer_is_kept_with_who_when_how_long_and_what_was_seen(self, round, positive, ann):
+        task = claim_one(round, ann)
+
+        correction = task_submit(
+            task=task, user=ann, answer=Answer("label", positive, seconds=3.5, version=0)
+        )
+
+        after = now_of(task)
+        assert (after.state, after.correction, after.version, after.lease_until) == (
+            State.ANSWERED,
+            correction,
+            1,
+            None,
+        )
+        assert (correction.author, correction.label, correction.seconds, correction.late) == (
+            ann,
+            positive,
+            3.5,
+            False,
+        )
+        assert task.annotation is not None
+        assert task.criticism is not None
+        assert correction.shown == {
+            "machine_label": task.annotation.label_id,
+            "error_prob": task.criticism.error_prob,
+            "reasoning": True,
+            "criticism": True,
+        }
+
+    def test_a_skip_is_kept_with_its_reason(self, round, ann):
+        task = claim_one(round, ann)
+
+        correction = task_submit(task=task, user=ann, answer=Answer("skip", reason="blurred " * 50))
+
+        assert (now_of(task).state, correction.label) == (State.SKIPPED, None)
+        assert correction.reason == ("blurred " * 50)[:200]
+
+    def test_the_same_answer_sent_twice_counts_once(self, round, positive, ann):
+        task = claim_one(round, ann)
+        answer = Answer("label", positive, version=0, key=uuid.uuid4())
+
+        first, second = (task_submit(task=task, user=ann, answer=answer) for _ in range(2))
+
+        assert first == second
+        assert (Correction.objects.count(), now_of(task).version) == (1, 1)
+
+    def test_a_key_of_another_answer_is_refused(self, round, positive, ann, bob):
+        key = uuid.uuid4()
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("label", positive, key=key))
+
+        with pytest.raises(Refusal, match="key is already used"):
+            task_submit(task=task, user=bob, answer=Answer("label", positive, key=key))
+        with pytest.raises(Refusal, match="key is already used"):
+            task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive, key=key))
+
+    def test_another_tab_is_told_that_it_is_too_late(self, round, positive, ann):
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+        before = corrections()
+
+        with pytest.raises(Conflict, match="another tab") as conflict:
+            task_submit(task=task, user=ann, answer=Answer("skip", version=0))
+
+        assert conflict.value.is_conflict
+        assert corrections() == before
+
+    def test_a_changed_mind_is_a_row_of_its_own(self, round, positive, ann):
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+        before = corrections()
+
+        second = task_submit(task=task, user=ann, answer=Answer("skip", version=1))
+
+        assert corrections()[:1] == before
+        assert (now_of(task).correction, now_of(task).version) == (second, 2)
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"action": "label"}, "label"),
+            ({"action": "undo"}, "action"),
+            ({"action": "delete"}, "action"),
+            ({"action": "skip", "seconds": -1}, "seconds"),
+            ({"action": "skip", "seconds": float("nan")}, "seconds"),
+            ({"action": "skip", "seconds": 1e9}, "seconds"),
+        ],
+    )
+    def test_what_is_no_answer_is_refused(self, fields, field, round, ann):
+        task = claim_one(round, ann)
+
+        with pytest.raises(Refusal) as refusal:
+            task_submit(task=task, user=ann, answer=Answer(**fields))
+
+        assert refusal.value.field == field
+        assert (corrections(), now_of(task).state) == ([], State.LEASED)
+
+    def test_a_label_of_another_project_or_on_a_skip_is_refused(self, round, positive, ann):
+        task = claim_one(round, ann)
+        foreign = label_named(make_project(), "positive")
+
+        for answer in (Answer("label", foreign), Answer("skip", positive)):
+            with pytest.raises(Refusal):
+                task_submit(task=task, user=ann, answer=answer)
+        assert corrections() == []
+
+
+class TestLate:
+    def test_an_answer_after_its_lease_counts_and_is_marked(self, round, positive, ann):
+        task = claim_one(round, ann)
+        expire(task)
+
+        correction = task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+
+        assert correction.late
+        assert (now_of(task).state, now_of(task).correction) == (State.ANSWERED, correction)
+
+    def test_an_item_that_is_somebody_elses_by_then_stays_theirs_and_the_answer_is_kept(
+        self, round, positive, ann, bob
+    ):
+        task = claim_one(round, ann)
+        expire(task)
+        assert claim_one(round, bob).pk == task.pk
+
+        late = task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+
+        assert late.late
+        assert (now_of(task).state, now_of(task).holder, now_of(task).correction) == (State.LEASED, bob, None)
+        theirs = task_submit(task=task, user=bob, answer=Answer("skip", version=0))
+        assert (now_of(task).correction, theirs.late) == (theirs, False)
+        assert Correction.objects.count() == 2
+
+    def test_an_item_that_somebody_else_answered_keeps_their_answer(self, round, positive, ann, bob):
+        task = claim_one(round, ann)
+        expire(task)
+        theirs = task_submit(task=claim_one(round, bob), user=bob, answer=Answer("skip"))
+
+        late = task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+
+        assert late.late
+        assert (now_of(task).correction, now_of(task).holder) == (theirs, bob)
+
+    def test_an_item_that_was_handed_back_meanwhile_is_answered_late(self, round, positive, ann):
+        task = claim_one(round, ann)
+        tasks_release(round=round, user=ann)
+
+        correction = task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+
+        assert (correction.late, now_of(task).state) == (True, State.ANSWERED)
+
+
+class TestUndo:
+    def test_it_goes_back_answer_by_answer_and_adds_rows_only(self, round, positive, ann):
+        tasks = []
+        for _ in range(3):
+            tasks.append(claim_one(round, ann))
+            task_submit(task=tasks[-1], user=ann, answer=Answer("label", positive))
+        history = corrections()
+
+        undone = []
+        for _ in range(3):
+            undone.append(answer_undo(round=round, user=ann))
+            assert corrections()[: len(history)] == history
+            history = corrections()
+
+        assert [task.pk for task in undone] == [task.pk for task in tasks[::-1]]
+        assert [row["action"] for row in history] == ["label"] * 3 + ["undo"] * 3
+        for task in undone:
+            assert (task.state, task.holder, task.correction, task.version) == (State.LEASED, ann, None, 2)
+        with pytest.raises(Refusal, match="nothing of yours to undo"):
+            answer_undo(round=round, user=ann)
+
+    def test_an_undone_item_is_answered_again_at_its_new_version(self, round, positive, ann):
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("label", positive, version=0))
+        task = answer_undo(round=round, user=ann)
+
+        with pytest.raises(Conflict):
+            task_submit(task=task, user=ann, answer=Answer("skip", version=1))
+        again = task_submit(task=task, user=ann, answer=Answer("skip", version=2))
+
+        assert now_of(task).correction == again
+
+    def test_nobody_undoes_another_persons_answer(self, round, positive, ann, bob):
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("label", positive))
+
+        with pytest.raises(Refusal, match="nothing of yours"):
+            answer_undo(round=round, user=bob)
+
+        assert now_of(task).state == State.ANSWERED
+
+    def test_an_answer_that_did_not_count_is_not_undone(self, round, positive, ann, bob):
+        task = claim_one(round, ann)
+        expire(task)
+        task_submit(task=claim_one(round, bob), user=bob, answer=Answer("skip"))
+        task_submit(task=task, user=ann, answer=Answer("label", positive))
+
+        with pytest.raises(Refusal, match="nothing of yours"):
+            answer_undo(round=round, user=ann)
+
+    def test_answers_of_another_round_stay(self, round, positive, ann):
+        task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive))
+        other = make_round(round.criticism_run, 2)
+
+        with pytest.raises(Refusal, match="nothing of yours"):
+            answer_undo(round=other, user=ann)
+
+    def test_a_skip_can_be_undone(self, round, ann):
+        task = claim_one(round, ann)
+        task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        assert answer_undo(round=round, user=ann).pk == task.pk
+
+
+class TestBlindRounds:
+    @pytest.fixture
+    def blind(self) -> ReviewRound:
+        project = make_project()
+        make_items(project, 4)
+        return make_calibration_round(project, 4)
+
+    def test_answers_are_calibration_labels_and_undo_takes_them_back(self, blind, ann):
+        positive = label_named(blind.project, "positive")
+        task = claim_one(blind, ann)
+
+        correction = task_submit(task=task, user=ann, answer=Answer("label", positive))
+
+        label = CalibrationLabel.objects.get()
+        assert (label.item, label.label, label.author) == (task.item, positive, ann)
+        assert correction.shown == {"machine_label": None, "error_prob": None}
+        answer_undo(round=blind, user=ann)
+        assert not CalibrationLabel.objects.exists()
+        assert Correction.objects.count() == 2
+
+    def test_a_changed_mind_changes_the_label(self, blind, ann):
+        task = claim_one(blind, ann)
+        for name in ("positive", "negative"):
+            task_submit(task=task, user=ann, answer=Answer("label", label_named(blind.project, name)))
+
+        assert CalibrationLabel.objects.get().label.name == "negative"
+        assert Correction.objects.count() == 2
+
+    def test_a_skipped_item_gets_no_label(self, blind, ann):
+        task_submit(task=claim_one(blind, ann), user=ann, answer=Answer("skip"))
+
+        assert not CalibrationLabel.objects.exists()
+
+    def test_a_late_answer_that_does_not_count_makes_no_label(self, blind, ann, bob):
+        task = claim_one(blind, ann)
+        expire(task)
+        task_submit(task=claim_one(blind, bob), user=bob, answer=Answer("skip"))
+
+        task_submit(task=task, user=ann, answer=Answer("label", label_named(blind.project, "positive")))
+
+        assert not CalibrationLabel.objects.exists()
+
+
+def run_at_once(*work: Callable[[], Any]) -> list[Any]:
+    """What each gave, or raised, all started at the same moment in a thread of its own."""
+    barrier = threading.Barrier(len(work))
+    results: list[Any] = [None] * len(work)
+
+    def run(place: int) -> None:
+        try:
+            barrier.wait(10)
+            results[place] = work[place]()
+        except Exception as error:
+            results[place] = error
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtTheSameMoment:
+    def test_no_item_goes_to_two_people(self):
+        round = make_reviewable_round(items=40, budget=40)
+        people = [make_user() for _ in range(8)]
+
+        def work_through(user: User) -> list[int]:
+            done = []
+            while tasks := tasks_claim(round=round, user=user, count=2):
+                for task in tasks:
+                    task_submit(task=task, user=user, answer=Answer("skip", version=0))
+                    done.append(task.pk)
+            return done
+
+        results = run_at_once(*(lambda user=user: work_through(user) for user in people))
+
+        answered = Counter(pk for done in results for pk in done)
+        assert len(answered) == 40
+        assert set(answered.values()) == {1}
+        assert Correction.objects.filter(late=False).count() == Correction.objects.count() == 40
+
+    def test_one_person_in_two_tabs_answers_once(self):
+        round = make_reviewable_round()
+        user, label = round.created_by, label_named(round.project, "positive")
+        task = claim_one(round, user)
+
+        results = run_at_once(
+            *(
+                lambda: task_submit(task=task, user=user, answer=Answer("label", label, version=0))
+                for _ in range(6)
+            )
+        )
+
+        assert Counter(type(result).__name__ for result in results) == {"Correction": 1, "Conflict": 5}
+        assert (Correction.objects.count(), now_of(task).version) == (1, 1)
+
+    @pytest.mark.parametrize("version", [0, None])
+    def test_the_same_answer_sent_by_an_impatient_browser_counts_once(self, version):
+        round = make_reviewable_round()
+        user, label = round.created_by, label_named(round.project, "positive")
+        task = claim_one(round, user)
+        answer = Answer("label", label, version=version, key=uuid.uuid4())
+
+        results = run_at_once(*(lambda: task_submit(task=task, user=user, answer=answer) for _ in range(6)))
+
+        assert {getattr(result, "pk", result) for result in results} == {Correction.objects.get().pk}
+        assert now_of(task).version == 1
+
+    def test_an_undo_sent_twice_undoes_no_more_than_was_answered(self):
+        round = make_reviewable_round()
+        user, label = round.created_by, label_named(round.project, "positive")
+        task_submit(task=claim_one(round, user), user=user, answer=Answer("label", label))
+
+        results = run_at_once(*(lambda: answer_undo(round=round, user=user) for _ in range(4)))
+
+        assert sum(isinstance(result, ReviewTask) for result in results) == 1
+        assert all(isinstance(result, ReviewTask | Refusal) for result in results)
+        assert Correction.objects.filter(action="undo").count() == 1
