@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 # What spreadsheets take for the beginning of a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# A row group of Parquet is held in memory: this many rows, or fewer of long texts.
 _ROW_GROUP = 20_000
+_ROW_GROUP_CHARACTERS = 8_000_000
 
 
 class ExportWriter(ABC):
@@ -45,7 +47,8 @@ class CsvWriter(ExportWriter):
         super().__init__(path, columns)
         self._escape = escape_formulas
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        # With "\n" alone at the end of rows, a "\r" inside a text would not be quoted and would break its row.
+        self._writer = csv.writer(self._file, lineterminator="\r\n")
         self._writer.writerow([self._cell(column) for column in columns])
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -85,10 +88,13 @@ class ParquetWriter(ExportWriter):
         self._schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
+        self._characters = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._rows.append({column: self._value(column, row.get(column)) for column in self.columns})
-        if len(self._rows) >= _ROW_GROUP:
+        values = {column: self._value(column, row.get(column)) for column in self.columns}
+        self._rows.append(values)
+        self._characters += sum(len(value) for value in values.values() if isinstance(value, str))
+        if len(self._rows) >= _ROW_GROUP or self._characters >= _ROW_GROUP_CHARACTERS:
             self._flush()
 
     def _value(self, column: str, value: Any) -> Any:
@@ -100,6 +106,7 @@ class ParquetWriter(ExportWriter):
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
+            self._characters = 0
 
     def close(self) -> None:
         self._flush()

@@ -1,6 +1,6 @@
 """The rows of an export, computed block by block so that memory stays flat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,26 +40,39 @@ class Drawn:
     selected: bool
 
 
-def own_columns(export: Export) -> list[str]:
-    """Names of the items' own columns, in order of appearance; a name that the export uses gets "source_" before it."""
+# A part of every item ("part", "text") or a column of its upload ("column", "author").
+Column = tuple[str, str]
+
+
+def own_columns(export: Export) -> dict[Column, str]:
+    """The items' own columns in order of appearance, with the name of each in the export.
+
+    A name that the export or another column uses gets "source_" before it.
+    """
     project = export.project
     task = project.task
-    first = [name for name, used in (("text", task.needs_text), ("question", task.needs_question)) if used]
-    if task.needs_image:
-        first.insert(0, "file")
-    names: dict[str, None] = dict.fromkeys(first)
+    parts = {"file": task.needs_image, "text": task.needs_text, "question": task.needs_question}
+    found: dict[Column, None] = {("part", name): None for name, used in parts.items() if used}
+    # The column "file" of a zip of images is the image's name.
+    seen = {"file"} if task.needs_image else set()
     for columns in project.items.order_by("id").values_list("columns", flat=True).iterator(chunk_size=2000):
-        if columns.keys() - names.keys():
-            names.update(dict.fromkeys(columns))
-    return list(names)
+        for name in columns:
+            if name not in seen:
+                found["column", name] = None
+                seen.add(name)
+    taken = {*LEADING, *WIDE, *LONG}
+    exported: dict[Column, str] = {}
+    for column in found:
+        name = column[1]
+        while name in taken:
+            name = f"source_{name}"
+        taken.add(name)
+        exported[column] = name
+    return exported
 
 
-def exported_name(name: str) -> str:
-    return f"source_{name}" if name in {*LEADING, *WIDE, *LONG} else name
-
-
-def rows(export: Export, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """The export's rows as dictionaries, in order of item id, in its layout; `columns` are the items' own."""
+def rows(export: Export, columns: Mapping[Column, str]) -> Iterator[dict[str, Any]]:
+    """The export's rows as dictionaries, in order of item id, in its layout; `columns` as of `own_columns`."""
     drawn = _Draws(export)
     last = 0
     while True:
@@ -104,7 +117,7 @@ class _Draws:
 
 
 def _block(
-    export: Export, items: list[Item], columns: list[str], drawn: dict[int, Drawn]
+    export: Export, items: list[Item], columns: Mapping[Column, str], drawn: dict[int, Drawn]
 ) -> Iterator[dict[str, Any]]:
     ids = [item.pk for item in items]
     run = export.round.criticism_run
@@ -135,12 +148,14 @@ def _block(
                 }
 
 
-def _own(item: Item, columns: list[str]) -> dict[str, Any]:
-    own = {**item.columns}
-    own.setdefault("text", item.text or None)
-    own.setdefault("question", item.question or None)
-    own.setdefault("file", item.file_name or (item.image.file.name if item.image else None))
-    return {exported_name(name): own.get(name) for name in columns}
+def _own(item: Item, columns: Mapping[Column, str]) -> dict[str, Any]:
+    parts = {
+        "text": item.text or None,
+        "question": item.question or None,
+        "file": item.columns.get("file") or item.file_name or (item.image.file.name if item.image else None),
+    }
+    values = {"part": parts, "column": item.columns}
+    return {name: values[kind].get(key) for (kind, key), name in columns.items()}
 
 
 def _wide(
@@ -193,10 +208,7 @@ def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict
     }
 
 
-def header(export: Export, columns: list[str]) -> list[str]:
-    """The export's column names, in order; `columns` are the items' own."""
-    return [
-        *LEADING,
-        *(exported_name(name) for name in columns),
-        *(WIDE if export.layout == Export.Layout.WIDE else LONG),
-    ]
+def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
+    """The export's column names, in order; `columns` as of `own_columns`."""
+    ours = WIDE if export.layout == Export.Layout.WIDE else LONG
+    return [*LEADING, *columns.values(), *ours]

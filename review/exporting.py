@@ -27,6 +27,8 @@ class Exporting(Work):
         name = f"exports/{export.project_id}/{export.pk}.{export.format}"
         path = Path(settings.MEDIA_ROOT) / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_behind in path.parent.glob(f"{path.name}.*.part"):  # by a process that was killed
+            left_behind.unlink(missing_ok=True)
         unfinished = path.with_name(f"{path.name}.{lease.token.hex}.part")
         count = 0
         try:
@@ -37,9 +39,7 @@ class Exporting(Work):
                     count += 1
                     if count % _ROWS_BETWEEN_SIGNS == 0 and not self._goes_on(lease, count):
                         return False
-            size = unfinished.stat().st_size
-            os.replace(unfinished, path)
-            lease.write(lambda: self._publish(export, name, count, size))
+            lease.write(lambda: self._publish(export, name, unfinished, count))
         finally:
             unfinished.unlink(missing_ok=True)
         return True
@@ -49,7 +49,10 @@ class Exporting(Work):
         Job.objects.filter(pk=lease.job.pk).update(done=count)
         return lease.may_go_on() and not shutdown.requested()
 
-    def _publish(self, export: Export, name: str, count: int, size: int) -> Progress:
+    def _publish(self, export: Export, name: str, unfinished: Path, count: int) -> Progress:
+        """Runs behind the lease's fence, so that only its holder puts a file in its place."""
+        size = unfinished.stat().st_size
+        os.replace(unfinished, Path(settings.MEDIA_ROOT) / name)
         Export.objects.filter(pk=export.pk).update(file=name, rows=count, size=size)
         Job.objects.filter(pk=export.job_id).update(done=0, total=count)
         return Progress(done=count)
