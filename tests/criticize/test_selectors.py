@@ -1,0 +1,73 @@
+import pytest
+
+from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity
+from criticize.models import Criticism
+from criticize.selectors import (
+    aqg_at,
+    criticism_quality,
+    error_prob_histogram,
+    gold_arrays,
+    machine_accuracy,
+)
+from tests.factories import make_annotation_run, make_criticism_run, make_item, make_project
+
+pytestmark = pytest.mark.django_db
+
+GOLD = ["positive", "positive", "negative", "positive", ""]
+SAID = ["positive", "negative", "negative", "", "positive"]
+PROBS = [0.2, 0.9, 0.4, 0.6]  # of those with a label
+
+
+@pytest.fixture
+def run():
+    project = make_project()
+    items = [make_item(project, gold=gold) for gold in GOLD]
+    return make_criticism_run(make_annotation_run(project, dict(zip(items, SAID, strict=True))), PROBS)
+
+
+def test_a_failed_annotation_is_wrong_and_one_without_gold_is_not_judged(run):
+    assert machine_accuracy(run.annotation_run) == (2, 4)
+
+
+def test_errors_and_suspicions_are_those_of_a_draw(run):
+    error_probs, is_error = gold_arrays(run)
+
+    assert error_probs.tolist() == [0.2, 0.9, 0.4, 1.0]
+    assert is_error.tolist() == [False, True, False, True]
+
+
+def test_a_failed_criticism_is_a_suspicion_of_one(run):
+    Criticism.objects.filter(error_prob=0.2).update(error_prob=None, failure="refused")
+
+    assert gold_arrays(run)[0].tolist() == [1.0, 0.9, 0.4, 1.0]
+
+
+def test_quality_is_the_papers(run):
+    quality = criticism_quality(run)
+
+    arrays = gold_arrays(run)
+    assert (quality.items, quality.errors) == (4, 2)
+    assert quality.abs == area_under_budget_sensitivity(*arrays) == pytest.approx((0 + 0.5 + 1 + 1 + 1) / 4)
+    assert quality.curve == [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.75, 1.0), (1.0, 1.0)]
+    for budget in range(5):
+        assert aqg_at(run, budget) == annotation_quality_gain(*arrays, budget)
+    assert aqg_at(run, 99) == 1.0
+
+
+def test_without_errors_or_gold_there_is_no_figure(run):
+    run.annotation_run.annotations.exclude(item__gold=None).filter(label=None).delete()
+    run.annotation_run.annotations.filter(item__gold__name="positive", label__name="negative").delete()
+    quality = criticism_quality(run)
+    assert (quality.errors, quality.abs, quality.curve, aqg_at(run, 1)) == (0, None, [], None)
+
+    run.annotation_run.annotations.all().delete()
+    assert (criticism_quality(run).items, aqg_at(run, 1)) == (0, None)
+
+
+def test_the_histogram_counts_each_probability_once(run):
+    Criticism.objects.filter(error_prob=0.9).update(error_prob=1.0)
+    Criticism.objects.filter(error_prob=0.2).update(error_prob=0.0)
+
+    counts = error_prob_histogram(run, bins=5)
+
+    assert (sum(counts), counts[0], counts[-1]) == (4, 1, 1)
