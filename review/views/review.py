@@ -31,5 +31,6 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "has_descriptions": any(label["description"] for label in labels),
         "progress": progress,
         "progress_data": asdict(progress),
+        "worker_missing": False,  # people review without one, and the screen has no room to say so
     }
     return render(request, "review/review.html", context)

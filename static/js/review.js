@@ -13,13 +13,18 @@ const labels = JSON.parse(byId("labels-data").textContent);
 const { Answers } = await import(root.dataset.answers);
 
 const number = new Intl.NumberFormat("en");
-const isRoomy = labels.length <= 9; // Few enough labels for the digits.
+// Labels have the digits 1 to 9 in their order. Where all are digits themselves, each has its own: 4 gives “4”.
+const areDigits = labels.every((label) => /^[0-9]$/.test(label.name));
+const keyOf = (label, index) => (areDigits ? label.name : index < 9 ? String(index + 1) : "");
+const byKey = new Map(labels.map((label, index) => [keyOf(label, index), label]).filter(([key]) => key));
+const isRoomy = byKey.size === labels.length; // Every label has a key.
 
 let progress = JSON.parse(byId("progress-data").textContent);
 let queue = []; // The first one is on the page.
 let shown = null;
 let ready = false; // The item can be judged: its image, if it has one, is on the page.
 let undoing = false;
+let isClosed = root.dataset.closed === "true";
 let lookAgain = null;
 const pictures = new Map(); // task id → its image, loaded ahead
 const answered = new Map(); // task id → the version that was answered here
@@ -191,9 +196,11 @@ async function claim() {
   queue = current ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : fresh;
   queue.forEach(preload);
   showProgress();
+  if (fresh.length) isClosed = false;
+  else if (isLost) isClosed = true; // An open round would have handed out the same items again.
   if (isLost) {
-    notify("The item that you looked at is not yours any more: too much time went by, or the round was closed.");
     shown = null;
+    if (fresh.length) notify("Too much time went by, so the item that you looked at went to somebody else.");
   }
   if (!shown) showNext(!isWanted);
 }
@@ -308,7 +315,7 @@ function showWords(task) {
   byId("columns-list").replaceChildren(...names.flatMap((name) => [
     element("dt", name), element("dd", columns[name] === null ? "" : String(columns[name])),
   ]));
-  byId("words").hidden = !question && !text && !names.length;
+  byId("words").hidden = !question && !text;
 }
 
 function element(tag, text) {
@@ -321,28 +328,29 @@ function showMachine(task) {
   if (!byId("machine")) return; // A blind round's page has no place for it.
   const { machine, criticism, failure } = task;
   byId("machine").hidden = !machine;
+  byId("machine-voice").hidden = !machine;
   if (machine) {
-    byId("machine-who").textContent = machine.who;
-    byId("machine-who").title = machine.who;
     byId("machine-label").textContent = machine.label;
-    byId("machine-confidence").textContent = machine.confidence == null ? "" : `confidence ${machine.confidence.toFixed(2)}`;
-    fold("machine-reasoning", machine.reasoning);
+    byId("machine-who").textContent = machine.who;
+    write("machine-confidence", machine.confidence == null ? "" : `Its confidence is ${machine.confidence.toFixed(2)}.`);
+    write("machine-reasoning", machine.reasoning);
   }
-  byId("failure").hidden = !failure;
-  if (failure) byId("failure-text").textContent = `The machine gave no label. ${failure.message}`;
+  const doubt = criticism?.error_prob;
+  byId("doubt-line").hidden = doubt == null;
+  if (doubt != null) {
+    byId("doubt").setAttribute("width", String(100 * doubt));
+    byId("doubt-number").textContent = doubt.toFixed(3);
+  }
   byId("criticism").hidden = !criticism;
   if (criticism) {
     byId("criticism-who").textContent = criticism.who;
-    byId("criticism-who").title = criticism.who;
-    const doubt = criticism.error_prob;
-    byId("doubt").value = doubt ?? 0;
-    byId("doubt").hidden = doubt == null;
-    byId("doubt-number").textContent = doubt == null ? "No" : doubt.toFixed(3);
-    fold("criticism-reasoning", criticism.reasoning);
+    write("criticism-reasoning", criticism.reasoning);
   }
+  byId("failure").hidden = !failure;
+  if (failure) byId("failure-text").textContent = `The machine gave no label. ${failure.message}`;
 }
 
-function fold(id, text) {
+function write(id, text) {
   byId(id).textContent = text;
   byId(id).hidden = !text;
 }
@@ -353,11 +361,11 @@ const buttons = labels.map((label, index) => {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "review-label";
-  if (index < 9) {
-    const key = element("kbd", String(index + 1));
+  if (keyOf(label, index)) {
+    const key = element("kbd", keyOf(label, index));
     key.setAttribute("aria-hidden", "true");
     button.append(key);
-    button.setAttribute("aria-keyshortcuts", String(index + 1));
+    button.setAttribute("aria-keyshortcuts", keyOf(label, index));
   }
   const name = element("span", label.name);
   name.dir = "auto";
@@ -378,7 +386,7 @@ function showLabels(task) {
   const acceptButton = byId("accept-button");
   if (!acceptButton) return;
   acceptButton.disabled = !task.machine;
-  byId("accept-text").textContent = task.machine ? `Accept “${task.machine.label}”` : "No label to accept";
+  byId("accept-text").textContent = task.machine ? `Accept ${task.machine.label}` : "No label to accept";
 }
 
 const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
@@ -485,8 +493,7 @@ function setState(state) {
   byId("loading").hidden = state !== "loading";
   byId("done").hidden = state !== "done";
   if (state !== "item") {
-    byId("frame").hidden = true;
-    byId("words").hidden = true;
+    for (const id of ["frame", "words", "columns"]) byId(id).hidden = true;
   }
 }
 
@@ -495,7 +502,7 @@ function showDone() {
   const left = progress.waiting + progress.leased;
   const [title, text] = left === 0
     ? ["Nothing left to review", `All ${number.format(progress.selected)} items of this round are done.`]
-    : progress.waiting
+    : isClosed || progress.waiting
       ? ["This round is closed", "No more items are handed out. An owner of the project can reopen it."]
       : ["Nothing left for you", `Others are looking at the last ${number.format(left)}. What they give back comes to you.`];
   byId("done-title").textContent = title;
@@ -524,8 +531,10 @@ function showUnsaved() {
   const isTrouble = Boolean(answers.count && answers.trouble);
   byId("unsaved").hidden = !isTrouble;
   if (!isTrouble) return;
-  const what = answers.count === 1 ? "1 answer is" : `${number.format(answers.count)} answers are`;
-  byId("unsaved-text").textContent = `${what} not saved yet. ${answers.trouble} They are kept in this browser and sent again.`;
+  const [what, kept] = answers.count === 1
+    ? ["1 answer is", "It is"]
+    : [`${number.format(answers.count)} answers are`, "They are"];
+  byId("unsaved-text").textContent = `${what} not saved yet. ${answers.trouble} ${kept} kept in this browser and sent again.`;
 }
 
 function notify(sentence) {
@@ -571,10 +580,10 @@ byId("skip-dialog").addEventListener("keydown", (event) => {
 });
 
 function digitOf(event) {
-  if (/^[1-9]$/.test(event.key)) return Number(event.key);
+  if (/^[0-9]$/.test(event.key)) return event.key;
   // On some keyboards the digits of the upper row need Shift: there the place of the key counts.
-  const place = !event.shiftKey && /^Digit([1-9])$/.exec(event.code);
-  return place ? Number(place[1]) : 0;
+  const place = !event.shiftKey && /^Digit([0-9])$/.exec(event.code);
+  return place ? place[1] : "";
 }
 
 const commands = {
@@ -597,13 +606,13 @@ function onKey(event) {
     return accept();
   }
   const command = commands[event.key.toLowerCase()];
-  const digit = command ? 0 : digitOf(event);
+  const digit = command ? "" : digitOf(event);
   if (command) {
     event.preventDefault();
     command();
   } else if (digit) {
     event.preventDefault();
-    if (digit <= labels.length) answer("label", labels[digit - 1]);
+    if (byKey.has(digit)) answer("label", byKey.get(digit));
   } else if (!isRoomy && /^\p{L}$/u.test(event.key)) {
     event.preventDefault();
     openFilter(event.key);
