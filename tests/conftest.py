@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
+from pytest_django.fixtures import SettingsWrapper
 
 from jobs import calling, liveness
 from mllm import registry, retry
@@ -74,3 +75,9 @@ def wire() -> Iterator[Wire]:
     """A fake of a provider: real HTTP on loopback."""
     with Wire() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: SettingsWrapper) -> None:
+    """A hash that is as slow as it should be would be most of the suite's time."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -11,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotate.forms import TokenForm, sent
 from annotate.requests import PageRequest
 from annotate.services.tokens import token_create, token_revoke, tokens_of
+from annotate.sign_in import is_slowed_down
 
 
 class SignIn(LoginView):
@@ -18,6 +20,11 @@ class SignIn(LoginView):
     template_name = "accounts/sign_in.html"
     redirect_authenticated_user = True
     extra_context = {"is_local": settings.LOCAL}
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        if is_slowed_down(self.request, str(form.data.get("username", ""))):
+            form.add_error(None, "Too many wrong passwords for this name. Try again in five minutes.")
+        return super().form_invalid(form)
 
 
 class SignOut(LogoutView):
