@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
-from pytest_django.fixtures import SettingsWrapper
 
 from jobs import calling, liveness
 from mllm import registry, retry
@@ -26,9 +25,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 @pytest.fixture(scope="session", autouse=True)
 def _static_files_by_their_own_names() -> None:
     """Pages are tested without collecting static files, whose hashed names would otherwise have to be known."""
-    from django.core.files.storage import storages
-
-    storages.backends["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +75,6 @@ def wire() -> Iterator[Wire]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_passwords(settings: SettingsWrapper) -> None:
+def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hash that is as slow as it should be would be most of the suite's time."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
