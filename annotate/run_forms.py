@@ -34,17 +34,19 @@ class RunForm(forms.Form):
     )
     connection = forms.ModelChoiceField(
         Connection.objects.none(),
-        required=False,
         empty_label="Choose a connection",
-        error_messages={"invalid_choice": "Choose one of your connections."},
+        error_messages={
+            "required": "Choose a connection.",
+            "invalid_choice": "Choose one of your connections.",
+        },
     )
     model = forms.CharField(
-        required=False,
         max_length=200,
+        error_messages={"required": "Name the model."},
         help_text="As the provider names it. The list shows what the connection offers.",
         widget=forms.TextInput(attrs={"list": "models", "autocomplete": "off", "spellcheck": "false"}),
     )
-    strategy = forms.ChoiceField(choices=STRATEGIES, required=False, initial="cot")
+    strategy = forms.ChoiceField(choices=STRATEGIES, initial="cot")
     answer_format = forms.ChoiceField(choices=ANSWER_FORMATS, required=False)
     log_probabilities = forms.BooleanField(
         required=False,
@@ -61,6 +63,9 @@ class RunForm(forms.Form):
         widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
     )
 
+    # The browser would refuse to send a field that is required and hidden.
+    use_required_attribute = False
+
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         connections = connections_of(user)
@@ -73,6 +78,9 @@ class RunForm(forms.Form):
         except Refusal as refusal:
             self.training_problem = refusal.sentence
         self.fields["kind"].initial = self._likely_kind()
+        if self.is_bound and self.chosen_kind != ModelRun.Kind.PROMPTED:
+            for name in ("connection", "model", "strategy"):
+                self.fields[name].required = False
 
     def _likely_kind(self) -> str:
         """A model where one is connected; else what can be run without one."""
@@ -101,7 +109,7 @@ class RunForm(forms.Form):
             kind=cleaned["kind"],
             connection=cleaned["connection"],
             model=cleaned["model"],
-            strategy=cleaned["strategy"] or "cot",
+            strategy=cleaned["strategy"],
             answer_format=cleaned["answer_format"],
             top_logprobs=TOP_LOGPROBS if cleaned["log_probabilities"] else 0,
         )

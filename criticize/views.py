@@ -97,7 +97,8 @@ def _run(project: Project, run_id: int) -> CriticismRun:
 
 
 def _outcome(run: CriticismRun) -> dict[str, Any]:
-    return {"histogram": error_prob_histogram(run), "quality": criticism_quality(run)}
+    quality = criticism_quality(run) if run.job.is_finished else None
+    return {"histogram": error_prob_histogram(run), "quality": quality}
 
 
 @require_POST

@@ -304,3 +304,13 @@ def test_wrong_verbs_and_unknown_actions_are_refused(owner: Client, project: Pro
     assert owner.post(url("criticism_run_estimate", project)).status_code == 405
     assert owner.get(url("criticism_run_action", project, run.pk, "pause")).status_code == 405
     assert owner.post(url("criticism_run_action", project, run.pk, "explode")).status_code == 404
+
+
+def test_while_a_run_goes_on_its_quality_is_not_stated(owner: Client, project: Project) -> None:
+    make_item(project, gold="negative")
+    run = make_criticism_run(make_annotation_run(project), state=Job.State.RUNNING)
+
+    page = text_of(owner, url("criticism_run", project, run.pk))
+
+    assert "This shows once the run is finished" in page
+    assert "ABS" not in page
