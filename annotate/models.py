@@ -1,7 +1,6 @@
 """Projects and what they hold, up to what annotators said."""
 
 import uuid
-from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -106,6 +105,7 @@ class Upload(models.Model):
     encoding = models.CharField(max_length=32, blank=True)
     state = models.CharField(max_length=16, choices=State, default=State.RECEIVED)
     reason = models.TextField(blank=True)
+    columns = models.JSONField(default=list, help_text="The file's columns in their order.")
     mapping = models.JSONField(default=dict)
     add_labels = models.BooleanField(
         default=False, help_text="Make labels of gold values that are not labels yet."

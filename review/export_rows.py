@@ -45,7 +45,7 @@ Column = tuple[str, str]
 
 
 def own_columns(export: Export) -> dict[Column, str]:
-    """The items' own columns in order of appearance, with the name of each in the export.
+    """The items' own columns in the order of the uploads, with the name of each in the export.
 
     A name that the export or another column uses gets "source_" before it.
     """
@@ -53,13 +53,15 @@ def own_columns(export: Export) -> dict[Column, str]:
     task = project.task
     parts = {"file": task.needs_image, "text": task.needs_text, "question": task.needs_question}
     found: dict[Column, None] = {("part", name): None for name, used in parts.items() if used}
-    # The column "file" of a zip of images is the image's name.
-    seen = {"file"} if task.needs_image else set()
+    present: dict[str, None] = {}
     for columns in project.items.order_by("id").values_list("columns", flat=True).iterator(chunk_size=2000):
-        for name in columns:
-            if name not in seen:
-                found["column", name] = None
-                seen.add(name)
+        present.update(dict.fromkeys(columns))
+    # A database may sort the keys of JSON, so the uploads know the order.
+    uploads = project.uploads.order_by("pk").values_list("columns", flat=True)
+    known = dict.fromkeys(name for columns in uploads for name in columns if name in present)
+    # The column "file" of a zip of images is the image's name.
+    skipped = {"file"} if task.needs_image else set()
+    found.update({("column", name): None for name in known | present if name not in skipped})
     taken = {*LEADING, *WIDE, *LONG}
     exported: dict[Column, str] = {}
     for column in found:

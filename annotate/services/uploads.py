@@ -85,6 +85,7 @@ def upload_import(*, upload: Upload, mapping: ColumnMapping, add_labels: bool = 
         with open_reader(upload) as reader:
             validate_mapping(mapping, reader.columns, upload.project.task_type, reader.kind)
             total = reader.total_hint or 0
+            upload.columns = reader.columns
     except UploadError as error:
         raise Refusal(error.sentence) from error
     upload.mapping = asdict(mapping)

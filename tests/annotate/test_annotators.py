@@ -427,7 +427,8 @@ class TestTrained:
         )
         assert first == second
 
-    def test_a_stop_hands_it_back_and_resume_finishes(self, monkeypatch):
+    def test_a_stop_hands_it_back_and_resume_finishes(self, monkeypatch, settings):
+        settings.WRITE_BATCH = 50
         project = self.project(rest=120)
         run = annotation_run_create(project=project, user=project.created_by, choice=TRAINED)
         monkeypatch.setattr("jobs.shutdown.requested", lambda: Annotation.objects.count() >= 50)

@@ -74,6 +74,12 @@ class TestRows:
             f"n{number}" for number in range(1203)
         ]
 
+    def test_the_order_of_the_columns_is_known(self):
+        upload = bring_in(make_project(), "id,zebra,text,a,gold\n1,2,3,4,\n")
+
+        assert upload.columns == ["id", "zebra", "text", "a", "gold"]
+        assert upload.items.get().columns == {"zebra": "2", "a": "4"}
+
     def test_markup_and_formulas_are_kept_as_text(self):
         texts = ["<script>alert(1)</script>", "=1+1", "@SUM(A1)", "naïve 🎉", "שלום", 'a "quoted", cell']
         rows = [{"id": str(number), "text": text, "extra": text} for number, text in enumerate(texts)]

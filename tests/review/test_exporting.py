@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.errors import Refusal
-from annotate.models import Annotation, Item
+from annotate.models import Annotation, Item, Upload
 from jobs.leases import Lease, LeaseLost, claim
 from jobs.models import Chunk
 from jobs.running import run_next_chunk, run_to_end
@@ -122,6 +122,18 @@ def header_of(export: Export) -> list[str]:
         return next(csv.reader(file))
 
 
+def make_upload(project: Any, columns: list[str]) -> Upload:
+    """An upload with these columns, for items that say they came from it."""
+    return Upload.objects.create(
+        project=project,
+        filename="data.csv",
+        file="data",
+        size=1,
+        columns=columns,
+        created_by=project.created_by,
+    )
+
+
 def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["external_id"]: row for row in rows}
 
@@ -139,9 +151,10 @@ def answer(round: ReviewRound, label: str, count: int = 1) -> list[str]:
 def nasty_round() -> ReviewRound:
     """Items whose texts and columns are hard to write down, some of them reviewed."""
     project = make_project(labels=["negative", "=positive"])
+    upload = make_upload(project, ["id", "text", "note", "number", "share", "flag", "empty"])
     for place, text in enumerate(NASTY):
         columns = {"note": text, "number": place, "share": place / 3, "flag": place % 2 == 0, "empty": None}
-        make_item(project, external_id=f"i{place:02}", text=text, columns=columns)
+        make_item(project, external_id=f"i{place:02}", text=text, columns=columns, upload=upload)
     round = round_create(
         run=make_criticism_run(make_annotation_run(project)),
         user=project.created_by,
@@ -390,7 +403,7 @@ class TestOwnColumns:
     def test_a_name_of_ours_gets_a_prefix_and_loses_nothing(self):
         project = make_project()
         columns = {"label": "a", "item_id": "b", "source_label": "c", "selected": "d", "weight": "e"}
-        make_item(project, columns=columns)
+        make_item(project, columns=columns, upload=make_upload(project, list(columns)))
 
         header, (row,) = self.rows_of(project)
 
