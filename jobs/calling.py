@@ -49,7 +49,6 @@ class _LoopThread:
             self.adapters[key] = registry.build(connection)
         return self.adapters[key]
 
-
     async def close(self) -> None:
         for adapter in self.adapters.values():
             await adapter.aclose()

@@ -135,7 +135,7 @@ class TestPrices:
         from annotate.models import ModelPrice
 
         price = ModelPrice.objects.get()
-        assert (price.model, price.output, price.updated_by) == ("small", 3, user)
+        assert (price.model, price.output, price.updated_by) == ("small", Decimal(3), user)
 
     @pytest.mark.parametrize("price", [{"input": -1}, {"output": -1}, {"cached_input": -1}])
     def test_a_negative_price_is_refused(self, price):

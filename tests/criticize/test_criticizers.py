@@ -230,7 +230,7 @@ class TestTrained:
         )
         job = work_on(run)
 
-        assert (job.state, job.done, job.cost) == ("done", 120, 0)
+        assert (job.state, job.done, job.cost) == ("done", 120, Decimal(0))
         suspicious = run.criticisms.order_by("-error_prob").values_list("annotation__item_id", flat=True)
         found = set(suspicious[: len(wrong)]) & {item.pk for item in wrong}
         assert len(found) >= 8

@@ -1,4 +1,5 @@
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ def make_run(state: str = Job.State.DONE):
     )
 
 
-def chosen(run, **fields):
-    options = {
+def chosen(run, **fields: Any):
+    options: dict[str, Any] = {
         "connection": make_connection(run.created_by, in_flight=2),
         "model": "small",
         "strategy": "cot",

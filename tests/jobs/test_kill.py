@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,9 @@ class Machine:
             )
         ]
 
+    def has_written(self, at_least: int) -> bool:
+        return len(self.written()) >= at_least
+
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while not done():
@@ -152,7 +156,7 @@ def test_every_item_has_one_result_and_no_written_one_is_asked_again(seed):
         lost = []
         for at_least in sorted(rng.sample(range(10, ITEMS - 60), KILLS)):
             worker = machine.start(processes.worker().command)
-            machine.wait("the worker writes", lambda n=at_least: len(machine.written()) >= n)
+            machine.wait("the worker writes", partial(machine.has_written, at_least))
             time.sleep(rng.uniform(0, 0.3))
             kill(worker)
             written, asked_before = machine.written(), len(provider.asked)
@@ -165,8 +169,8 @@ def test_every_item_has_one_result_and_no_written_one_is_asked_again(seed):
         assert machine.ask("select total, done, failed from jobs_job") == [(ITEMS, ITEMS, 0)]
         assert machine.ask("select count(*) from jobs_chunk where state <> 'done'") == [(0,)]
 
-    for written, asked_before in lost:
-        assert not written & set(provider.asked[asked_before:]), "a written result was asked again"
+    for written_then, asked_before in lost:
+        assert not written_then & set(provider.asked[asked_before:]), "a written result was asked again"
     times_asked = Counter(provider.asked)
     assert set(times_asked) == set(range(ITEMS))
     # A kill loses the calls in flight, and the answers that had not been written since the last batch.

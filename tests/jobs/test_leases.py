@@ -240,6 +240,10 @@ class TestAtTheSameMoment:
         job = make_counting_job(20)
         lease = claimed(job)
 
-        assert run_at_once(6, lambda _: [lease.write(one_done) for _ in range(5)]) == [[None] * 5] * 6
+        def write_five(_: int) -> None:
+            for _ in range(5):
+                lease.write(one_done)
+
+        assert run_at_once(6, write_five) == [None] * 6
 
         assert Job.objects.get().done == 30

@@ -136,7 +136,7 @@ def test_a_job_at_its_limit_needs_a_higher_one(higher):
         job_resume(job, spend_limit=Decimal(higher) if higher else None)
 
     job.refresh_from_db()
-    assert (job.state, job.failure, job.spend_limit) == (State.PAUSED, "spend_limit", 1)
+    assert (job.state, job.failure, job.spend_limit) == (State.PAUSED, "spend_limit", Decimal(1))
 
 
 def test_a_higher_limit_is_kept():

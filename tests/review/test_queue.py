@@ -75,7 +75,7 @@ def now_of(task: ReviewTask) -> ReviewTask:
 
 def corrections() -> list[dict[str, Any]]:
     """Every correction as it is in the database."""
-    return list(Correction.objects.order_by("pk").values())
+    return [dict(row) for row in Correction.objects.order_by("pk").values()]
 
 
 class TestClaim:
@@ -105,8 +105,8 @@ class TestClaim:
         again = tasks_claim(round=round, user=ann, count=2)
 
         assert [each.rank for each in again] == [0, 1]
-        assert all(each.lease_until is not None for each in again)
-        assert all(each.lease_until > timezone.now() + LEASE - timedelta(seconds=30) for each in again)
+        soon = timezone.now() + LEASE - timedelta(seconds=30)
+        assert all(each.lease_until is not None and each.lease_until > soon for each in again)
 
     def test_an_expired_lease_is_given_to_the_next(self, round, ann, bob):
         task = claim_one(round, ann)
