@@ -41,6 +41,11 @@ def require_owner(user: User, project: Project) -> None:
         raise PermissionDenied("Only an owner of the project can do this.")
 
 
+def require_staff(user: User) -> None:
+    if not user.is_staff:
+        raise PermissionDenied("Only an administrator can change prices, since all projects share them.")
+
+
 def connections_of(user: User) -> QuerySet[Connection]:
     return Connection.objects.filter(owner=user)
 

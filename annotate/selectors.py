@@ -1,11 +1,58 @@
-"""What pages and the API say about a project's calibration set."""
+"""What pages and the API say about a project's calibration set and about annotation runs."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q, QuerySet
 
-from annotate.models import Project
-from annotate.run_results import LabelCount
+from annotate.models import Annotation, AnnotationRun, Project
+
+LATEST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """How many items of a run got a label."""
+
+    label: str
+    count: int
+
+
+class Accuracy(NamedTuple):
+    """Labels that match gold among the items that have gold. An item without a label counts as wrong."""
+
+    right: int
+    judged: int
+
+    @property
+    def share(self) -> float | None:
+        """Between 0 and 1; None where no item has gold."""
+        return self.right / self.judged if self.judged else None
+
+
+def label_counts(run: AnnotationRun) -> list[LabelCount]:
+    """How often the run gave each label of its project, in the order of the labels, those never given included."""
+    given = dict(
+        run.annotations.filter(failure="").values_list("label").annotate(count=Count("pk")).order_by()
+    )
+    labels = run.project.labels.order_by("position").values_list("pk", "name")
+    return [LabelCount(name, given.get(pk, 0)) for pk, name in labels]
+
+
+def machine_accuracy(run: AnnotationRun) -> Accuracy:
+    judged = run.annotations.filter(item__gold__isnull=False)
+    return Accuracy(right=judged.filter(label=F("item__gold")).count(), judged=judged.count())
+
+
+def latest_annotations(run: AnnotationRun) -> QuerySet[Annotation]:
+    """The last results that were written, newest first."""
+    return run.annotations.select_related("item__gold", "label").order_by("-pk")[:LATEST]
+
+
+def failed_annotations(run: AnnotationRun, failure: str = "") -> QuerySet[Annotation]:
+    """Results that are failures, in order; with `failure`, those of that name."""
+    failed = run.annotations.exclude(failure="").select_related("item").order_by("pk")
+    return failed.filter(failure=failure) if failure else failed
 
 
 @dataclass(frozen=True, slots=True)

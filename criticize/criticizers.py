@@ -10,11 +10,12 @@ from django.db.models import Q
 
 from annotate.annotators import CUT_OFF, is_cut_off
 from annotate.connections import connection_settings, run_price
-from annotate.contents import BLOCK, item_content, label_specs
+from annotate.contents import item_content, label_specs
 from annotate.models import Annotation, Project
 from annotate.prompts import LabelSpec
 from criticize.models import Criticism, CriticismRun
 from criticize.prompts import criticism_request, read_criticism
+from criticize.selectors import annotations_in_order
 from jobs import shutdown
 from jobs.call_work import CallWork
 from jobs.calling import Outcome
@@ -26,14 +27,6 @@ from mllm.errors import CallError, Failure
 from mllm.messages import Request
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
-
-
-def annotations_in_order(annotation_ids: Sequence[int]) -> Iterator[Annotation]:
-    """The annotations with these ids, in this order, read in blocks, each with its item, image and label."""
-    for start in range(0, len(annotation_ids), BLOCK):
-        block = annotation_ids[start : start + BLOCK]
-        found = Annotation.objects.select_related("item__image", "label").in_bulk(block)
-        yield from (found[pk] for pk in block if pk in found)
 
 
 def request_for(

@@ -1,13 +1,16 @@
-"""How good annotations and criticisms are, where gold labels say."""
+"""What pages and the API say about criticism runs: their answers, and how good they are where gold labels say."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from django.db.models import F
+from django.db.models import QuerySet
 
-from annotate.models import AnnotationRun
+from annotate.contents import BLOCK
+from annotate.models import Annotation, Project
+from annotate.selectors import LATEST
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
-from criticize.models import CriticismRun
+from criticize.models import Criticism, CriticismRun
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,6 @@ class Quality:
     errors: int
     abs: float | None
     curve: list[tuple[float, float]]  # (budget share, AQG)
-
-
-def machine_accuracy(run: AnnotationRun) -> tuple[int, int]:
-    """(right, judged): annotations that match gold, and those that have gold; failures count as wrong."""
-    judged = run.annotations.filter(item__gold__isnull=False)
-    return judged.filter(label=F("item__gold")).count(), judged.count()
 
 
 def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +66,31 @@ def error_prob_histogram(run: CriticismRun, *, bins: int = 20) -> list[int]:
     values = np.fromiter(run.criticisms.filter(failure="").values_list("error_prob", flat=True), dtype=float)
     counts, _ = np.histogram(values, bins=bins, range=(0, 1))
     return [int(count) for count in counts]
+
+
+def criticism_runs_of(project: Project) -> QuerySet[CriticismRun]:
+    return CriticismRun.objects.filter(annotation_run__project=project).select_related(
+        "job", "created_by", "annotation_run__project"
+    )
+
+
+def latest_criticisms(run: CriticismRun) -> QuerySet[Criticism]:
+    """The last results that were written, newest first."""
+    return run.criticisms.select_related("annotation__item__gold", "annotation__label").order_by("-pk")[
+        :LATEST
+    ]
+
+
+def failed_criticisms(run: CriticismRun, failure: str = "") -> QuerySet[Criticism]:
+    """Results that are failures, in order; with `failure`, those of that name."""
+    failed = run.criticisms.exclude(failure="").select_related("annotation__item", "annotation__label")
+    failed = failed.order_by("pk")
+    return failed.filter(failure=failure) if failure else failed
+
+
+def annotations_in_order(annotation_ids: Sequence[int]) -> Iterator[Annotation]:
+    """The annotations with these ids, in this order, read in blocks, each with its item, image and label."""
+    for start in range(0, len(annotation_ids), BLOCK):
+        block = annotation_ids[start : start + BLOCK]
+        found = Annotation.objects.select_related("item__image", "label").in_bulk(block)
+        yield from (found[pk] for pk in block if pk in found)

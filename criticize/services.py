@@ -18,9 +18,10 @@ from annotate.services.runs import (
     trained_estimate,
     training_parameters,
 )
-from criticize.criticizers import annotations_in_order, request_for
+from criticize.criticizers import request_for
 from criticize.models import Criticism, CriticismRun
 from criticize.prompts import PROMPT_VERSIONS
+from criticize.selectors import annotations_in_order
 from jobs.models import Job
 from jobs.services import job_create, job_retry
 

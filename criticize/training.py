@@ -6,8 +6,8 @@ import numpy as np
 
 from annotate.contents import label_specs
 from annotate.training import trained_items, training_set
-from criticize.criticizers import annotations_in_order
 from criticize.models import CriticismRun
+from criticize.selectors import annotations_in_order
 from criticize.trained import MAX_TRAINING_ITEMS, TrainedCriticizer
 from jobs.work import CannotGoOn
 from mllm.errors import Failure

@@ -23,8 +23,13 @@ from annotate.views.runs import (
 )
 from criticize.forms import CriticismRunForm
 from criticize.models import CriticismRun
-from criticize.run_results import criticism_runs_of, failed_criticisms, latest_criticisms
-from criticize.selectors import criticism_quality, error_prob_histogram
+from criticize.selectors import (
+    criticism_quality,
+    criticism_runs_of,
+    error_prob_histogram,
+    failed_criticisms,
+    latest_criticisms,
+)
 from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
 
 

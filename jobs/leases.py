@@ -4,15 +4,24 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from jobs import liveness
 from jobs.models import Chunk, Job
-from jobs.services import claimable_at, lease_length
+
+
+def claimable_at(now: datetime) -> Q:
+    return Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
+
+
+def lease_length() -> timedelta:
+    return timedelta(seconds=settings.LEASE_SECONDS)
 
 
 class LeaseLost(Exception):
@@ -76,10 +85,8 @@ class Lease:
         return self.job.state == Job.State.RUNNING
 
     def complete(self) -> None:
-        """The chunk is done; the job too, when it was the last."""
-        with transaction.atomic():
-            self._renew_row(state=Chunk.State.DONE)
-        finish_if_complete(self.job.pk)
+        """The chunk is done. Raises LeaseLost when it is no longer ours to say so."""
+        self._renew_row(state=Chunk.State.DONE)
 
     def release(self) -> None:
         """Hand the chunk back unfinished (paused, or its process is told to stop)."""
@@ -116,18 +123,3 @@ def claim(job_id: int) -> Lease | None:
     Job.objects.filter(pk=job.pk, started_at=None).update(started_at=now)
     job.refresh_from_db()
     return Lease(job=job, chunk=chunk, token=chunk.lease_token)
-
-
-def finish_if_complete(job_id: int) -> None:
-    """Mark the job done when no chunk is open; whoever notices first does it, once."""
-    from jobs.work import work_of
-
-    with transaction.atomic():
-        finished = (
-            Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING])
-            .exclude(chunks__state__in=[Chunk.State.WAITING, Chunk.State.RUNNING])
-            .update(state=Job.State.DONE, finished_at=timezone.now(), failure="", reason="")
-        )
-        if finished:
-            job = Job.objects.get(pk=job_id)
-            work_of(job.kind).finished(job)

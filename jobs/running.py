@@ -2,9 +2,9 @@
 
 import logging
 
-from jobs.leases import LeaseLost, claim, finish_if_complete
+from jobs.leases import LeaseLost, claim
 from jobs.models import Chunk, Job
-from jobs.services import JobStateError, job_fail, job_pause, wake
+from jobs.services import JobStateError, finish_if_complete, job_fail, job_pause, wake
 from jobs.work import CannotGoOn, work_of
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ def run_next_chunk(job_id: int) -> bool:
         complete = work_of(job.kind).run(lease)
         if complete:
             lease.complete()
+            finish_if_complete(job.pk)
         else:
             lease.release()
     except LeaseLost:

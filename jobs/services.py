@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max, Q
+from django.db.models import Max
 from django.utils import timezone
 
+from jobs.leases import claimable_at
 from jobs.models import Chunk, Job
+from jobs.work import work_of
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,19 @@ def job_fail(job: Job, *, failure: str, reason: str) -> None:
     _move(job, Job.UNFINISHED, Job.State.FAILED, failure=failure, reason=reason, finished=True)
 
 
+def finish_if_complete(job_id: int) -> None:
+    """Mark the job done when no chunk is open; whoever notices first does it, once."""
+    with transaction.atomic():
+        finished = (
+            Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING])
+            .exclude(chunks__state__in=[Chunk.State.WAITING, Chunk.State.RUNNING])
+            .update(state=Job.State.DONE, finished_at=timezone.now(), failure="", reason="")
+        )
+        if finished:
+            job = Job.objects.get(pk=job_id)
+            work_of(job.kind).finished(job)
+
+
 def _move(
     job: Job,
     allowed: Sequence[str],
@@ -152,7 +166,7 @@ def wake_on_commit(job: Job) -> None:
 
 def wake(job_id: int, *, messages: int = 1) -> None:
     """Tell the workers that this job has something to do. A lost message costs a sweep's interval, never work."""
-    from jobs.tasks import run_chunk
+    from jobs.tasks import run_chunk  # here, because tasks stand at the end of this chain
 
     try:
         for _ in range(messages):
@@ -174,15 +188,5 @@ def sweep() -> int:
             wake(job.pk, messages=messages)
             woken += 1
         elif not claimable and not live:
-            from jobs.leases import finish_if_complete
-
             finish_if_complete(job.pk)
     return woken
-
-
-def claimable_at(now: datetime) -> Q:
-    return Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
-
-
-def lease_length() -> timedelta:
-    return timedelta(seconds=settings.LEASE_SECONDS)

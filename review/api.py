@@ -16,7 +16,7 @@ from annotate.api.items import LabelNameSerializer, image_url
 from annotate.api.runs import AccuracySerializer
 from annotate.errors import Refusal
 from annotate.models import Project
-from annotate.run_results import Accuracy
+from annotate.selectors import Accuracy
 from criticize.models import CriticismRun
 from jobs.api import JobProgressSerializer
 from jobs.services import JobStateError
@@ -256,7 +256,16 @@ class UndoSerializer(serializers.Serializer[Any]):
     progress = ReviewRoundProgressSerializer()
 
 
-class ReleaseSerializer(serializers.Serializer[Any]):
+class ReleaseSerializer(Input):
+    tasks = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        required=False,
+        max_length=1000,
+        help_text="Ids of the tasks to hand back; by default all.",
+    )
+
+
+class ReleasedSerializer(serializers.Serializer[Any]):
     released = serializers.IntegerField()
 
 
@@ -384,12 +393,15 @@ class ReviewRoundUndo(RoundEndpoint):
 class ReviewRoundRelease(RoundEndpoint):
     @extend_schema(
         summary="Hand back what you hold and have not answered",
-        request=None,
-        responses={200: ReleaseSerializer},
+        description="Ids of tasks that you do not hold are passed over.",
+        request=ReleaseSerializer,
+        responses={200: ReleasedSerializer},
     )
     def post(self, request: Request, round_id: int) -> Response:
-        released = tasks_release(round=self.round(round_id), user=self.user)
-        return self.reply(ReleaseSerializer, {"released": released})
+        round = self.round(round_id)
+        given = self.given(ReleaseSerializer)
+        released = tasks_release(round=round, user=self.user, task_ids=given.get("tasks"))
+        return self.reply(ReleasedSerializer, {"released": released})
 
 
 class ReviewRoundClose(RoundEndpoint):

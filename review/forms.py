@@ -4,19 +4,13 @@ from typing import Any
 
 from django import forms
 
-from annotate.errors import Refusal
+from annotate.forms import RefusableForm
 from annotate.models import Project
 from criticize.models import CriticismRun
 from review.models import Export, ReviewRound
-from review.round_results import drawable_runs
+from review.selectors import drawable_runs
 
 COUNT, SHARE = "count", "share"
-
-
-class RefusableForm(forms.Form):
-    def refuse(self, refusal: Refusal) -> None:
-        """Show why a service refused, at the field it names."""
-        self.add_error(refusal.field if refusal.field in self.fields else None, refusal.sentence)
 
 
 class RoundForm(RefusableForm):

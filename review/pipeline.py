@@ -11,13 +11,14 @@ from django.core.files import File
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Connection, ModelRun, Project, Upload, User
 from annotate.prompts import STRATEGIES
+from annotate.selectors import machine_accuracy
 from annotate.services.calibration import calibration_from_gold
 from annotate.services.connections import connection_save
 from annotate.services.projects import project_create
 from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
 from criticize.models import CriticismRun
-from criticize.selectors import aqg_at, criticism_quality, machine_accuracy
+from criticize.selectors import aqg_at, criticism_quality
 from criticize.services import criticism_run_create
 from jobs.models import Job
 from mllm.registry import PROVIDERS

@@ -15,7 +15,7 @@ from annotate.api.items import LabelCountSerializer, LabelNameSerializer
 from annotate.models import Annotation, AnnotationRun, ModelRun, User
 from annotate.parsing import ANSWER_FORMATS
 from annotate.prompts import STRATEGIES
-from annotate.run_results import label_counts, machine_accuracy
+from annotate.selectors import label_counts, machine_accuracy
 from annotate.services.runs import (
     TRAINED,
     ModelChoice,

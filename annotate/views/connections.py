@@ -1,12 +1,11 @@
 """Connections to providers, and what their models cost."""
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import connection_for, connections_of
+from annotate.access import connection_for, connections_of, require_staff
 from annotate.connections import ConnectionProblem, list_models, try_model
 from annotate.errors import Refusal
 from annotate.forms import OFFERED_PROVIDERS, ConnectionForm, PriceForm, sent
@@ -92,7 +91,7 @@ def connection_remove(request: PageRequest, connection_id: int) -> HttpResponse:
 def prices(request: PageRequest) -> HttpResponse:
     """Everybody sees the prices; staff change them, since all projects share them."""
     if request.method == "POST":
-        _require_staff(request)
+        require_staff(request.user)
     form = PriceForm(sent(request))
     if request.method == "POST" and form.is_valid():
         try:
@@ -124,12 +123,7 @@ def prices(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def price_remove(request: PageRequest, price_id: int) -> HttpResponse:
-    _require_staff(request)
+    require_staff(request.user)
     price_delete(price=get_object_or_404(ModelPrice, pk=price_id))
     messages.success(request, "The price is removed: the one that ships counts again, where there is one.")
     return redirect("prices")
-
-
-def _require_staff(request: PageRequest) -> None:
-    if not request.user.is_staff:
-        raise PermissionDenied("Only an administrator can change prices, since all projects share them.")

@@ -20,7 +20,7 @@ from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
 from annotate.requests import PageRequest
 from annotate.run_forms import RunForm
-from annotate.run_results import failed_annotations, label_counts, latest_annotations, machine_accuracy
+from annotate.selectors import failed_annotations, label_counts, latest_annotations, machine_accuracy
 from annotate.services.runs import annotation_estimate, annotation_run_create, annotation_run_retry
 from jobs.models import Job
 from jobs.selectors import failures_by_name, job_progress

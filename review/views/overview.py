@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 from annotate.access import OWNER, connections_of, project_for, projects_of, role_in
 from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
-from annotate.run_results import Accuracy, machine_accuracy
+from annotate.selectors import Accuracy, machine_accuracy
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
 from review.models import Export, ReviewRound
@@ -99,7 +99,7 @@ def goodness_of(standing: Standing) -> Goodness | None:
 
 def _accuracy(run: AnnotationRun) -> Accuracy:
     """Kept for some minutes: it reads every annotation, and a finished run's change only with a retry."""
-    key = f"accuracy-{run.pk}-{run.job.finished_at}"
+    key = f"accuracy-{run.pk}-{run.job.done}-{run.job.failed}"
     kept: Accuracy | None = cache.get(key)
     if kept is None:
         kept = machine_accuracy(run)
@@ -108,7 +108,7 @@ def _accuracy(run: AnnotationRun) -> Accuracy:
 
 
 def _quality(run: CriticismRun) -> Quality:
-    key = f"quality-{run.pk}-{run.job.finished_at}"
+    key = f"quality-{run.pk}-{run.job.done}-{run.job.failed}"
     kept: Quality | None = cache.get(key)
     if kept is None:
         kept = criticism_quality(run)

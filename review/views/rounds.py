@@ -12,11 +12,17 @@ from annotate.access import OWNER, project_for, role_in
 from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
-from annotate.run_results import Accuracy, machine_accuracy
+from annotate.selectors import Accuracy, machine_accuracy
 from review.forms import RoundForm
 from review.models import ReviewRound
-from review.round_results import counts_by_reviewer, drawable_runs, reviewed_tasks, rounds_of
-from review.selectors import final_accuracy, round_progress
+from review.selectors import (
+    counts_by_reviewer,
+    drawable_runs,
+    final_accuracy,
+    reviewed_tasks,
+    round_progress,
+    rounds_of,
+)
 from review.services.rounds import round_close, round_create, round_preview, round_reopen
 
 TASKS_A_PAGE = 50

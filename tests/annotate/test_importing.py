@@ -14,6 +14,7 @@ from annotate.uploads.mapping import ColumnMapping
 from jobs.leases import Lease, LeaseLost, claim
 from jobs.models import Chunk, Job
 from jobs.running import run_to_end
+from jobs.services import finish_if_complete
 from tests.annotate.uploads.factories import zip_bytes
 from tests.factories import make_project, png_bytes
 
@@ -312,6 +313,7 @@ class TestCutOff:
         assert not Item.objects.exists()
         assert Import().run(heir)
         heir.complete()
+        finish_if_complete(heir.job.pk)
 
         upload.refresh_from_db()
         assert_counters(upload, 120)

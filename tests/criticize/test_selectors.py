@@ -1,5 +1,6 @@
 import pytest
 
+from annotate.selectors import machine_accuracy
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity
 from criticize.models import Criticism
 from criticize.selectors import (
@@ -7,7 +8,6 @@ from criticize.selectors import (
     criticism_quality,
     error_prob_histogram,
     gold_arrays,
-    machine_accuracy,
 )
 from tests.factories import make_annotation_run, make_criticism_run, make_item, make_project
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from jobs.leases import Lease, LeaseLost, Progress, claim
 from jobs.models import Chunk, Job
-from jobs.services import job_pause
+from jobs.services import finish_if_complete, job_pause
 from tests.jobs.counting_work import CountingWork, make_counting_job
 
 pytestmark = pytest.mark.django_db
@@ -165,10 +165,12 @@ class TestComplete:
         first, second = claimed(job), claimed(job)
 
         first.complete()
+        finish_if_complete(job.pk)
         job.refresh_from_db()
         assert job.state == "running"
         while lease := second:
             lease.complete()
+            finish_if_complete(job.pk)
             second = claim(job.pk)  # type: ignore[assignment]
 
         job.refresh_from_db()
@@ -180,6 +182,7 @@ class TestComplete:
         job_pause(lease.job)
 
         lease.complete()
+        finish_if_complete(lease.job.pk)
 
         assert Job.objects.get().state == "paused"
         assert counting.finished_jobs == []
