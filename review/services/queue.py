@@ -1,6 +1,7 @@
 """The queue of a round: claiming the next item, answering, undoing. One person an item, and nothing is overwritten."""
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -73,11 +74,12 @@ def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[Revie
     return held
 
 
-def tasks_release(*, round: ReviewRound, user: User) -> int:
-    """Hand back what the user holds and has not answered; returns how many."""
-    return ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED).update(
-        state=ReviewTask.State.WAITING, holder=None, lease_until=None
-    )
+def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] | None = None) -> int:
+    """Hand back what the user holds and has not answered, or those of it with the ids; returns how many."""
+    held = ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED)
+    if task_ids is not None:
+        held = held.filter(pk__in=task_ids)
+    return held.update(state=ReviewTask.State.WAITING, holder=None, lease_until=None)
 
 
 def what_is_shown(task: ReviewTask) -> dict[str, object]:

@@ -95,6 +95,32 @@ def test_two_people_never_get_the_same_item() -> None:
     assert call(reviewer, "post", f"review-rounds/{round.pk}/release/") == {"released": 3}
 
 
+def test_only_the_tasks_that_are_named_are_handed_back() -> None:
+    round = make_reviewable_round(items=6, budget=4)
+    user = round.created_by
+    first, second, _third = take(round, user, 3)
+    path = f"review-rounds/{round.pk}/release/"
+
+    assert call(user, "post", path, {"tasks": []}) == {"released": 0}
+    assert call(user, "post", path, {"tasks": [second["id"], 10**6]}) == {"released": 1}
+    assert call(user, "get", f"review-tasks/{first['id']}/")["state"] == "leased"
+    assert call(user, "get", f"review-tasks/{second['id']}/")["state"] == "waiting"
+    assert call(user, "post", path, {}) == {"released": 2}
+
+
+@pytest.mark.parametrize("tasks", [None, 1, "all", ["one"], [0], [2**63], [1] * 1001])
+def test_what_names_no_tasks_hands_nothing_back(tasks: object) -> None:
+    round = make_reviewable_round()
+    take(round, round.created_by)
+
+    problem = call(
+        round.created_by, "post", f"review-rounds/{round.pk}/release/", {"tasks": tasks}, status=400
+    )
+
+    assert set(problem["errors"]) == {"tasks"}
+    assert round.tasks.filter(state="leased").count() == 1
+
+
 def test_an_answer_sent_twice_counts_once() -> None:
     round = make_reviewable_round()
     user = round.created_by

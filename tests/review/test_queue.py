@@ -142,6 +142,20 @@ class TestClaim:
         assert tasks_release(round=round, user=ann) == 0
         assert [task.rank for task in tasks_claim(round=round, user=bob, count=3)] == [0, 1, 2]
 
+    def test_only_what_is_named_is_handed_back(self, round, positive, ann, bob):
+        answered, kept, named = tasks_claim(round=round, user=ann, count=3)
+        (others,) = tasks_claim(round=round, user=bob)
+        task_submit(task=answered, user=ann, answer=Answer("label", positive))
+
+        assert tasks_release(round=round, user=ann, task_ids=[]) == 0
+        assert tasks_release(round=round, user=ann, task_ids=[answered.pk, named.pk, others.pk]) == 1
+        assert [now_of(task).state for task in (answered, kept, named, others)] == [
+            State.ANSWERED,
+            State.LEASED,
+            State.WAITING,
+            State.LEASED,
+        ]
+
 
 class TestSubmit:
     def test_an_answer_is_kept_with_who_when_how_long_and_what_was_seen(self, round, positive, ann):
