@@ -36,6 +36,18 @@ urlpatterns = [
     path(f"{_UPLOADS}<int:upload_id>/", uploads.upload, name="upload"),
     path(f"{_UPLOADS}<int:upload_id>/rejected.csv", uploads.upload_rejected, name="upload_rejected"),
     path(f"{_UPLOADS}<int:upload_id>/delete/", uploads.upload_delete, name="upload_delete"),
+    path(
+        f"{_UPLOADS}<int:upload_id>/resume/",
+        uploads.upload_action,
+        {"action": "resume"},
+        name="upload_resume",
+    ),
+    path(
+        f"{_UPLOADS}<int:upload_id>/cancel/",
+        uploads.upload_action,
+        {"action": "cancel"},
+        name="upload_cancel",
+    ),
     path(f"{_PROJECT}items/", items.items, name="items"),
     path(f"{_PROJECT}items/<int:item_id>/image/", images.item_image, name="item_image"),
     # Annotation runs

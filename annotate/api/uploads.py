@@ -14,7 +14,14 @@ from rest_framework.response import Response
 from annotate.access import found_for, project_for
 from annotate.api.endpoint import Endpoint, Input
 from annotate.models import RejectedRow, Upload
-from annotate.services.uploads import upload_discard, upload_import, upload_preview, upload_receive
+from annotate.services.uploads import (
+    upload_cancel,
+    upload_discard,
+    upload_import,
+    upload_preview,
+    upload_receive,
+    upload_resume,
+)
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping
@@ -199,6 +206,22 @@ class UploadImport(UploadEndpoint):
         mapping = ColumnMapping(**given["mapping"])
         upload_import(upload=upload, mapping=mapping, add_labels=given["add_labels"])
         return self.reply(UploadSerializer, self.upload(upload_id), status=202)
+
+
+class UploadResume(UploadEndpoint):
+    @extend_schema(summary="Go on with a paused import", request=None, responses=UploadSerializer)
+    def post(self, request: Request, upload_id: int) -> Response:
+        upload_resume(upload=self.upload(upload_id))
+        return self.reply(UploadSerializer, self.upload(upload_id))
+
+
+class UploadCancel(UploadEndpoint):
+    @extend_schema(
+        summary="Cancel an import; what it imported stays", request=None, responses=UploadSerializer
+    )
+    def post(self, request: Request, upload_id: int) -> Response:
+        upload_cancel(upload=self.upload(upload_id))
+        return self.reply(UploadSerializer, self.upload(upload_id))
 
 
 class RejectedRows(UploadEndpoint):

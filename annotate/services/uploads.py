@@ -13,7 +13,8 @@ from annotate.uploads.errors import UploadError
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping, suggest_mapping, validate_mapping
 from annotate.uploads.rows import Row
-from jobs.services import stream_job_create
+from jobs.models import Job
+from jobs.services import job_cancel, job_resume, stream_job_create
 
 PREVIEW_ROWS = 20
 
@@ -94,6 +95,24 @@ def upload_import(*, upload: Upload, mapping: ColumnMapping, add_labels: bool = 
     upload.job = stream_job_create(kind="import", total=total)
     upload.save()
     return upload
+
+
+def upload_resume(*, upload: Upload) -> None:
+    """Go on with an import that stopped by itself, where it stopped."""
+    if upload.job is None or upload.job.state != Job.State.PAUSED:
+        raise Refusal("This import is not paused.")
+    job_resume(upload.job)
+
+
+@transaction.atomic
+def upload_cancel(*, upload: Upload) -> None:
+    """End an import. The items that it made stay."""
+    if upload.job is None or upload.job.is_finished:
+        raise Refusal("This import is not running.")
+    job_cancel(upload.job)
+    Upload.objects.filter(pk=upload.pk).update(
+        state=Upload.State.FAILED, reason="The import was cancelled. The items it had made are kept."
+    )
 
 
 def upload_discard(*, upload: Upload) -> None:

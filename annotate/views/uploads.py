@@ -17,7 +17,15 @@ from annotate.errors import Refusal
 from annotate.forms import MappingForm, UploadForm, sent
 from annotate.models import Project, Upload
 from annotate.requests import PageRequest
-from annotate.services.uploads import Preview, upload_discard, upload_import, upload_preview, upload_receive
+from annotate.services.uploads import (
+    Preview,
+    upload_cancel,
+    upload_discard,
+    upload_import,
+    upload_preview,
+    upload_receive,
+    upload_resume,
+)
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.reading import ACCEPTED
 from annotate.uploads.rows import ImageCell
@@ -185,6 +193,17 @@ def _rejected_lines(row: Upload) -> Iterator[str]:
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue()
+
+
+@require_POST
+def upload_action(request: PageRequest, project_id: int, upload_id: int, action: str) -> HttpResponse:
+    """Resume a paused import, or cancel one."""
+    row = _upload_of(request, project_id, upload_id)
+    try:
+        upload_resume(upload=row) if action == "resume" else upload_cancel(upload=row)
+    except Refusal as refusal:
+        messages.error(request, refusal.sentence)
+    return redirect("upload", project_id, row.pk)
 
 
 @require_POST

@@ -9,7 +9,14 @@ from django.utils import timezone
 from annotate.errors import Refusal
 from annotate.importing import Import
 from annotate.models import Item, Project, Upload
-from annotate.services.uploads import upload_discard, upload_import, upload_preview, upload_receive
+from annotate.services.uploads import (
+    upload_cancel,
+    upload_discard,
+    upload_import,
+    upload_preview,
+    upload_receive,
+    upload_resume,
+)
 from annotate.uploads.mapping import ColumnMapping
 from jobs.leases import Lease, LeaseLost, claim
 from jobs.models import Chunk, Job
@@ -401,3 +408,42 @@ class TestStarting:
 
         assert not Upload.objects.exists()
         assert not Path(path).exists()
+
+
+class TestStopping:
+    def paused(self) -> Upload:
+        upload = begin(make_project(), table(20))
+        Job.objects.update(state=Job.State.PAUSED)
+        upload.refresh_from_db()
+        return upload
+
+    def test_a_paused_import_goes_on(self):
+        upload = self.paused()
+        upload_resume(upload=upload)
+        assert_counters(work_on(upload), 20)
+
+    def test_only_a_paused_one_can(self):
+        upload = begin(make_project(), table(20))
+        with pytest.raises(Refusal, match="not paused"):
+            upload_resume(upload=upload)
+
+    def test_a_cancelled_import_says_so_and_keeps_what_it_made(self):
+        upload = self.paused()
+        upload_cancel(upload=upload)
+
+        upload.refresh_from_db()
+        assert (upload.state, Job.objects.get().state) == ("failed", "cancelled")
+        assert "kept" in upload.reason
+        with pytest.raises(Refusal, match="not running"):
+            upload_cancel(upload=upload)
+
+    def test_the_page_offers_both(self, client):
+        upload = self.paused()
+        client.force_login(upload.created_by)
+        page = f"/projects/{upload.project_id}/uploads/{upload.pk}/"
+        assert "Go on with the import" in client.get(page).content.decode()
+
+        assert client.post(f"{page}resume/").status_code == 302
+        assert Job.objects.get().state == "queued"
+        assert client.post(f"{page}cancel/").status_code == 302
+        assert Job.objects.get().state == "cancelled"

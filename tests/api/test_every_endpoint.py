@@ -17,6 +17,8 @@ NAMES = [pattern.name or "" for pattern in urlpatterns]
 MOST_QUERIES = 8
 # Where nothing is read from the body.
 NO_VALUES = (
+    "upload_resume",
+    "upload_cancel",
     "tokens",
     "review_round_undo",
     "review_round_release",
