@@ -152,6 +152,7 @@ function takeBack(task) {
   answered.delete(task.id);
   forget(task.id);
   queue = [task, ...queue.filter((each) => each.id !== task.id)];
+  tellTabs();
   announce("Undone.");
   show(task);
 }
@@ -195,6 +196,7 @@ async function claim() {
   const isLost = shown !== null && !current;
   queue = current ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : fresh;
   queue.forEach(preload);
+  tellTabs();
   showProgress();
   if (fresh.length) isClosed = false;
   else if (isLost) isClosed = true; // An open round would have handed out the same items again.
@@ -225,6 +227,22 @@ function showNext(isFresh = false) {
   setState("loading");
   if (isFresh) lookAgain = setTimeout(() => void refill(), 2000);
 }
+
+// --- Other tabs of this person ---------------------------------------------------------------------------------------
+
+// They are handed the same items. Each says which it holds, so that one that is closed does not give away another's.
+const tab = crypto.randomUUID();
+const elsewhere = new Map(); // tab → ids of the tasks that it holds
+const tabs = "BroadcastChannel" in window ? new BroadcastChannel(root.dataset.storage) : null;
+
+function tellTabs(asks = false) {
+  tabs?.postMessage({ tab, held: queue.map((task) => task.id), asks });
+}
+
+tabs?.addEventListener("message", ({ data }) => {
+  elsewhere.set(data.tab, data.held);
+  if (data.asks) tellTabs();
+});
 
 // --- The item --------------------------------------------------------------------------------------------------------
 
@@ -649,7 +667,10 @@ addEventListener("beforeunload", (event) => {
 // What is held goes back to the others at once; answers still on their way are sent along.
 addEventListener("pagehide", () => {
   for (const each of answers.waiting) void request(taskUrl(each.task.id, "submit"), each.body, { keepalive: true });
-  void request(roundUrl("release"), {}, { keepalive: true });
+  const heldElsewhere = new Set([...elsewhere.values()].flat());
+  const tasks = queue.map((task) => task.id).filter((id) => !heldElsewhere.has(id));
+  if (tasks.length) void request(roundUrl("release"), { tasks }, { keepalive: true });
+  tabs?.postMessage({ tab, held: [] });
 });
 addEventListener("pageshow", (event) => {
   if (event.persisted) void refill();
@@ -657,6 +678,7 @@ addEventListener("pageshow", (event) => {
 
 showProgress();
 showUnsaved();
+tellTabs(true);
 await answers.flush();
 await refill();
 // A page that is loaded anew gives its items back while it leaves: that may reach the server after the first claim.

@@ -7,11 +7,16 @@ instead.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from django.conf import settings
+from django.test import Client
+from playwright.sync_api import BrowserContext, Page
+from pytest_django.live_server_helper import LiveServer
+
+from annotate.models import User
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -84,3 +89,31 @@ def viewport(request: pytest.FixtureRequest, page: Page) -> tuple[int, int]:
     width, height = VIEWPORTS[request.param]
     page.set_viewport_size({"width": width, "height": height})
     return width, height
+
+
+@pytest.fixture
+def signed_in(
+    new_context: Callable[..., BrowserContext], live_server: LiveServer
+) -> Callable[..., BrowserContext]:
+    """Call it with a user: a browser of its own in which that person is signed in. It takes options of contexts."""
+
+    def sign_in(user: User, **options: Any) -> BrowserContext:
+        client = Client()
+        client.force_login(user)
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        context = new_context(base_url=live_server.url, **options)
+        context.add_cookies(
+            [{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}]
+        )
+        return context
+
+    return sign_in
+
+
+def keep_problems(page: Page, problems: list[str]) -> None:
+    """Add what goes wrong in the page to the list: errors in scripts, and what the console calls an error.
+
+    A violation of the content security policy is one; so is an answer of the server with a status of 400 or more.
+    """
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
