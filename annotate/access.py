@@ -42,6 +42,7 @@ def require_owner(user: User, project: Project) -> None:
 
 
 def require_staff(user: User) -> None:
+    """Raises PermissionDenied for whoever may not change what all projects share."""
     if not user.is_staff:
         raise PermissionDenied("Only an administrator can change prices, since all projects share them.")
 

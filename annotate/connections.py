@@ -16,6 +16,10 @@ from mllm.messages import Reply, Request
 from mllm.prices import DEFAULT_PRICES, Price, find_price
 from mllm.registry import PROVIDERS, ConnectionSettings
 
+# Providers that people connect; the scripted one is for tests.
+OFFERED_PROVIDERS = ("openai", "anthropic", "gguf")
+PROVIDER_CHOICES = [(key, PROVIDERS[key].label) for key in OFFERED_PROVIDERS]
+
 
 class ConnectionProblem(Refusal):
     """A connection cannot be used or saved like this; the sentence says why."""

@@ -8,13 +8,13 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest, QueryDict
 
+from annotate.connections import PROVIDER_CHOICES
 from annotate.errors import Refusal
 from annotate.models import Connection, Membership, ModelPrice, Project, Upload
 from annotate.services.connections import MOST_IN_FLIGHT
 from annotate.task_types import TASK_TYPES, TaskType
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.mapping import ColumnMapping
-from mllm.registry import PROVIDERS
 
 _ENCODING_NAMES = {
     "utf-8": "UTF-8",
@@ -24,8 +24,6 @@ _ENCODING_NAMES = {
     "shift_jis": "Shift JIS (Japanese)",
     "gb18030": "GB 18030 (Chinese)",
 }
-# Providers that people connect; the scripted one is for tests.
-OFFERED_PROVIDERS = ("openai", "anthropic", "gguf")
 
 
 class RefusableForm(forms.Form):
@@ -221,7 +219,7 @@ class ConnectionForm(RefusableForm):
     KEEP, STORE, VARIABLE, NONE = "keep", "store", "variable", "none"
 
     provider = forms.ChoiceField(
-        choices=[(key, PROVIDERS[key].label) for key in OFFERED_PROVIDERS],
+        choices=PROVIDER_CHOICES,
         widget=forms.RadioSelect,
         error_messages={"required": "Choose a provider."},
     )
@@ -310,7 +308,7 @@ class ConnectionForm(RefusableForm):
 class PriceForm(RefusableForm):
     """The price of models whose name begins like this."""
 
-    provider = forms.ChoiceField(choices=[(key, PROVIDERS[key].label) for key in OFFERED_PROVIDERS])
+    provider = forms.ChoiceField(choices=PROVIDER_CHOICES)
     model = forms.CharField(max_length=200, label="Model, or the beginning of its name")
     input = forms.DecimalField(min_value=Decimal(0), max_digits=10, decimal_places=4, label="Input")
     output = forms.DecimalField(min_value=Decimal(0), max_digits=10, decimal_places=4, label="Output")

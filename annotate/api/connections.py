@@ -9,18 +9,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import connection_for, connections_of
+from annotate.access import connection_for, connections_of, require_staff
 from annotate.api.endpoint import Endpoint, Input
-from annotate.connections import list_models, try_model
+from annotate.connections import PROVIDER_CHOICES, list_models, try_model
 from annotate.models import Connection, ModelPrice
 from annotate.services.connections import MOST_IN_FLIGHT, connection_save, price_save
 from mllm.prices import AS_OF, DEFAULT_PRICES, NOTE
-from mllm.registry import PROVIDERS
-
-_PROVIDER_CHOICES = [(key, info.label) for key, info in PROVIDERS.items()]
 
 
 class ConnectionSerializer(serializers.ModelSerializer[Connection]):
+    provider = serializers.ChoiceField(PROVIDER_CHOICES, read_only=True)
     has_key = serializers.BooleanField(read_only=True, help_text="The key itself is never sent.")
 
     class Meta:
@@ -41,7 +39,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
 class ConnectionCreateSerializer(Input):
     name = serializers.CharField(max_length=80)
-    provider = serializers.ChoiceField(_PROVIDER_CHOICES)
+    provider = serializers.ChoiceField(PROVIDER_CHOICES)
     base_url = serializers.CharField(
         max_length=500, required=False, allow_blank=True, help_text="Empty: the provider's own."
     )
@@ -68,7 +66,7 @@ class ConnectionCreateSerializer(Input):
 
 class ConnectionUpdateSerializer(ConnectionCreateSerializer):
     name = serializers.CharField(max_length=80, required=False)
-    provider = serializers.ChoiceField(_PROVIDER_CHOICES, required=False)
+    provider = serializers.ChoiceField(PROVIDER_CHOICES, required=False)
 
 
 class ConnectionTestSerializer(Input):
@@ -176,6 +174,7 @@ class ConnectionModels(Endpoint):
 
 
 class PriceSerializer(serializers.ModelSerializer[ModelPrice]):
+    provider = serializers.ChoiceField(PROVIDER_CHOICES, read_only=True)
     input = serializers.FloatField(read_only=True, help_text="US$ per million tokens.")
     output = serializers.FloatField(read_only=True, help_text="US$ per million tokens.")
     cached_input = serializers.FloatField(
@@ -192,7 +191,7 @@ class PriceSerializer(serializers.ModelSerializer[ModelPrice]):
 
 
 class PriceSaveSerializer(Input):
-    provider = serializers.ChoiceField(_PROVIDER_CHOICES)
+    provider = serializers.ChoiceField(PROVIDER_CHOICES)
     model = serializers.CharField(
         max_length=200, help_text="A name or its beginning; the longest match counts."
     )
@@ -226,10 +225,12 @@ class Prices(Endpoint):
 
     @extend_schema(
         summary="Enter or change a price",
+        description="For administrators, since all projects share the prices.",
         request=PriceSaveSerializer,
         responses={201: PriceSerializer},
     )
     def post(self, request: Request) -> Response:
+        require_staff(self.user)
         price = price_save(user=self.user, **self.given(PriceSaveSerializer))
         return self.reply(PriceSerializer, price, status=201)
 
@@ -237,8 +238,13 @@ class Prices(Endpoint):
 class OnePrice(Endpoint):
     tag = "prices"
 
-    @extend_schema(summary="Go back to the shipped price, if there is one", responses={204: None})
+    @extend_schema(
+        summary="Go back to the shipped price, if there is one",
+        description="For administrators, since all projects share the prices.",
+        responses={204: None},
+    )
     def delete(self, request: Request, price_id: int) -> Response:
+        require_staff(self.user)
         deleted, _ = ModelPrice.objects.filter(pk=price_id).delete()
         if not deleted:
             raise Http404("There is no such price.")

@@ -103,11 +103,21 @@ class EndpointSchema(AutoSchema):
         return status != "409" or self.method == "POST"
 
 
+class FlatJSONParser(JSONParser):
+    """JSON as far as Python's own parser follows its brackets."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise exceptions.ParseError("The JSON is nested too deeply.") from error
+
+
 class Endpoint(GenericAPIView[Any]):
     """One address. Methods check the input, make one call, and answer."""
 
     schema = EndpointSchema()
-    parser_classes = [JSONParser]
+    parser_classes = [FlatJSONParser]
     filter_backends = []
     pagination_class: Any = Pagination
     tag = ""

@@ -6,9 +6,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import connection_for, connections_of, require_staff
-from annotate.connections import ConnectionProblem, list_models, try_model
+from annotate.connections import OFFERED_PROVIDERS, ConnectionProblem, list_models, try_model
 from annotate.errors import Refusal
-from annotate.forms import OFFERED_PROVIDERS, ConnectionForm, PriceForm, sent
+from annotate.forms import ConnectionForm, PriceForm, sent
 from annotate.models import Connection, ModelPrice
 from annotate.requests import PageRequest
 from annotate.services.connections import connection_delete, connection_save, price_delete, price_save

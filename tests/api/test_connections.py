@@ -1,10 +1,11 @@
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
 
 from annotate.connections import api_key
-from annotate.models import Connection, ModelPrice
+from annotate.models import Connection, ModelPrice, User
 from mllm.errors import CallError, Failure
 from tests.api.caller import call
 from tests.conftest import Provider
@@ -110,8 +111,35 @@ def test_a_connection_lists_its_models(provider: Provider) -> None:
     assert models == {"models": ["scripted"]}
 
 
-def test_a_price_is_entered_changed_and_taken_back() -> None:
+def make_administrator() -> User:
     user = make_user()
+    user.is_staff = True
+    user.save()
+    return user
+
+
+def test_only_an_administrator_changes_the_prices_of_all_projects() -> None:
+    """Whoever could set a price to 0 would make the spend limits of others void."""
+    price = ModelPrice.objects.create(provider="openai", model="small", input=1, output=2)
+    free = {"provider": "openai", "model": "small", "input": "0", "output": "0"}
+
+    call(make_user(), "post", "prices/", free, status=403)
+    call(make_user(), "delete", f"prices/{price.pk}/", status=403)
+
+    price.refresh_from_db()
+    assert (price.input, price.output) == (Decimal(1), Decimal(2))
+
+
+def test_the_scripted_provider_is_not_offered() -> None:
+    problem = call(
+        make_user(), "post", "connections/", {"name": "Script", "provider": "scripted"}, status=400
+    )
+
+    assert "provider" in problem["errors"]
+
+
+def test_a_price_is_entered_changed_and_taken_back() -> None:
+    user = make_administrator()
     price = {"provider": "openai", "model": "small", "input": "0.1", "output": "0.4"}
 
     entered = call(user, "post", "prices/", price, status=201)
@@ -129,7 +157,7 @@ def test_a_price_is_entered_changed_and_taken_back() -> None:
 def test_a_price_that_is_none_is_refused(field: str, value: str) -> None:
     price = {"provider": "openai", "model": "small", "input": "0.1", "output": "0.4"}
 
-    problem = call(make_user(), "post", "prices/", price | {field: value}, status=400)
+    problem = call(make_administrator(), "post", "prices/", price | {field: value}, status=400)
 
     assert field in problem["errors"]
 

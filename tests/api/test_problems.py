@@ -32,7 +32,7 @@ def test_an_address_that_is_none(path: str) -> None:
     check_problem(Caller(make_user()).get(path), 404)
 
 
-@pytest.mark.parametrize("body", ["{", "[1]", '"text"', "null", '{"name": NaN}'])
+@pytest.mark.parametrize("body", ["{", "[1]", '"text"', "null", '{"name": NaN}', "[" * 100_000])
 def test_a_body_that_is_no_object(body: str) -> None:
     check_problem(post_raw(body), 400)
 

@@ -44,6 +44,8 @@ class World:
 
 def make_world() -> World:
     owner, reviewer, stranger = make_user("olga"), make_user("rita"), make_user("sam")
+    owner.is_staff = True  # who may change the prices, too
+    owner.save()
     make_project(owner=stranger)
     project = make_project(owner=owner, reviewers=[reviewer], labels=("negative", "positive", "unused"))
     item = make_item(project, image=make_image(project), gold="positive")
