@@ -144,7 +144,8 @@ def review_by_keyboard(page: Page, *, tasks: int) -> None:
     page.keyboard.press("Enter")
     expect(progress).to_contain_text("2 of")
     for number in range(3, tasks + 1):
-        expect(page.locator("#review[data-state=item]")).to_be_visible()  # the next one may still be on its way
+        # The next one may still be on its way.
+        expect(page.locator("#review[data-state=item]")).to_be_visible()
         page.keyboard.press("Enter")
         expect(progress).to_contain_text(f"{number} of")
 
