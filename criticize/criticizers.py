@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-import numpy as np
 from django.conf import settings
 from django.db.models import Q
 
@@ -116,21 +115,16 @@ class TrainedCriticism(Work):
 
     def run(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
-        from annotate.training import trained_items
         from criticize.training import fitted_criticizer
 
         run = lease.job.criticismrun
-        classifier, position = fitted_criticizer(run.pk)
+        fitted = fitted_criticizer(run.pk)
         todo = open_annotations(run, lease.chunk.subjects, lease.chunk.created_at)
         for start in range(0, len(todo), settings.WRITE_BATCH):
             if not lease.may_go_on() or shutdown.requested():
                 return False
             annotations = list(annotations_in_order(todo[start : start + settings.WRITE_BATCH]))
-            error_probs = classifier.error_probabilities(
-                trained_items(annotation.item for annotation in annotations),
-                np.array([position[annotation.label_id] for annotation in annotations]),
-                np.array([annotation.item_id for annotation in annotations]),
-            )
+            error_probs = fitted.error_probabilities(annotations)
             rows = [
                 Criticism(run=run, annotation=annotation, error_prob=float(error_prob))
                 for annotation, error_prob in zip(annotations, error_probs, strict=True)

@@ -1,10 +1,14 @@
 """The trained criticizer of a run: the annotations and calibration items it learns from, and the fit."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from annotate.contents import label_specs
+from annotate.models import Annotation
 from annotate.training import trained_items, training_set
 from criticize.models import CriticismRun
 from criticize.selectors import annotations_in_order
@@ -13,9 +17,34 @@ from jobs.work import CannotGoOn
 from mllm.errors import Failure
 
 
+@dataclass(frozen=True)
+class FittedCriticizer:
+    """A run's classifier. It knows items by their place in the run and labels by their position: the ids of the
+    database differ from one import of a data set to the next, and the same data must give the same ε̂.
+    """
+
+    classifier: TrainedCriticizer
+    item_ids: npt.NDArray[np.int64]  # of all the run's annotations, rising
+    position: dict[int | None, int]
+
+    def error_probabilities(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.float64]:
+        """ε̂ of each annotation, shape (n,)."""
+        return self.classifier.error_probabilities(
+            trained_items(annotation.item for annotation in annotations),
+            self.labels_of(annotations),
+            self.places_of(annotations),
+        )
+
+    def labels_of(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.int64]:
+        return np.array([self.position[annotation.label_id] for annotation in annotations], dtype=np.int64)
+
+    def places_of(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self.item_ids, [annotation.item_id for annotation in annotations])
+
+
 @lru_cache(maxsize=2)
-def fitted_criticizer(run_id: int) -> tuple[TrainedCriticizer, dict[int | None, int]]:
-    """The run's classifier and the position of each label: the same in every process."""
+def fitted_criticizer(run_id: int) -> FittedCriticizer:
+    """The run's classifier, the same in every process. Raises CannotGoOn."""
     run = CriticismRun.objects.select_related("annotation_run__project").get(pk=run_id)
     project = run.annotation_run.project
     labels, _ = label_specs(project)
@@ -23,20 +52,24 @@ def fitted_criticizer(run_id: int) -> tuple[TrainedCriticizer, dict[int | None, 
     calibration, calibration_labels = training_set(
         run.annotation_run.project, run.parameters["training_item_ids"]
     )
-    annotation_ids = _training_annotations(run)
-    annotations = list(annotations_in_order(annotation_ids))
-    classifier = TrainedCriticizer(project.task_type, len(labels), run.seed)
+    item_ids = run.annotation_run.annotations.order_by("item_id").values_list("item_id", flat=True)
+    annotations = list(annotations_in_order(_training_annotations(run)))
+    fitted = FittedCriticizer(
+        TrainedCriticizer(project.task_type, len(labels), run.seed),
+        np.array(item_ids, dtype=np.int64),
+        position,
+    )
     try:
-        classifier.fit(
+        fitted.classifier.fit(
             trained_items(annotation.item for annotation in annotations),
-            np.array([position[annotation.label_id] for annotation in annotations]),
-            np.array([annotation.item_id for annotation in annotations]),
+            fitted.labels_of(annotations),
+            fitted.places_of(annotations),
             trained_items(calibration),
             np.array(calibration_labels),
         )
     except ValueError as error:
         raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error
-    return classifier, position
+    return fitted
 
 
 def _training_annotations(run: CriticismRun) -> list[int]:
