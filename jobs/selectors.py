@@ -13,7 +13,7 @@ FAILURE_NAMES = {
     "refused": ("Refused", "The model declined to answer. Send these items to people or try another model."),
     "unparseable": (
         "Unparseable",
-        "The answer named no label. Try the other answer format or a stronger model.",
+        "The answer did not have the form that was asked for. Try the other format or a stronger model.",
     ),
     "rate_limited": ("Rate-limited", "The provider allows fewer calls. Lower the calls at once and retry."),
     "timed_out": ("Timed out", "No answer in time. Raise the connection's time limit or retry."),

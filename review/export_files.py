@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 # What spreadsheets take for the beginning of a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a signed number runs nothing
 # A row group of Parquet is held in memory: this many rows, or fewer of long texts.
 _ROW_GROUP = 20_000
 _ROW_GROUP_CHARACTERS = 8_000_000
@@ -57,7 +59,8 @@ class CsvWriter(ExportWriter):
     def _cell(self, value: Any) -> Any:
         if isinstance(value, bool):
             return "true" if value else "false"
-        if self._escape and isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        looks_runnable = isinstance(value, str) and value.startswith(FORMULA_STARTS)
+        if self._escape and looks_runnable and not _NUMBER.fullmatch(value):
             return f"'{value}"
         return value
 

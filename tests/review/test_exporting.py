@@ -196,10 +196,19 @@ class TestFormats:
     def test_formulas_are_escaped_in_csv_alone_and_only_if_wanted(self, nasty_round):
         escaped = read(write(nasty_round, format="csv"))
 
-        assert [row["text"] for row in escaped][:6] == [f"'{text}" for text in NASTY[:5]] + ["a\rb"]
+        seen = [row["text"] for row in escaped][:6]
+        assert seen == ["'=1+1", "'+49 30", "-1", "'@SUM(A1)", "'\tTab", "a\rb"]
         assert "'=positive" in {row["human_label"] for row in escaped}
         for format in ("jsonl", "parquet"):
             assert [row["text"] for row in read(write(nasty_round, format=format))] == NASTY
+
+    def test_a_signed_number_is_no_formula(self):
+        project = make_project()
+        for value in ("-5", "+1.5e-3", "-.5", "-5+cmd|' /C calc'!A0"):
+            make_item(project, columns={"delta": value})
+        rows = read(write(one_round(project), format="csv"))
+
+        assert [row["delta"] for row in rows] == ["-5", "+1.5e-3", "-.5", "'-5+cmd|' /C calc'!A0"]
 
     def test_a_header_that_is_a_formula_is_escaped_too(self):
         project = make_project()
