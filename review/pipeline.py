@@ -71,6 +71,19 @@ def model_choice(text: str, user: User, *, in_flight: int) -> ModelChoice:
     return ModelChoice(kind=ModelRun.Kind.PROMPTED, connection=connection, model=model, strategy=strategy)
 
 
+def budget_of(text: str) -> tuple[int | None, float | None]:
+    """(count, share), one of them None: `500` is a count, `0.1` a share. Raises Refusal."""
+    try:
+        count, share = (None, float(text)) if "." in text else (int(text), None)
+    except ValueError:
+        count = share = None
+    if (count is None or count < 1) and (share is None or not 0 < share <= 1):
+        raise Refusal(
+            f"The budget is a share of the items, such as 0.1, or a count, such as 500; not “{text}”."
+        )
+    return count, share
+
+
 def _strategy(text: str) -> tuple[str, str]:
     rest, separator, strategy = text.rpartition(":")
     return (rest, strategy) if separator and strategy in STRATEGIES else (text, "cot")
@@ -232,6 +245,7 @@ class Options:
 def run(options: Options, pipeline: Pipeline) -> ReviewRound:
     """Take a data file to a drawn round, answered from gold where there is a gold column."""
     user = pipeline.user
+    count, share = budget_of(options.budget)  # before anything is paid for
     annotator = model_choice(options.annotator, user, in_flight=options.in_flight)
     criticizer = model_choice(options.criticizer, user, in_flight=options.in_flight)
     if options.gold is None and (annotator.is_trained or criticizer.is_trained):
@@ -247,11 +261,10 @@ def run(options: Options, pipeline: Pipeline) -> ReviewRound:
         calibration_from_gold(project=project, count=options.calibration)
     annotations = pipeline.annotate(project, annotator, options.spend_limit)
     criticisms = pipeline.criticize(annotations, criticizer, options.spend_limit)
-    share = float(options.budget) if "." in options.budget else None
     round = round_create(
         run=criticisms,
         user=user,
-        count=None if share is not None else int(options.budget),
+        count=count,
         share=share,
         rule=options.rule,
         seed=options.seed,
