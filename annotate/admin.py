@@ -33,7 +33,7 @@ class ConnectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ["name", "provider", "owner", "has_key"]
     exclude = ["encrypted_key"]
-    readonly_fields = ["base_url", "key_variable"]
+    readonly_fields = ["provider", "owner", "base_url", "key_variable"]
 
 
 @admin.register(ModelPrice)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.bulk_calls --items 2000 --in-flight 64 --latency-ms 300
 
-A real worker with its broker annotates the items in a folder of its own. The ideal is items · latency / in flight; the
-time runs from the moment the job is created to the moment it is marked done. In the same run a bare HTTP client keeps as
-many calls in flight against the same server and throws the answers away: what this machine could do at best.
+A real worker with its broker annotates the items in a folder of its own. The ideal is items · latency / in
+flight; the time runs from the moment the job is created to the moment it is marked done. In the same run a bare
+HTTP client keeps as many calls in flight against the same server and throws the answers away: what this machine
+could do at best.
 """
 
 import argparse
@@ -21,7 +22,9 @@ from pathlib import Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--latency-ms", type=int, default=300)
@@ -36,7 +39,15 @@ def main() -> None:
     }
     port = free_port()
     provider = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.mock_provider", "--port", str(port), "--latency-ms", str(options.latency_ms)]
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.mock_provider",
+            "--port",
+            str(port),
+            "--latency-ms",
+            str(options.latency_ms),
+        ]
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/calls")
@@ -54,7 +65,9 @@ def measure(options: argparse.Namespace, port: int) -> None:
 
     call_command("migrate", verbosity=0)
     ideal = options.items * options.latency_ms / 1000 / options.in_flight
-    print(f"{options.items} items, {options.latency_ms} ms, {options.in_flight} in flight: ideal {ideal:.2f} s")
+    print(
+        f"{options.items} items, {options.latency_ms} ms, {options.in_flight} in flight: ideal {ideal:.2f} s"
+    )
     shares = []
     with worker():
         for number in range(options.runs):
@@ -82,7 +95,11 @@ def annotate(options: argparse.Namespace, port: int, number: int) -> float:
     )
     Item.objects.bulk_create(
         [
-            Item(project=project, external_id=str(i), text=f"Item {i} of run {number}: the room was {i % 7} of 7.")
+            Item(
+                project=project,
+                external_id=str(i),
+                text=f"Item {i} of run {number}: the room was {i % 7} of 7.",
+            )
             for i in range(options.items)
         ],
         batch_size=500,

@@ -200,6 +200,9 @@ BROKER_SOCKET = RUNTIME_DIR / "broker.sock"
 REDIS_URL: str = env.str("REDIS_URL", "")
 EMBEDDED_BROKER = not REDIS_URL
 
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
 CELERY_BROKER_URL = f"redis+socket://{BROKER_SOCKET}" if EMBEDDED_BROKER else REDIS_URL
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True

@@ -5,6 +5,7 @@ DATABASE_URL and REDIS_URL choose other services, as CI does; what a developer's
 
 import os
 import pathlib
+import re
 import tempfile
 
 _data_dir = tempfile.mkdtemp(prefix="overread-tests-")
@@ -17,4 +18,4 @@ os.environ.setdefault("REDIS_URL", "")
 if os.environ["REDIS_URL"]:
     # Each process of a parallel run gets a Redis database of its own.
     number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    os.environ["REDIS_URL"] = f"{os.environ['REDIS_URL'].rstrip('/')}/{number}"
+    os.environ["REDIS_URL"] = re.sub(r"/\d*$", "", os.environ["REDIS_URL"]) + f"/{number}"

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
+from django.db.models import Q
 
 from annotate.errors import Refusal
 from annotate.importing import open_reader
-from annotate.models import Project, Upload, User
+from annotate.models import Item, Project, Upload, User
 from annotate.uploads.errors import UploadError
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping, suggest_mapping, validate_mapping
@@ -115,9 +116,20 @@ def upload_cancel(*, upload: Upload) -> None:
     )
 
 
+@transaction.atomic
 def upload_discard(*, upload: Upload) -> None:
-    """Throw away an upload that was never imported."""
-    if upload.items.exists() or upload.state not in (Upload.State.RECEIVED, Upload.State.FAILED):
+    """Throw away an upload that was not imported, or whose import failed, with the items it made.
+
+    Raises Refusal once something was done with one of them.
+    """
+    if upload.state not in (Upload.State.RECEIVED, Upload.State.FAILED):
         raise Refusal("Items came from this upload, so it is kept.")
-    upload.file.delete(save=False)
+    if upload.job is not None and not upload.job.is_finished:
+        raise Refusal("The import is still running. Cancel it first.")
+    items = Item.objects.filter(upload=upload)
+    if items.filter(Q(annotations__isnull=False) | Q(calibration_label__isnull=False)).exists():
+        raise Refusal("Items of this upload are annotated or labelled already, so it is kept.")
+    items.delete()
+    file = upload.file
     upload.delete()
+    transaction.on_commit(lambda: file.delete(save=False))

@@ -156,7 +156,7 @@ def _check_answer(task: ReviewTask, answer: Answer) -> None:
     elif answer.action != Correction.Action.SKIP or answer.label is not None:
         raise Refusal("An answer is a label or a skip.", field="action")
     if answer.seconds is not None and not 0 <= answer.seconds < 1e6:
-        raise Refusal("The seconds must not be negative.", field="seconds")
+        raise Refusal("The seconds must lie between 0 and a million.", field="seconds")
 
 
 def _keep_calibration(task: ReviewTask, correction: Correction) -> None:

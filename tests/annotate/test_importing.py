@@ -9,6 +9,7 @@ from django.utils import timezone
 from annotate.errors import Refusal
 from annotate.importing import Import
 from annotate.models import Item, Project, Upload
+from annotate.services.calibration import calibration_from_gold
 from annotate.services.uploads import (
     upload_cancel,
     upload_discard,
@@ -352,8 +353,21 @@ class TestCutOff:
         assert upload.job is not None
         assert (upload.job.state, upload.job.reason) == ("failed", upload.reason)
         assert upload.imported == upload.items.count() >= 3000
+
+        upload_discard(upload=upload)  # so that the mended file can be uploaded whole
+        assert not Item.objects.exists()
+        assert not Upload.objects.exists()
+
+    def test_a_failed_import_whose_items_are_in_use_is_kept(self):
+        upload = bring_in(make_project(), table(30))
+        calibration_from_gold(project=upload.project, count=1)
         with pytest.raises(Refusal, match="Items came from this upload"):
             upload_discard(upload=upload)
+
+        upload.state = Upload.State.FAILED
+        with pytest.raises(Refusal, match="labelled already"):
+            upload_discard(upload=upload)
+        assert Item.objects.count() == 30
 
     def test_a_file_that_is_gone_fails_with_a_sentence(self):
         upload = begin(make_project(), table(3))
@@ -400,11 +414,12 @@ class TestStarting:
         with pytest.raises(Refusal, match="at most 10 bytes"):
             receive(make_project(), table(3))
 
-    def test_an_upload_that_was_not_imported_can_be_discarded(self):
+    def test_an_upload_that_was_not_imported_can_be_discarded(self, django_capture_on_commit_callbacks):
         upload = receive(make_project(), table(3))
         path = upload.file.path
 
-        upload_discard(upload=upload)
+        with django_capture_on_commit_callbacks(execute=True):
+            upload_discard(upload=upload)
 
         assert not Upload.objects.exists()
         assert not Path(path).exists()

@@ -501,6 +501,7 @@ def test_a_tab_that_is_closed_hands_back_its_own_items_only(open_screen: Open) -
     saved(second, answered=2)
     shows(second, "text 3")
     wait_until(second, lambda: "text 5" in held_by(round, rita))
+    lasts(second)  # the page itself knows what it was handed a moment later
 
     leave(second)
     wait_until(first, lambda: held_by(round, rita) == texts(8)[2:4])  # what the first tab has, too
