@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 
 from jobs import calling, liveness
 from mllm import registry, retry
@@ -40,8 +41,9 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    """Processes keep signs of life and fitted classifiers by id, and each test's ids begin at 1 again."""
+    """Processes keep signs of life and what they cached by id or name, and each test's ids begin at 1 again."""
     liveness._last_beat = 0.0
+    cache.clear()
     for module, name in (
         ("annotate.training", "fitted_annotator"),
         ("criticize.training", "fitted_criticizer"),

@@ -1,5 +1,4 @@
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
@@ -7,11 +6,6 @@ from annotate.sign_in import MOST_FAILURES
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    cache.clear()
 
 
 def sign_in(client: Client, username: str, password: str, address: str = "10.0.0.1"):
