@@ -1,6 +1,7 @@
 """Projects and what they hold, up to what annotators said."""
 
 import uuid
+from decimal import Decimal
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -29,6 +30,12 @@ class Project(models.Model):
     )
     seed = models.PositiveIntegerField(
         default=42, help_text="Every draw and split of this project starts from it."
+    )
+    review_price = models.DecimalField(
+        max_digits=8,
+        decimal_places=4,
+        default=Decimal("0.08"),
+        help_text="What one human review costs, in US$. Used wherever people's and models' costs are compared.",
     )
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
@@ -245,6 +252,7 @@ class ModelRun(models.Model):
     class Kind(models.TextChoices):
         PROMPTED = "prompted", "Model"
         TRAINED = "trained", "Trained classifier, no language model"
+        VOTED = "voted", "Vote of several annotators"
 
     kind = models.CharField(max_length=16, choices=Kind)
     connection = models.ForeignKey(
@@ -269,11 +277,26 @@ class ModelRun(models.Model):
         """As pages name it."""
         if self.kind == self.Kind.TRAINED:
             return f"trained on your {self.parameters.get('training_items', 0)} labels, no language model"
+        if self.kind == self.Kind.VOTED:
+            return f"vote of {len(self.parameters.get('sources', []))} annotators"
         return f"{self.model} · {self.strategy}"
 
 
 class AnnotationRun(ModelRun):
+    """An annotator at work on a project's items, or on its calibration items alone: then it is a candidate.
+
+    `sources` are the runs that a vote counts, or whose answers a discussing annotator is shown.
+    """
+
+    class Scope(models.TextChoices):
+        PROJECT = "project", "All items but the calibration items"
+        CALIBRATION = "calibration", "Calibration items"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="annotation_runs")
+    scope = models.CharField(max_length=16, choices=Scope, default=Scope.PROJECT)
+    sources: "models.ManyToManyField[AnnotationRun, models.Model]" = models.ManyToManyField(
+        "self", symmetrical=False, blank=True, related_name="combined_in"
+    )
 
     class Meta:
         ordering = ["-created_at"]
@@ -283,19 +306,22 @@ class AnnotationRun(ModelRun):
 
 
 class Annotation(ModelCall):
-    """What the annotator said about one item. No label where it failed."""
+    """What the annotator said about one item: a label, or a written answer. Neither where it failed."""
 
     run = models.ForeignKey(AnnotationRun, on_delete=models.CASCADE, related_name="annotations")
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="annotations")
     label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="annotations")
+    answer = models.TextField(blank=True, help_text="Where the task's answers are written.")
     confidence = models.FloatField(null=True, help_text="Between 0 and 1, where the annotator gives one.")
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["run", "item"], name="one_annotation_an_item"),
             models.CheckConstraint(
-                condition=Q(failure="", label__isnull=False) | (~Q(failure="") & Q(label__isnull=True)),
-                name="annotation_label_or_failure",
+                condition=Q(failure="", label__isnull=False, answer="")
+                | (Q(failure="", label__isnull=True) & ~Q(answer=""))
+                | (~Q(failure="") & Q(label__isnull=True, answer="")),
+                name="annotation_answer_or_failure",
             ),
         ]
         indexes = [
@@ -303,4 +329,4 @@ class Annotation(ModelCall):
         ]
 
     def __str__(self) -> str:
-        return f"{self.item}: {self.label or self.failure}"
+        return f"{self.item}: {self.label or self.answer[:80] or self.failure}"

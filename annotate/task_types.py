@@ -7,7 +7,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class TaskType:
-    """What an item of a task consists of, and which labels a new project starts with."""
+    """What an item of a task consists of, what an answer to it is, and which labels a new project starts with.
+
+    `answers` is "label" where one of a set of labels is chosen, "text" where the answer is written.
+    """
 
     key: str
     label: str
@@ -16,6 +19,7 @@ class TaskType:
     needs_image: bool
     needs_question: bool
     default_labels: tuple[str, ...] = ()
+    answers: str = "label"
 
 
 _ALL = (

@@ -106,6 +106,7 @@ class PromptedCriticism(CallWork):
                 elif row.error_prob is None:
                     row.failure = Failure.UNPARSEABLE
                     row.message = "The answer holds no probability between 0 and 1."
+                row.priority = row.error_prob
             rows.append(row)
         return record_criticisms(run, rows)
 
@@ -126,7 +127,9 @@ class TrainedCriticism(Work):
             annotations = list(annotations_in_order(todo[start : start + settings.WRITE_BATCH]))
             error_probs = fitted.error_probabilities(annotations)
             rows = [
-                Criticism(run=run, annotation=annotation, error_prob=float(error_prob))
+                Criticism(
+                    run=run, annotation=annotation, error_prob=float(error_prob), priority=float(error_prob)
+                )
                 for annotation, error_prob in zip(annotations, error_probs, strict=True)
             ]
             lease.write(lambda rows=rows: record_criticisms(run, rows))  # type: ignore[misc]

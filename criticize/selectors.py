@@ -24,23 +24,34 @@ class Quality:
 
 
 def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
-    """(ε̂, is_error) of the annotations whose item has a gold label, in order of item.
+    """(priority, is_error) of the annotations whose item has a gold label, in order of item.
 
-    A missing answer counts as a draw treats it: no label is an error, and no ε̂ is a suspicion of 1.
+    A missing answer counts as a draw treats it: no label is an error, and no criticism is the highest priority.
     """
     judged = run.annotation_run.annotations.filter(item__gold__isnull=False).order_by("item_id")
     annotations = list(judged.values_list("pk", "label_id", "item__gold_id"))
-    error_probs = dict(run.criticisms.filter(failure="").values_list("annotation_id", "error_prob"))
+    priorities = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
     return (
-        np.array([error_probs.get(pk, 1.0) for pk, _, _ in annotations], dtype=float),
+        suspicion(np.array([priorities.get(pk, np.nan) for pk, _, _ in annotations], dtype=float)),
         np.array([label != gold for _, label, gold in annotations], dtype=bool),
     )
 
 
+def suspicion(priorities: np.ndarray) -> np.ndarray:
+    """Priorities without gaps, shape (n,): a missing one, NaN, is as high as can be, so that a person looks.
+
+    That is 1 on a scale of probabilities, and above all others where there is only an order.
+    """
+    highest = np.nanmax(priorities) if not np.all(np.isnan(priorities)) else 1.0
+    lowest = np.nanmin(priorities) if not np.all(np.isnan(priorities)) else 0.0
+    missing = 1.0 if lowest >= 0 and highest <= 1 else highest + 1.0
+    return np.where(np.isnan(priorities), missing, priorities)
+
+
 def criticism_quality(run: CriticismRun, *, points: int = 100) -> Quality:
     """AQG and ABS of the run on the items with gold."""
-    error_probs, is_error = gold_arrays(run)
-    curve = budget_curve(error_probs, is_error) if len(is_error) else None
+    priorities, is_error = gold_arrays(run)
+    curve = budget_curve(priorities, is_error) if len(is_error) else None
     if curve is None:
         return Quality(len(is_error), 0, None, [])
     budgets, aqg = curve
@@ -48,22 +59,23 @@ def criticism_quality(run: CriticismRun, *, points: int = 100) -> Quality:
     return Quality(
         items=len(is_error),
         errors=int(is_error.sum()),
-        abs=area_under_budget_sensitivity(error_probs, is_error),
+        abs=area_under_budget_sensitivity(priorities, is_error),
         curve=[(float(budgets[i]) / len(is_error), float(aqg[i])) for i in at],
     )
 
 
 def aqg_at(run: CriticismRun, budget: int) -> float | None:
     """AQG of the run at a budget of reviews, on the items with gold."""
-    error_probs, is_error = gold_arrays(run)
+    priorities, is_error = gold_arrays(run)
     if not is_error.any():
         return None
-    return annotation_quality_gain(error_probs, is_error, min(budget, len(is_error)))
+    return annotation_quality_gain(priorities, is_error, min(budget, len(is_error)))
 
 
 def error_prob_histogram(run: CriticismRun, *, bins: int = 20) -> list[int]:
     """Counts of ε̂ in equal bins over [0, 1]."""
-    values = np.fromiter(run.criticisms.filter(failure="").values_list("error_prob", flat=True), dtype=float)
+    given = run.criticisms.filter(failure="", error_prob__isnull=False)
+    values = np.fromiter(given.values_list("error_prob", flat=True), dtype=float)
     counts, _ = np.histogram(values, bins=bins, range=(0, 1))
     return [int(count) for count in counts]
 

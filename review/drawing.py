@@ -7,6 +7,7 @@ import numpy as np
 
 from annotate.models import Annotation
 from criticize.models import Criticism, CriticismRun
+from criticize.selectors import suspicion
 from review.models import DrawBlock, ReviewRound, ReviewTask
 from review.sampling import RULES, draw, inclusion_probabilities
 
@@ -15,21 +16,25 @@ from review.sampling import RULES, draw, inclusion_probabilities
 class Population:
     """What a round draws from, as arrays of length N in order of item id.
 
-    `error_probs` is NaN where the annotator or the criticizer gave no usable answer.
+    `priorities` order the items, the higher the more suspicious; `error_probs` is ε̂, the same where priorities are
+    probabilities. Both are NaN where the annotator or the criticizer gave no usable answer. `ranks_only`: priorities
+    are an order and no more.
     """
 
     item_ids: np.ndarray
     annotation_ids: np.ndarray
     criticism_ids: np.ndarray  # 0 where there is none
     error_probs: np.ndarray
+    priorities: np.ndarray
+    ranks_only: bool = False
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     @property
     def suspicion(self) -> np.ndarray:
-        """ε̂, with 1 for items without one: a missing answer is never right, so a person should give it."""
-        return np.where(np.isnan(self.error_probs), 1.0, self.error_probs)
+        """Priorities, the highest for items without one: a missing answer is never right, so a person gives it."""
+        return suspicion(self.priorities)
 
 
 def population(run: CriticismRun) -> Population:
@@ -45,17 +50,21 @@ def population(run: CriticismRun) -> Population:
     criticisms = list(
         Criticism.objects.filter(run=run, failure="")
         .order_by("annotation_id")
-        .values_list("annotation_id", "pk", "error_prob")
+        .values_list("annotation_id", "pk", "error_prob", "priority")
     )
     error_probs = np.full(len(annotations), np.nan)
+    priorities = np.full(len(annotations), np.nan)
     criticism_ids = np.zeros(len(annotations), dtype=np.int64)
     if criticisms:
         of = np.array([row[0] for row in criticisms], dtype=np.int64)
         by_annotation = np.argsort(annotations[:, 1], kind="stable")
         at = by_annotation[np.searchsorted(annotations[by_annotation, 1], of)]
         criticism_ids[at] = [row[1] for row in criticisms]
-        error_probs[at] = [row[2] for row in criticisms]
-    return Population(annotations[:, 0], annotations[:, 1], criticism_ids, error_probs)
+        error_probs[at] = [np.nan if row[2] is None else row[2] for row in criticisms]
+        priorities[at] = [row[3] for row in criticisms]
+    return Population(
+        annotations[:, 0], annotations[:, 1], criticism_ids, error_probs, priorities, run.ranks_only
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ def select(items: Population, *, rule: str, budget: int, seed: int) -> Selection
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r}; known are {', '.join(RULES)}.")
     rng = np.random.default_rng(seed)
-    inclusion_probs, parameters = inclusion_probabilities(items.suspicion, budget, rule, rng=rng)
+    inclusion_probs, parameters = inclusion_probabilities(
+        items.suspicion, budget, rule, rng=rng, rank_only=items.ranks_only
+    )
     return Selection(inclusion_probs, draw(inclusion_probs, rng=rng), parameters)
 
 
@@ -93,6 +104,7 @@ def store(round: ReviewRound, items: Population, selection: Selection) -> None:
             number=number,
             item_ids=items.item_ids[part].astype("<i8").tobytes(),
             error_probs=items.error_probs[part].astype("<f8").tobytes(),
+            priorities=items.priorities[part].astype("<f8").tobytes(),
             inclusion_probs=selection.inclusion_probs[part].astype("<f8").tobytes(),
             selected=selection.selected[part].astype(np.bool_).tobytes(),
         )

@@ -93,14 +93,14 @@ class _Draws:
     """The round's draw, looked up by item id; blocks are read as the ids rise, one in memory at a time."""
 
     def __init__(self, export: Export) -> None:
-        self._blocks = export.round.draw_blocks.order_by("number").iterator(chunk_size=1)
+        self._blocks = export.round.current_blocks.order_by("number").iterator(chunk_size=1)
         self._next()
 
     def _next(self) -> None:
         block = next(self._blocks, None)
         self._ids = np.array([], dtype=np.int64)
         if block is not None:
-            self._ids, self._error_probs, self._inclusion, self._selected = block.arrays()
+            self._ids, self._error_probs, _, self._inclusion, self._selected = block.arrays()
 
     def of(self, item_ids: list[int]) -> dict[int, Drawn]:
         found: dict[int, Drawn] = {}

@@ -1,6 +1,7 @@
 """Rounds of review: what was drawn, who looks at what, what people said, and what was exported."""
 
 import uuid
+from typing import NamedTuple
 
 import numpy as np
 from django.db import models
@@ -13,11 +14,21 @@ from jobs.models import Job
 
 
 class ReviewRound(models.Model):
-    """A budget of reviews, spent by one rule on one run's criticisms; or a blind calibration round."""
+    """A budget of reviews, spent by one rule on one run's criticisms; or a blind calibration or audit round.
+
+    `budget`, `parameters` and `draw_number` are those of its latest draw: raising the budget draws again among the
+    items that nobody has reviewed yet. An audit round holds a simple random sample of `audited`'s unreviewed items.
+    """
 
     class Kind(models.TextChoices):
         REVIEW = "review", "Review"
         CALIBRATION = "calibration", "Calibration"
+        AUDIT = "audit", "Audit"
+
+    class Priority(models.TextChoices):
+        CRITICISM = "criticism", "The criticizer alone"
+        COMBINED = "combined", "Criticizer and annotator's confidence together"
+        CDI = "cdi", "An error detector trained on the annotator's confidence (CDI)"
 
     class State(models.TextChoices):
         OPEN = "open", "Open"
@@ -28,11 +39,18 @@ class ReviewRound(models.Model):
     criticism_run = models.ForeignKey(
         CriticismRun, on_delete=models.CASCADE, null=True, related_name="review_rounds"
     )
+    audited = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="audits")
+    priority = models.CharField(
+        max_length=16, choices=Priority, default=Priority.CRITICISM, help_text="What orders the items."
+    )
     rule = models.CharField(max_length=16, blank=True)
     budget = models.PositiveIntegerField(help_text="Human reviews: Σδ never exceeds it.")
     parameters = models.JSONField(default=dict)
     seed = models.PositiveIntegerField(default=42)
     population = models.PositiveIntegerField(default=0, help_text="Items that were drawn from.")
+    draw_number = models.PositiveSmallIntegerField(
+        default=0, help_text="Of the draw that counts; 0 is the first."
+    )
     state = models.CharField(max_length=16, choices=State, default=State.OPEN)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
@@ -43,40 +61,90 @@ class ReviewRound(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="calibration") | Q(criticism_run__isnull=False),
                 name="review_round_has_criticism",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="audit", audited__isnull=False)
+                | (~Q(kind="audit") & Q(audited__isnull=True)),
+                name="audit_round_has_audited",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} round {self.pk}"
 
+    @property
+    def current_blocks(self) -> "models.QuerySet[DrawBlock]":
+        """The blocks of the draw that counts, in order of item id."""
+        return self.draw_blocks.filter(draw_number=self.draw_number)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether its reviewers see nothing of what models said."""
+        return self.kind != self.Kind.REVIEW
+
+
+class BudgetRaise(models.Model):
+    """That a round's budget was raised: who, when, from what to what, and how much was reviewed by then."""
+
+    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="budget_raises")
+    draw_number = models.PositiveSmallIntegerField()
+    old_budget = models.PositiveIntegerField()
+    new_budget = models.PositiveIntegerField()
+    reviewed = models.PositiveIntegerField()
+    parameters = models.JSONField(default=dict, help_text="The rule's parameters before.")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["round", "draw_number"], name="one_raise_a_draw")]
+        ordering = ["draw_number"]
+
+    def __str__(self) -> str:
+        return f"{self.round}: {self.old_budget} to {self.new_budget}"
+
+
+class DrawArrays(NamedTuple):
+    """A block's arrays, each of shape (n,): item ids, ε̂ and priority with NaN where there is none, π, δ."""
+
+    item_ids: np.ndarray  # int64
+    error_probs: np.ndarray  # float64
+    priorities: np.ndarray  # float64
+    inclusion_probs: np.ndarray  # float64
+    selected: np.ndarray  # bool
+
 
 class DrawBlock(models.Model):
-    """The draw of up to `SIZE` items as arrays, in order of item id: π and δ as they were when the round was drawn.
+    """A draw of up to `SIZE` items as arrays, in order of item id: π and δ as they were when it was drawn.
 
-    Never recomputed. Arrays, not a row an item, so that a million items are drawn in seconds.
+    Never recomputed: a raised budget makes blocks of the next draw number. Arrays, not a row an item, so that a
+    million items are drawn in seconds.
     """
 
     SIZE = 50_000
 
     round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="draw_blocks")
+    draw_number = models.PositiveSmallIntegerField(default=0)
     number = models.PositiveIntegerField()
     item_ids = models.BinaryField()
     error_probs = models.BinaryField()
+    priorities = models.BinaryField(default=b"")
     inclusion_probs = models.BinaryField()
     selected = models.BinaryField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["round", "number"], name="draw_block_number")]
-        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["round", "draw_number", "number"], name="draw_block_number")
+        ]
+        ordering = ["draw_number", "number"]
 
     def __str__(self) -> str:
         return f"block {self.number} of round {self.round_id}"
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(item ids int64, ε̂ float64 with NaN where there is none, π float64, δ bool), each of the block's length."""
-        return (
+    def arrays(self) -> "DrawArrays":
+        return DrawArrays(
             np.frombuffer(bytes(self.item_ids), dtype="<i8"),
             np.frombuffer(bytes(self.error_probs), dtype="<f8"),
+            np.frombuffer(bytes(self.priorities), dtype="<f8"),
             np.frombuffer(bytes(self.inclusion_probs), dtype="<f8"),
             np.frombuffer(bytes(self.selected), dtype=np.bool_),
         )
@@ -141,6 +209,7 @@ class Correction(models.Model):
     task = models.ForeignKey(ReviewTask, on_delete=models.CASCADE, related_name="corrections")
     action = models.CharField(max_length=8, choices=Action)
     label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="+")
+    answer = models.TextField(blank=True, help_text="Where the task's answers are written.")
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was skipped.")
     author = models.ForeignKey(User, on_delete=models.PROTECT, related_name="corrections")
     seconds = models.FloatField(null=True, help_text="From showing the item to the answer.")
@@ -159,9 +228,10 @@ class Correction(models.Model):
         indexes = [models.Index(fields=["author", "-id"], name="correction_by_author")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(action="label", label__isnull=False)
-                | (~Q(action="label") & Q(label__isnull=True)),
-                name="correction_label_iff_label",
+                condition=Q(action="label", label__isnull=False, answer="")
+                | (Q(action="label", label__isnull=True) & ~Q(answer=""))
+                | (~Q(action="label") & Q(label__isnull=True, answer="")),
+                name="correction_answer_iff_label",
             )
         ]
 
@@ -178,14 +248,20 @@ class Export(models.Model):
         CSV = "csv", "CSV"
         JSONL = "jsonl", "JSON Lines"
         PARQUET = "parquet", "Parquet"
+        IMAGE_FOLDER = "imagefolder", "Image folder"
+
+    TABLES = (Format.CSV, Format.JSONL, Format.PARQUET)
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="exports")
     round = models.ForeignKey(ReviewRound, on_delete=models.RESTRICT, related_name="exports")
     layout = models.CharField(max_length=8, choices=Layout, default=Layout.WIDE)
-    format = models.CharField(max_length=8, choices=Format, default=Format.CSV)
+    format = models.CharField(max_length=16, choices=Format, default=Format.CSV)
     lam = models.FloatField(default=1.0, help_text="λ of the ACT loss, between 0 and 1.")
     escape_formulas = models.BooleanField(
         default=True, help_text="In CSV, put ' before texts that a spreadsheet would run as a formula."
+    )
+    with_card = models.BooleanField(
+        default=False, help_text="A zip archive of the file and its data card, instead of the file alone."
     )
     file = models.FileField(max_length=255, blank=True)
     rows = models.PositiveIntegerField(default=0)

@@ -173,7 +173,7 @@ class Pipeline:
         """Write the wide and the long export in every format into the folder, texts exactly as they are."""
         folder.mkdir(parents=True, exist_ok=True)
         for layout in Export.Layout.values:
-            for format in Export.Format.values:
+            for format in Export.TABLES:
                 export = export_create(
                     round=round, user=self.user, layout=layout, format=format, escape_formulas=False
                 )

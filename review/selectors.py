@@ -47,7 +47,7 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
     item = task.item
     shown = what_is_shown(task)
     annotation, criticism = task.annotation, task.criticism
-    blind = task.round.kind == ReviewRound.Kind.CALIBRATION
+    blind = task.round.is_blind
     machine = None
     if shown["machine_label"] is not None and annotation is not None and annotation.label is not None:
         machine = {

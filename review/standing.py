@@ -103,7 +103,9 @@ def standings(projects: Sequence[Project]) -> list[Standing]:
             setattr(found[project_id], name, count)
     for upload in _latest(Upload.objects.filter(project__in=ids).select_related("job"), "project"):
         found[upload.project_id].upload = upload
-    runs = AnnotationRun.objects.filter(project__in=ids).exclude(job__state=Job.State.CANCELLED)
+    runs = AnnotationRun.objects.filter(project__in=ids, scope=AnnotationRun.Scope.PROJECT).exclude(
+        job__state=Job.State.CANCELLED
+    )
     for run in _latest(runs.select_related("job"), "project"):
         found[run.project_id].annotation = run
     _add_criticisms(found)

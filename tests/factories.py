@@ -205,6 +205,7 @@ def make_criticism_run(
             run=run,
             annotation=annotation,
             error_prob=error_prob,
+            priority=error_prob,
             failure="timed_out" if error_prob is None else "",
             reasoning="" if error_prob is None else "It could be meant otherwise.",
         )

@@ -99,20 +99,24 @@ def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> di
     }
 
 
-def items_to_annotate(project: Project) -> list[int]:
-    """Ids of all items but the calibration items, in order."""
-    return list(project.items.filter(calibration_label=None).order_by("id").values_list("pk", flat=True))
+def items_to_annotate(project: Project, scope: str = AnnotationRun.Scope.PROJECT) -> list[int]:
+    """Ids, in order, of the calibration items, or of all the others."""
+    is_calibration = scope == AnnotationRun.Scope.CALIBRATION
+    items = project.items.filter(calibration_label__isnull=not is_calibration)
+    return list(items.order_by("id").values_list("pk", flat=True))
 
 
-def annotation_estimate(*, project: Project, choice: ModelChoice) -> Estimate:
-    """What annotating the project's items would take."""
+def annotation_estimate(
+    *, project: Project, choice: ModelChoice, scope: str = AnnotationRun.Scope.PROJECT
+) -> Estimate:
+    """What annotating the project's items, or its calibration items alone, would take."""
     check_choice(choice)
-    calls = project.items.filter(calibration_label=None).count()
+    ids = items_to_annotate(project, scope)
+    calls = len(ids)
     if choice.is_trained:
         return trained_estimate(calls)
     _, specs = label_specs(project)
-    run = AnnotationRun(project=project, **run_fields(choice, PROMPT_VERSIONS))
-    ids = items_to_annotate(project)
+    run = AnnotationRun(project=project, scope=scope, **run_fields(choice, PROMPT_VERSIONS))
     return prompted_estimate(
         choice,
         calls=calls,
@@ -188,14 +192,21 @@ def check_limit(choice: ModelChoice, spend_limit: Decimal | None) -> None:
 
 @transaction.atomic
 def annotation_run_create(
-    *, project: Project, user: User, choice: ModelChoice, spend_limit: Decimal | None = None
+    *,
+    project: Project,
+    user: User,
+    choice: ModelChoice,
+    scope: str = AnnotationRun.Scope.PROJECT,
+    spend_limit: Decimal | None = None,
 ) -> AnnotationRun:
-    """Start annotating every item that is not a calibration item."""
+    """Start annotating every item that is not a calibration item; or, as a candidate, the calibration items alone."""
     check_choice(choice)
     check_limit(choice, spend_limit)
     if project.labels.count() < 2:
         raise Refusal("The project needs at least two labels before items can be annotated.")
-    items = items_to_annotate(project)
+    items = items_to_annotate(project, scope)
+    if not items and scope == AnnotationRun.Scope.CALIBRATION:
+        raise Refusal("There are no calibration items to try it on. Make a calibration set first.")
     if not items:
         raise Refusal("There are no items to annotate yet. Upload some first.")
     fields = run_fields(choice, PROMPT_VERSIONS)
@@ -204,7 +215,7 @@ def annotation_run_create(
         job = job_create(kind="trained_annotation", subjects=items, in_flight=1)
     else:
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
-        estimate = annotation_estimate(project=project, choice=choice)
+        estimate = annotation_estimate(project=project, choice=choice, scope=scope)
         job = job_create(
             kind="annotation",
             subjects=items,
@@ -213,7 +224,7 @@ def annotation_run_create(
             expected_call_cost=estimate.cost_per_call,
         )
     return AnnotationRun.objects.create(
-        project=project, job=job, seed=project.seed, created_by=user, **fields
+        project=project, scope=scope, job=job, seed=project.seed, created_by=user, **fields
     )
 
 

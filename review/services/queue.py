@@ -84,7 +84,7 @@ def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] |
 
 def what_is_shown(task: ReviewTask) -> dict[str, object]:
     """What the reviewer sees beside the item; nothing in a blind round."""
-    if task.round.kind == ReviewRound.Kind.CALIBRATION or task.annotation is None:
+    if task.round.is_blind or task.annotation is None:
         return {"machine_label": None, "error_prob": None}
     return {
         "machine_label": task.annotation.label_id,

@@ -46,7 +46,7 @@ def round_preview(
     """What drawing from the run's criticisms would select, with the histogram of ε̂ and the cut."""
     items, selection = _draw(run, count=count, share=share, rule=rule)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    known = ~np.isnan(items.error_probs)
+    known = ~np.isnan(items.priorities)
     chosen = selection.selected & known
     return RoundPreview(
         items=len(items),

@@ -228,7 +228,11 @@ def test_failures_are_listed_and_retried_alone(owner: Client, project: Project) 
     run = make_criticism_run(make_annotation_run(project))
     failed = run.criticisms.order_by("pk")[1]
     Criticism.objects.filter(pk=failed.pk).update(
-        failure="unparseable", message="The answer holds no probability.", error_prob=None, raw_text="<i>hm"
+        failure="unparseable",
+        message="The answer holds no probability.",
+        error_prob=None,
+        priority=None,
+        raw_text="<i>hm",
     )
     Job.objects.filter(pk=run.job_id).update(failed=1)
 

@@ -37,7 +37,7 @@ def test_errors_and_suspicions_are_those_of_a_draw(run):
 
 
 def test_a_failed_criticism_is_a_suspicion_of_one(run):
-    Criticism.objects.filter(error_prob=0.2).update(error_prob=None, failure="refused")
+    Criticism.objects.filter(error_prob=0.2).update(error_prob=None, priority=None, failure="refused")
 
     assert gold_arrays(run)[0].tolist() == [1.0, 0.9, 0.4, 1.0]
 

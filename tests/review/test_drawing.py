@@ -30,7 +30,7 @@ def drawn(round: ReviewRound) -> dict[int, tuple[float, float, bool]]:
     """What was stored: item id → (ε̂, π, δ)."""
     stored = {}
     for block in round.draw_blocks.all():
-        for item_id, error_prob, inclusion_prob, selected in zip(*block.arrays(), strict=True):
+        for item_id, error_prob, _, inclusion_prob, selected in zip(*block.arrays(), strict=True):
             stored[int(item_id)] = (float(error_prob), float(inclusion_prob), bool(selected))
     return stored
 
@@ -42,7 +42,9 @@ class TestPopulation:
         annotations = list(run.annotation_run.annotations.order_by("-item_id"))
         expected = {}
         for place, annotation in enumerate(annotations):
-            criticism = Criticism.objects.create(run=run, annotation=annotation, error_prob=place / 10)
+            criticism = Criticism.objects.create(
+                run=run, annotation=annotation, error_prob=place / 10, priority=place / 10
+            )
             expected[annotation.item_id] = (annotation.pk, criticism.pk, place / 10)
 
         items = population(run)
@@ -65,7 +67,7 @@ class TestPopulation:
 
     def test_what_failed_counts_as_suspicious_as_can_be(self):
         run = criticized([0.2, 0.99, 0.5], failed={1})
-        Criticism.objects.filter(error_prob=0.5).update(error_prob=None, failure="refused")
+        Criticism.objects.filter(error_prob=0.5).update(error_prob=None, priority=None, failure="refused")
 
         items = population(run)
 

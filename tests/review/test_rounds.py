@@ -132,7 +132,9 @@ class TestCreating:
 
     def test_the_preview_is_what_will_be_drawn(self):
         run = make_run(10)
-        Criticism.objects.filter(error_prob__gt=0.85).update(error_prob=None, failure="refused")
+        Criticism.objects.filter(error_prob__gt=0.85).update(
+            error_prob=None, priority=None, failure="refused"
+        )
 
         preview = round_preview(run=run, count=4)
         round = round_create(run=run, user=run.created_by, count=4)
