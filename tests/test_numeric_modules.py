@@ -14,6 +14,7 @@ MODULES = [
     "annotate/task_types.py",
     "annotate/trained.py",
     "criticize/features.py",
+    "criticize/leaderboard.py",
     "criticize/metrics.py",
     "criticize/parsing.py",
     "criticize/prompts.py",
