@@ -31,7 +31,10 @@ _TRAINED_ITEMS_A_SECOND = 1000
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Who is to answer: a model behind a connection with a prompt strategy, or the trained classifier."""
+    """Who is to answer: a model behind a connection with a prompt strategy, or the trained classifier.
+
+    `confidence` also asks an annotator how sure it is; `examples` is how many labelled items it is shown with each item.
+    """
 
     kind: str
     connection: Connection | None = None
@@ -40,6 +43,8 @@ class ModelChoice:
     answer_format: str = ""
     top_logprobs: int = 0
     max_tokens: int | None = None
+    confidence: bool = False
+    examples: int = 0
 
     @property
     def is_trained(self) -> bool:
