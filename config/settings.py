@@ -217,11 +217,14 @@ CELERY_BEAT_SCHEDULE = {
         "task": "jobs.tasks.sweep",
         "schedule": timedelta(seconds=env.int("OVERREAD_SWEEP_SECONDS", 10)),
     },
+    "forget old answers": {"task": "jobs.tasks.forget_old_answers", "schedule": timedelta(hours=6)},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 # Chunks of one job that may run at the same time: as many as there are worker processes to run them.
 WORKER_PROCESSES: int = env.int("OVERREAD_WORKER_PROCESSES", 2)
 LEASE_SECONDS: int = env.int("OVERREAD_LEASE_SECONDS", 60)
+# Days that a model's answers are kept for identical requests; 0 keeps none.
+KEEP_ANSWERS_DAYS: int = env.int("OVERREAD_KEEP_ANSWERS_DAYS", 30)
 # Rows a result transaction holds; small on SQLite, so that a reviewer never waits behind a long write.
 WRITE_BATCH = 50 if DATABASES["default"]["ENGINE"].endswith("sqlite3") else 500
 

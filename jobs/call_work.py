@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 
 from django.conf import settings
 
-from jobs import shutdown
+from jobs import answers, shutdown
 from jobs.calling import Calls, Outcome
 from jobs.leases import Lease, Progress
 from jobs.models import Job
 from jobs.work import CannotGoOn, Work
 from mllm.errors import CallError, Failure
-from mllm.messages import Request
+from mllm.messages import Reply, Request
 from mllm.prices import Price, token_cost
 from mllm.registry import ConnectionSettings
 from mllm.tokens import estimate_tokens
@@ -54,9 +55,10 @@ class CallWork(Work):
     def run(self, lease: Lease) -> bool:
         job, chunk = lease.job, lease.chunk
         todo = self.open_subjects(job, chunk.subjects, since=chunk.created_at)
-        requests = self.requests(job, todo)
+        connection = self.connection(job)
+        requests = _with_kept_answers(self.requests(job, todo), connection)
         in_flight = max(1, job.in_flight // job.parallel)
-        calls = Calls(self.connection(job), in_flight=in_flight)
+        calls = Calls(connection, in_flight=in_flight)
         budget = _Budget(job, self.price(job))
         batch = _Batch(self, lease, budget)
         upcoming = next(requests, None)
@@ -67,10 +69,13 @@ class CallWork(Work):
                 while (
                     going and upcoming is not None and calls.outstanding < 2 * in_flight and not batch.is_full
                 ):
-                    subject, request = upcoming
+                    subject, request, key = upcoming
                     if isinstance(request, CallError):
                         batch.add(Outcome(subject, error=request))
+                    elif isinstance(request, Reply):
+                        batch.add(Outcome(subject, reply=request, reused=True))
                     elif budget.reserve(subject, request):
+                        batch.keys[subject] = key
                         calls.submit(subject, request)
                     else:
                         break
@@ -94,6 +99,25 @@ class CallWork(Work):
         if complete:
             batch.write_streak()
         return complete
+
+
+# Requests whose kept answers are looked up with one query.
+_LOOKED_UP = 50
+_Asked = Request | CallError
+
+
+def _with_kept_answers(
+    requests: Iterator[tuple[int, _Asked]], connection: ConnectionSettings
+) -> Iterator[tuple[int, _Asked | Reply, str]]:
+    """Each subject with its request and the request's key, or with the reply where it is kept."""
+    while block := list(islice(requests, _LOOKED_UP)):
+        keys = [
+            answers.request_key(connection, request) if isinstance(request, Request) else ""
+            for _, request in block
+        ]
+        kept = answers.find([key for key in keys if key])
+        for (subject, request), key in zip(block, keys, strict=True):
+            yield subject, kept.get(key, request), key
 
 
 class _Budget:
@@ -152,6 +176,7 @@ class _Batch:
         self.budget = budget
         self.ready: list[Outcome] = []
         self.streak: list[Outcome] = []
+        self.keys: dict[int, str] = {}  # of the requests under way
         self.stop: CannotGoOn | None = None
         self.written = time.monotonic()
 
@@ -184,11 +209,24 @@ class _Batch:
         while self.ready:
             outcomes = self.ready[: settings.WRITE_BATCH]
             self.ready = self.ready[settings.WRITE_BATCH :]
-            self.lease.write(partial(self.work.write, self.lease.job, outcomes))
+            self.lease.write(partial(self._write, outcomes))
             for outcome in outcomes:
                 self.budget.settle(outcome.subject)
         self.written = time.monotonic()
         return True
+
+    def _write(self, outcomes: Sequence[Outcome]) -> Progress:
+        """Runs within the lease's transaction. Only answers that could be used are kept for other jobs."""
+        progress = self.work.write(self.lease.job, outcomes)
+        keys = {outcome.subject: self.keys.pop(outcome.subject, "") for outcome in outcomes}
+        answers.keep(
+            {
+                keys[outcome.subject]: outcome.reply
+                for outcome in outcomes
+                if outcome.reply is not None and keys[outcome.subject] and outcome.subject in progress.usable
+            }
+        )
+        return progress
 
     def write_streak(self) -> None:
         """At the end of the chunk: too few failures in a row for an outage are failures of their items."""

@@ -24,11 +24,12 @@ from mllm.registry import ConnectionSettings
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one subject's call: a reply or a named failure."""
+    """What became of one subject's call: a reply or a named failure. `reused`: a kept answer, no call was made."""
 
     subject: int
     reply: Reply | None = None
     error: CallError | None = None
+    reused: bool = False
 
 
 class _LoopThread:

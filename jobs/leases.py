@@ -30,13 +30,14 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one written batch adds to its job's counters."""
+    """What one written batch adds to its job's counters, and which subjects have a usable result now."""
 
     done: int = 0
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: Decimal = Decimal(0)
+    usable: frozenset[int] = frozenset()
 
 
 @dataclass

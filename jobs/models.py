@@ -120,6 +120,17 @@ class Heartbeat(models.Model):
         return f"worker seen {self.seen_at:%F %T}"
 
 
+class KeptAnswer(models.Model):
+    """What a model answered to a request, by the digest of the request (see `jobs.answers`)."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    reply = models.JSONField()
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class ModelCall(models.Model):
     """Everything a model said about one subject: the base of each room's result rows.
 
@@ -138,6 +149,9 @@ class ModelCall(models.Model):
     )
     latency = models.FloatField(default=0.0, help_text="Seconds.")
     attempts = models.PositiveSmallIntegerField(default=1)
+    reused = models.BooleanField(
+        default=False, help_text="An answer kept from an identical request: its cost was paid then, not now."
+    )
     model_returned = models.CharField(max_length=200, blank=True, default="")
     earlier = models.JSONField(default=list, blank=True)
     recorded_at = models.DateTimeField(default=timezone.now)

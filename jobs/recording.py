@@ -38,6 +38,7 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
         "cost": _cost(price, reply.input_tokens, reply.output_tokens, reply.cached_tokens),
         "latency": reply.latency,
         "attempts": reply.attempts,
+        "reused": outcome.reused,
         "model_returned": storable(reply.model)[:200],
     }
 
@@ -73,10 +74,12 @@ def record(rows: Sequence[Row], failed_before: Mapping[int, Row], *, subject: st
         row.save(force_update=True)
     if new:
         type(new[0])._default_manager.bulk_create(new)
+    paid = [row for row in rows if not row.reused]
     return Progress(
         done=len(new),
         failed=failed,
-        input_tokens=sum(row.input_tokens for row in rows),
-        output_tokens=sum(row.output_tokens for row in rows),
-        cost=sum((row.cost for row in rows if row.cost is not None), Decimal(0)),
+        input_tokens=sum(row.input_tokens for row in paid),
+        output_tokens=sum(row.output_tokens for row in paid),
+        cost=sum((row.cost for row in paid if row.cost is not None), Decimal(0)),
+        usable=frozenset(getattr(row, subject) for row in rows if not row.failure),
     )

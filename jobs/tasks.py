@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from jobs import liveness, running, services
+from jobs import answers, liveness, running, services
 
 
 @shared_task
@@ -12,3 +12,8 @@ def run_chunk(job_id: int) -> None:
 def sweep() -> None:
     liveness.beat()
     services.sweep()
+
+
+@shared_task
+def forget_old_answers() -> None:
+    answers.forget_old()

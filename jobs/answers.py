@@ -1,0 +1,82 @@
+"""Answers that were paid for are not paid for again: an identical request in any job gets the kept answer."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from jobs.models import KeptAnswer
+from jobs.recording import storable
+from mllm.messages import Reply, Request, TokenLogprob
+from mllm.registry import PROVIDERS, ConnectionSettings
+
+
+def request_key(connection: ConnectionSettings, request: Request) -> str:
+    """A digest of everything that determines the answer: where it is asked, the model, its parameters and all of the
+    prompt, images included. Who asks, and with whose key, is no part of it.
+    """
+    asked = {
+        "provider": connection.provider,
+        "base_url": connection.base_url or PROVIDERS[connection.provider].default_base_url,
+        "model": request.model,
+        "system": request.system,
+        "parts": [
+            part if isinstance(part, str) else [part.media_type, hashlib.sha256(part.data).hexdigest()]
+            for part in request.parts
+        ],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "schema": request.schema and dict(request.schema),
+        "top_logprobs": request.top_logprobs,
+        "seed": request.seed,
+        "stop": request.stop,
+    }
+    # Not sorted: in a schema the order of the keys is part of what is asked.
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def find(keys: Sequence[str]) -> dict[str, Reply]:
+    """The kept answers to these requests, by key."""
+    if not settings.KEEP_ANSWERS_DAYS:
+        return {}
+    kept = KeptAnswer.objects.filter(key__in=keys).values_list("key", "reply")
+    return {key: _reply(reply) for key, reply in kept}
+
+
+def keep(answers: Mapping[str, Reply]) -> None:
+    """Keep usable answers. One that is kept already stays."""
+    if settings.KEEP_ANSWERS_DAYS:
+        KeptAnswer.objects.bulk_create(
+            [KeptAnswer(key=key, reply=_storable(asdict(reply))) for key, reply in answers.items()],
+            ignore_conflicts=True,
+        )
+
+
+def forget_old() -> None:
+    """Delete answers that are older than `KEEP_ANSWERS_DAYS`."""
+    oldest = timezone.now() - timedelta(days=settings.KEEP_ANSWERS_DAYS)
+    KeptAnswer.objects.filter(created_at__lt=oldest).delete()
+
+
+def _reply(kept: Mapping[str, Any]) -> Reply:
+    tokens = (
+        TokenLogprob(each["token"], each["logprob"], tuple((token, value) for token, value in each["top"]))
+        for each in kept["logprobs"]
+    )
+    return Reply(**{**kept, "logprobs": tuple(tokens)})
+
+
+def _storable(value: Any) -> Any:
+    """The value with texts that a database can hold."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {key: _storable(each) for key, each in value.items()}
+    if isinstance(value, Iterable):
+        return [_storable(each) for each in value]
+    return value
