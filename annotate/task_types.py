@@ -9,7 +9,8 @@ from types import MappingProxyType
 class TaskType:
     """What an item of a task consists of, what an answer to it is, and which labels a new project starts with.
 
-    `answers` is "label" where one of a set of labels is chosen, "text" where the answer is written.
+    `answers` is "label" where one of a set of labels is chosen, "text" where the answer is written. A written answer
+    is rated as a whole, or with `checks_facts` statement by statement.
     """
 
     key: str
@@ -20,6 +21,12 @@ class TaskType:
     needs_question: bool
     default_labels: tuple[str, ...] = ()
     answers: str = "label"
+    checks_facts: bool = False
+
+    @property
+    def is_written(self) -> bool:
+        """Whether answers are written: then the project has no label set."""
+        return self.answers == "text"
 
 
 _ALL = (
@@ -57,9 +64,30 @@ _ALL = (
         needs_question=False,
         default_labels=("no", "yes"),
     ),
+    TaskType(
+        key="rated_answer",
+        label="Written answer, rated",
+        description="Each item is a text; a model writes what your guidelines ask for, and another rates it.",
+        needs_text=True,
+        needs_image=False,
+        needs_question=False,
+        answers="text",
+    ),
+    TaskType(
+        key="written_facts",
+        label="Long answer, checked fact by fact",
+        description="Each item is a text; a model writes a summary or a report of it, and another checks each fact.",
+        needs_text=True,
+        needs_image=False,
+        needs_question=False,
+        answers="text",
+        checks_facts=True,
+    ),
 )
 
 TASK_TYPES: Mapping[str, TaskType] = MappingProxyType({task_type.key: task_type for task_type in _ALL})
+LABEL_TASKS = tuple(task_type.key for task_type in _ALL if not task_type.is_written)
+WRITTEN_TASKS = tuple(task_type.key for task_type in _ALL if task_type.is_written)
 
 
 def get_task_type(key: str) -> TaskType:

@@ -8,13 +8,14 @@ from django.db.models import Count, F, Prefetch, Q, QuerySet
 from annotate.models import Project, User
 from criticize.models import CriticismRun
 from jobs.models import Job
+from review.answers import AGREED
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.queue import what_is_shown
 
 
 @dataclass(frozen=True, slots=True)
 class RoundProgress:
-    """A round at a moment; `corrected` counts answers that differ from the machine's label."""
+    """A round at a moment; `corrected` counts answers that differ from the machine's."""
 
     budget: int
     selected: int
@@ -34,7 +35,7 @@ def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgres
         skipped=Count("pk", filter=Q(state=state.SKIPPED)),
         leased=Count("pk", filter=Q(state=state.LEASED)),
         waiting=Count("pk", filter=Q(state=state.WAITING)),
-        agreed=Count("pk", filter=Q(state=state.ANSWERED, correction__label=F("annotation__label"))),
+        agreed=Count("pk", filter=Q(state=state.ANSWERED) & AGREED),
         mine=Count("pk", filter=Q(state__in=[state.ANSWERED, state.SKIPPED], correction__author=user)),
     )
     agreed = counts.pop("agreed")
@@ -112,7 +113,7 @@ DONE = (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
 
 @dataclass(frozen=True, slots=True)
 class ReviewerCount:
-    """What one person did in a round, as it counts now. `corrected`: answers that differ from the machine's label."""
+    """What one person did in a round, as it counts now. `corrected`: answers that differ from the machine's."""
 
     reviewer: str
     answered: int
@@ -150,7 +151,7 @@ def counts_by_reviewer(round: ReviewRound) -> list[ReviewerCount]:
         .annotate(
             answered=Count("pk", filter=Q(state=ReviewTask.State.ANSWERED)),
             skipped=Count("pk", filter=Q(state=ReviewTask.State.SKIPPED)),
-            agreed=Count("pk", filter=Q(correction__label=F("annotation__label"))),
+            agreed=Count("pk", filter=AGREED),
         )
         .order_by("-answered", "reviewer")
     )

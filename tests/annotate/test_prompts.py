@@ -13,7 +13,7 @@ from annotate.prompts import (
     annotation_request,
     read_annotation,
 )
-from annotate.task_types import TASK_TYPES, get_task_type
+from annotate.task_types import LABEL_TASKS, get_task_type
 from mllm.messages import Image
 
 IMAGE = Image(b"pixels", "image/png")
@@ -40,7 +40,7 @@ def ask(**changes):
 
 every_prompt = pytest.mark.parametrize(
     ("task_type", "strategy", "answer_format"),
-    [(task, strategy, form) for task in TASK_TYPES for strategy in STRATEGIES for form in ANSWER_FORMATS],
+    [(task, strategy, form) for task in LABEL_TASKS for strategy in STRATEGIES for form in ANSWER_FORMATS],
 )
 
 
@@ -167,7 +167,7 @@ def test_a_change_of_wording_needs_a_new_version(strategy):
     # When this fails: give the strategy a new number in PROMPT_VERSIONS, and note the new digest above.
     prompts = [
         [request.system, *(part for part in request.parts if isinstance(part, str))]
-        for task_type in TASK_TYPES
+        for task_type in LABEL_TASKS
         for answer_format in ANSWER_FORMATS
         for request in [
             ask(task_type=task_type, strategy=strategy, answer_format=answer_format, instructions="Guide.")

@@ -6,7 +6,7 @@ import pytest
 
 from annotate.parsing import ANSWER_FORMATS
 from annotate.prompts import STRATEGIES, ItemContent, LabelSpec
-from annotate.task_types import TASK_TYPES
+from annotate.task_types import LABEL_TASKS
 from criticize.prompts import PROMPT_VERSIONS, criticism_request, read_criticism
 from mllm.messages import Image
 
@@ -15,7 +15,7 @@ LABELS = [LabelSpec("[1]", "in brackets"), LabelSpec("否定"), LabelSpec("7")]
 
 every_prompt = pytest.mark.parametrize(
     ("task_type", "strategy", "answer_format"),
-    [(task, strategy, form) for task in TASK_TYPES for strategy in STRATEGIES for form in ANSWER_FORMATS],
+    [(task, strategy, form) for task in LABEL_TASKS for strategy in STRATEGIES for form in ANSWER_FORMATS],
 )
 
 
@@ -101,7 +101,7 @@ def test_a_change_of_wording_needs_a_new_version(strategy):
     # When this fails: give the strategy a new number in PROMPT_VERSIONS, and note the new digest above.
     prompts = [
         [request.system, *(part for part in request.parts if isinstance(part, str))]
-        for task_type in TASK_TYPES
+        for task_type in LABEL_TASKS
         for answer_format in ANSWER_FORMATS
         for request in [
             ask(task_type=task_type, strategy=strategy, answer_format=answer_format, instructions="Guide.")
