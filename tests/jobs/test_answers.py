@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from annotate.models import Annotation, Connection, Project
+from annotate.models import Annotation, AnnotationRun, Connection, Project
 from annotate.services.runs import ModelChoice, annotation_run_create
 from jobs import answers
 from jobs.models import KeptAnswer
@@ -44,8 +44,8 @@ def connection(project: Project) -> Connection:
     return make_connection(project.created_by, provider="scripted")
 
 
-def annotate(project: Project, connection: Connection, **choice):
-    choice = ModelChoice("prompted", connection, "m", strategy="naive", answer_format="bracket", **choice)
+def annotate(project: Project, connection: Connection, max_tokens: int | None = None) -> AnnotationRun:
+    choice = ModelChoice("prompted", connection, "m", "naive", "bracket", max_tokens=max_tokens)
     run = annotation_run_create(project=project, user=project.created_by, choice=choice)
     run_to_end(run.job_id)
     run.job.refresh_from_db()
@@ -151,7 +151,7 @@ def test_items_with_the_same_content_in_later_blocks_are_asked_once(
 ):
     adapter = provider(lambda request: "[1]")
     annotate(project, connection)
-    make_items(project, 3, text=project.items.first().text)
+    make_items(project, 3, text=project.items.earliest("pk").text)
 
     run = annotate(project, connection)
 
