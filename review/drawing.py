@@ -97,10 +97,17 @@ def ranks(suspicion: np.ndarray, selected: np.ndarray, *, seed: int) -> np.ndarr
 
 def store(round: ReviewRound, items: Population, selection: Selection) -> None:
     """Keep the whole draw, and make a task of each selected item."""
+    store_draw(round, items, selection)
+    enqueue(round, items, ranks(items.suspicion, selection.selected, seed=round.seed))
+
+
+def store_draw(round: ReviewRound, items: Population, selection: Selection) -> None:
+    """Keep π and δ of every item as the blocks of the round's `draw_number`."""
     for number, start in enumerate(range(0, len(items), DrawBlock.SIZE)):
         part = slice(start, start + DrawBlock.SIZE)
         DrawBlock.objects.create(
             round=round,
+            draw_number=round.draw_number,
             number=number,
             item_ids=items.item_ids[part].astype("<i8").tobytes(),
             error_probs=items.error_probs[part].astype("<f8").tobytes(),
@@ -108,7 +115,10 @@ def store(round: ReviewRound, items: Population, selection: Selection) -> None:
             inclusion_probs=selection.inclusion_probs[part].astype("<f8").tobytes(),
             selected=selection.selected[part].astype(np.bool_).tobytes(),
         )
-    order = ranks(items.suspicion, selection.selected, seed=round.seed)
+
+
+def enqueue(round: ReviewRound, items: Population, indices: np.ndarray, *, first_rank: int = 0) -> None:
+    """A waiting task of each of the items at `indices`, in this order, from `first_rank` on."""
     ReviewTask.objects.bulk_create(
         (
             ReviewTask(
@@ -118,7 +128,7 @@ def store(round: ReviewRound, items: Population, selection: Selection) -> None:
                 criticism_id=int(items.criticism_ids[index]) or None,
                 rank=rank,
             )
-            for rank, index in enumerate(order)
+            for rank, index in enumerate(indices, start=first_rank)
         ),
         batch_size=500,
     )
