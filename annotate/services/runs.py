@@ -1,6 +1,6 @@
 """Starting annotation runs: choosing who answers, what it will cost, and what it may cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -70,8 +70,8 @@ class Estimate:
         return (self.cost or Decimal(0)) / max(1, self.calls)
 
 
-def check_choice(choice: ModelChoice) -> None:
-    """Raise Refusal unless the choice can be run."""
+def check_choice(choice: ModelChoice, strategies: Collection[str] = STRATEGIES) -> None:
+    """Raise Refusal unless the choice can be run with one of these strategies."""
     if choice.is_trained:
         return
     if choice.kind != ModelRun.Kind.PROMPTED:
@@ -80,8 +80,8 @@ def check_choice(choice: ModelChoice) -> None:
         raise Refusal("Choose a connection.", field="connection")
     if not choice.model.strip():
         raise Refusal("Name the model.", field="model")
-    if choice.strategy not in STRATEGIES:
-        raise Refusal(f"The strategy is one of: {', '.join(STRATEGIES)}.", field="strategy")
+    if choice.strategy not in strategies:
+        raise Refusal(f"The strategy is one of: {', '.join(strategies)}.", field="strategy")
 
 
 def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> dict[str, Any]:
@@ -144,8 +144,12 @@ def prompted_estimate(
     subjects: Sequence[int],
     request: Callable[[Sequence[int]], list[Request]],
     earlier: Any,
+    usual: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Tokens, price and time of `calls` calls, from a few of their requests and from earlier answers, if any."""
+    """Tokens, price and time of `calls` calls, from a few of their requests and from earlier answers, if any.
+
+    `usual` is (output tokens, seconds) of an answer where nothing was measured; None: those of the strategy here.
+    """
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     rng = np.random.default_rng(0)
     sampled = [subjects[i] for i in sorted(rng.permutation(len(subjects))[:_SAMPLED_FOR_ESTIMATE])]
@@ -159,8 +163,10 @@ def prompted_estimate(
     if problem is not None and not requests:
         raise Refusal(problem.message) from problem
     input_tokens = float(np.mean([estimate_tokens(each) for each in requests])) if requests else 0.0
-    output_tokens = float(_USUAL_OUTPUT_TOKENS[choice.strategy])
-    seconds = _USUAL_SECONDS[choice.strategy]
+    output_tokens, seconds = usual or (
+        float(_USUAL_OUTPUT_TOKENS[choice.strategy]),
+        _USUAL_SECONDS[choice.strategy],
+    )
     measured = (
         earlier.filter(failure="")
         .order_by("-id")[:200]
