@@ -264,6 +264,7 @@ class Export(models.Model):
         default=False, help_text="A zip archive of the file and its data card, instead of the file alone."
     )
     file = models.FileField(max_length=255, blank=True)
+    card = models.JSONField(default=dict, help_text="Its data card, as it was when the file was written.")
     rows = models.PositiveIntegerField(default=0)
     size = models.PositiveBigIntegerField(default=0)
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="export")
@@ -280,5 +281,22 @@ class Export(models.Model):
         return f"{self.project} {self.layout} {self.format}"
 
     @property
+    def is_archive(self) -> bool:
+        """Whether it is a zip archive: of a table and its data card, or of a folder of images with both."""
+        return self.with_card or self.format == self.Format.IMAGE_FOLDER
+
+    @property
+    def table_name(self) -> str:
+        """The file of rows, by itself or in the archive. An image folder has it beside its images."""
+        if self.format == self.Format.IMAGE_FOLDER:
+            return "train/metadata.parquet"
+        return f"{self._stem}.{self.format}"
+
+    @property
     def filename(self) -> str:
-        return f"overread-{self.project_id}-round-{self.round_id}-{self.layout}.{self.format}"
+        return f"{self._stem}.zip" if self.is_archive else self.table_name
+
+    @property
+    def _stem(self) -> str:
+        images = "-images" if self.format == self.Format.IMAGE_FOLDER else ""
+        return f"overread-{self.project_id}-round-{self.round_id}-{self.layout}{images}"
