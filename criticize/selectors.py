@@ -31,21 +31,22 @@ def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
     judged = run.annotation_run.annotations.filter(item__gold__isnull=False).order_by("item_id")
     annotations = list(judged.values_list("pk", "label_id", "item__gold_id"))
     priorities = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
+    given = np.array([priorities.get(pk, np.nan) for pk, _, _ in annotations], dtype=float)
     return (
-        suspicion(np.array([priorities.get(pk, np.nan) for pk, _, _ in annotations], dtype=float)),
+        suspicion(given, ranks_only=run.ranks_only),
         np.array([label != gold for _, label, gold in annotations], dtype=bool),
     )
 
 
-def suspicion(priorities: np.ndarray) -> np.ndarray:
+def suspicion(priorities: np.ndarray, *, ranks_only: bool = False) -> np.ndarray:
     """Priorities without gaps, shape (n,): a missing one, NaN, is as high as can be, so that a person looks.
 
     That is 1 on a scale of probabilities, and above all others where there is only an order.
     """
-    highest = np.nanmax(priorities) if not np.all(np.isnan(priorities)) else 1.0
-    lowest = np.nanmin(priorities) if not np.all(np.isnan(priorities)) else 0.0
-    missing = 1.0 if lowest >= 0 and highest <= 1 else highest + 1.0
-    return np.where(np.isnan(priorities), missing, priorities)
+    is_missing = np.isnan(priorities)
+    if not ranks_only or is_missing.all():
+        return np.where(is_missing, 1.0, priorities)
+    return np.where(is_missing, priorities[~is_missing].max() + 1.0, priorities)
 
 
 def criticism_quality(run: CriticismRun, *, points: int = 100) -> Quality:

@@ -34,7 +34,7 @@ class Population:
     @property
     def suspicion(self) -> np.ndarray:
         """Priorities, the highest for items without one: a missing answer is never right, so a person gives it."""
-        return suspicion(self.priorities)
+        return suspicion(self.priorities, ranks_only=self.ranks_only)
 
 
 def population(run: CriticismRun) -> Population:
