@@ -14,6 +14,7 @@ ANSWER_FORMATS = ("bracket", "structured")
 # A bracketed group with no bracket inside. An answer is short, so long groups are not looked into.
 _SHORT_GROUP = re.compile(r"\[([^\[\]]{1,40})\]")
 _INDEX = re.compile(r"[0-9]{1,9}")
+_CONFIDENCE = re.compile(r"0?\.[0-9]{1,20}|0\.?|1(?:\.0{0,20})?")
 _CODE_FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 # What may follow the answer while it still ends the reply: closing marks, Markdown emphasis, spaces.
 _AFTER_ANSWER = " \t\r\n.!*`\"'”’»」)]。"
@@ -39,6 +40,26 @@ def parse_label(text: str, n_labels: int) -> tuple[int | None, str]:
     return int(answer.group(1)), unbracket(text[: answer.start()])
 
 
+def parse_label_and_confidence(text: str, n_labels: int) -> tuple[int | None, float | None, str]:
+    """Read `[label_index][confidence]` or `[reasoning][label_index][confidence]`.
+
+    The label is found by the rules of `parse_label`, with the group of the confidence taken off the end: of two
+    neighboring bracketed numbers the first is the label. A confidence that is missing, or is no number in
+    [0, 1], is None and leaves the label as it is; it is never clamped, and a percentage is not converted.
+
+    Returns the index or None, the confidence or None, and the reasoning. Raises ValueError as `parse_label` does.
+    """
+    last = find_bracketed_answer(text, lambda group: True)
+    before = None if last is None else _numeric_groups(text[: last.start()])
+    if last is None or not before or text[before[-1].end() : last.start()].strip():
+        index, reasoning = parse_label(text, n_labels)
+        return index, None, reasoning
+    index, reasoning = parse_label(text[: last.start()], n_labels)
+    said = last.group(1).strip()
+    is_confidence = index is not None and _CONFIDENCE.fullmatch(said) is not None
+    return index, float(said) if is_confidence else None, reasoning if index is not None else text.strip()
+
+
 def parse_structured(text: str, labels: Sequence[str]) -> tuple[int | None, str]:
     """Read `{"reasoning": "…", "label": "<name>"}`, also with a code fence around it.
 
@@ -58,7 +79,7 @@ def find_bracketed_answer(text: str, is_valid: Callable[[str], bool]) -> re.Matc
 
     `is_valid` is given the group's content, stripped, and says whether it can be an answer.
     """
-    numbers = [group for group in _SHORT_GROUP.finditer(text) if _looks_numeric(group.group(1))]
+    numbers = _numeric_groups(text)
     if not numbers:
         return None
     last = numbers[-1]
@@ -70,6 +91,14 @@ def find_bracketed_answer(text: str, is_valid: Callable[[str], bool]) -> re.Matc
         if not quoted and is_valid(group.group(1).strip()):
             return group
     return None
+
+
+def structured_confidence(text: str) -> float | None:
+    """The key "confidence" of a structured answer: a JSON number in [0, 1], None for anything else."""
+    value = (read_json_object(text) or {}).get("confidence")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return None
+    return float(value)
 
 
 def unbracket(reasoning: str) -> str:
@@ -98,6 +127,10 @@ def structured_reasoning(answer: dict[str, Any]) -> str:
     """The reasoning of a structured answer, "" where it has none."""
     reasoning = answer.get("reasoning", "")
     return reasoning.strip() if isinstance(reasoning, str) else ""
+
+
+def _numeric_groups(text: str) -> list[re.Match[str]]:
+    return [group for group in _SHORT_GROUP.finditer(text) if _looks_numeric(group.group(1))]
 
 
 def _is_index(digits: str, n_labels: int) -> bool:

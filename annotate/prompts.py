@@ -8,7 +8,7 @@ The item's own text stands between tags that cannot occur inside it, and the sys
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
