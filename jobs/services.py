@@ -37,6 +37,7 @@ def job_create(
     kind: str,
     subjects: Sequence[int],
     in_flight: int = 8,
+    connection_key: str = "",
     spend_limit: Decimal | None = None,
     expected_call_cost: Decimal = Decimal(0),
 ) -> Job:
@@ -45,6 +46,7 @@ def job_create(
         kind=kind,
         total=len(subjects),
         in_flight=in_flight,
+        connection_key=connection_key,
         spend_limit=spend_limit,
         expected_call_cost=expected_call_cost,
     )
@@ -109,6 +111,27 @@ def job_retry(job: Job, failed_subjects: Sequence[int]) -> None:
     """Ask again for those subjects alone, whose results are failures."""
     if not failed_subjects:
         raise JobStateError("Nothing failed, so there is nothing to retry.")
+    _queue_again(job, failed_subjects)
+
+
+@transaction.atomic
+def job_extend(job: Job, new_subjects: Sequence[int], *, may_spend: Decimal | None = None) -> None:
+    """Let a job that has ended go on with subjects that have no result yet.
+
+    `may_spend` is US$ beyond what it has cost; None leaves its limit, if any, as it is. Raises JobStateError.
+    """
+    if not new_subjects:
+        raise JobStateError("There is nothing new to ask about.")
+    job.refresh_from_db()
+    job.total = job.done + len(new_subjects)
+    if may_spend is not None:
+        job.spend_limit = job.cost + may_spend
+    job.save(update_fields=["total", "spend_limit"])
+    _queue_again(job, new_subjects)
+
+
+def _queue_again(job: Job, subjects: Sequence[int]) -> None:
+    """Queue a job that has ended, with those subjects alone."""
     job.refresh_from_db()
     open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
     if job.is_finished and open_chunks.filter(lease_until__gt=timezone.now()).exists():
@@ -116,7 +139,7 @@ def job_retry(job: Job, failed_subjects: Sequence[int]) -> None:
     _move(job, (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED), Job.State.QUEUED)
     # What a cancelled job never asked stays unasked.
     open_chunks.update(state=Chunk.State.DONE, lease_token=None, lease_until=None)
-    _add_chunks(job, failed_subjects)
+    _add_chunks(job, subjects)
     wake_on_commit(job)
 
 

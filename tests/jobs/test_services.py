@@ -13,6 +13,7 @@ from jobs.services import (
     chunk_size,
     job_cancel,
     job_create,
+    job_extend,
     job_fail,
     job_pause,
     job_resume,
@@ -194,6 +195,38 @@ def test_retry_waits_for_a_cancelled_job_to_stop(counting: CountingWork):
     job_retry(job, [3])
 
     assert job.state == State.QUEUED
+
+
+def test_an_extended_job_goes_on_with_the_new_subjects_alone(counting: CountingWork, wake_ups):
+    job = make_job("counting", State.DONE, total=20, done=20, failed=2, cost=Decimal("0.5"))
+
+    job_extend(job, [21, 22], may_spend=Decimal("0.25"))
+
+    assert [chunk.subjects for chunk in job.chunks.all()] == [[21, 22]]
+    assert (job.state, job.total, job.done, job.spend_limit) == (State.QUEUED, 22, 20, Decimal("0.7500"))
+
+
+def test_an_extended_job_that_was_cancelled_counts_what_it_never_asked_once(counting: CountingWork):
+    job = make_counting_job(20)
+    job_cancel(job)
+
+    job_extend(job, list(range(1, 26)))
+
+    open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
+    assert sorted(pk for chunk in open_chunks for pk in chunk.subjects) == list(range(1, 26))
+    assert (job.total, job.spend_limit) == (25, None)
+
+
+def test_only_an_ended_job_with_something_new_is_extended(counting: CountingWork):
+    job = make_counting_job(20)
+
+    with pytest.raises(JobStateError, match="is queued"):
+        job_extend(job, [21])
+    with pytest.raises(JobStateError, match="nothing new"):
+        job_extend(job, [])
+
+    job.refresh_from_db()
+    assert (job.state, job.total) == (State.QUEUED, 20)
 
 
 class TestSweep:
