@@ -74,12 +74,16 @@ def parse_structured(text: str, labels: Sequence[str]) -> tuple[int | None, str]
     return index, structured_reasoning(answer)
 
 
-def find_bracketed_answer(text: str, is_valid: Callable[[str], bool]) -> re.Match[str] | None:
+def find_bracketed_answer(
+    text: str, is_valid: Callable[[str], bool], is_meant: Callable[[str], bool] | None = None
+) -> re.Match[str] | None:
     """The last bracketed number in `text` that is the answer, by the rules of `parse_label`.
 
-    `is_valid` is given the group's content, stripped, and says whether it can be an answer.
+    `is_valid` is given the group's content, stripped, and says whether it can be an answer; `is_meant` says of a
+    group whether it was meant as one, for answers that are no numbers.
     """
-    numbers = _numeric_groups(text)
+    is_meant = is_meant or _looks_numeric
+    numbers = [group for group in _SHORT_GROUP.finditer(text) if is_meant(group.group(1))]
     if not numbers:
         return None
     last = numbers[-1]
