@@ -1,0 +1,309 @@
+"""From the rows of a round and its audits to the certificate: how accurate the labels were, and are now."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from django.core.cache import cache
+from django.db.models import Case, Count, Max, Q, QuerySet, Value, When
+
+from review.answers import AGREED
+from review.certificate import accuracy_interval
+from review.models import ReviewRound, ReviewTask
+
+LEVEL = 0.95
+_KEPT = 600  # seconds
+
+OPEN = (ReviewTask.State.WAITING, ReviewTask.State.LEASED)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit round as the certificate reads it."""
+
+    round: ReviewRound
+
+    @property
+    def root(self) -> int:
+        """The audit round that this one extends, or itself: those with the same root are one sample."""
+        return int(self.round.parameters.get("extends") or self.round.pk)
+
+    @property
+    def draw_number(self) -> int:
+        """Of the draw of the audited round that it was taken after."""
+        return int(self.round.parameters.get("draw_number", 0))
+
+    @cached_property
+    def item_ids(self) -> np.ndarray:
+        """The ids of its sample, in order."""
+        return _ids(self.round.tasks.order_by("item_id").values_list("item_id", flat=True))
+
+    def population(self) -> np.ndarray:
+        """Ids, in order, of the items that it was drawn from: those that nobody had reviewed then."""
+        return drawn_items(self.round)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An accuracy in [0, 1] with its 95% interval."""
+
+    share: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {"share": self.share, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How many of `items` labels are right: the machine's `before` anybody reviewed, and the final ones `after`.
+
+    `reviewed` items had a person's answer when the audit was drawn, `corrected` of them another one than the
+    machine's. Of the `population` others `audited` were labelled blind, and `wrong` of those labels were not the
+    machine's; `skipped` ones count among the wrong, and so do items without a machine's label.
+    """
+
+    round_id: int
+    audits: list[int]
+    items: int
+    reviewed: int
+    corrected: int
+    population: int
+    audited: int
+    wrong: int
+    skipped: int
+    before: Interval
+    after: Interval
+    made_at: datetime | None
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the API and the data card say it."""
+        return {
+            "level": LEVEL,
+            "machine_accuracy": self.before.as_dict(),
+            "final_accuracy": self.after.as_dict(),
+            "items": self.items,
+            "reviewed": self.reviewed,
+            "corrected": self.corrected,
+            "unreviewed": self.population,
+            "audited": self.audited,
+            "wrong": self.wrong,
+            "skipped": self.skipped,
+            "audits": self.audits,
+            "made_at": self.made_at.isoformat() if self.made_at else None,
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Certification:
+    """A certificate, or the sentence that says what is missing for one. Never a number that nobody measured."""
+
+    certificate: Certificate | None
+    missing: str = ""
+
+
+# --- Rows ------------------------------------------------------------------------------------------------------------
+
+
+def _ids(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def drawn_items(round: ReviewRound) -> np.ndarray:
+    """Ids, in order, of the items in the draw that counts."""
+    blocks = [block.arrays().item_ids for block in round.current_blocks.order_by("number").iterator()]
+    return np.concatenate(blocks) if blocks else np.array([], dtype=np.int64)
+
+
+def reviewed_items(round: ReviewRound) -> np.ndarray:
+    """Ids, in order, of the items that have an answer in the round."""
+    answered = round.tasks.filter(state=ReviewTask.State.ANSWERED)
+    return _ids(answered.order_by("item_id").values_list("item_id", flat=True).iterator())
+
+
+def audits_of(round: ReviewRound) -> list[Audit]:
+    """The round's audits, oldest first."""
+    return [Audit(each) for each in round.audits.order_by("pk")]
+
+
+def audited_by_people(audits: Sequence[Audit]) -> np.ndarray:
+    """Ids, in order, of the items that have an answer in one of these audits."""
+    answered = ReviewTask.objects.filter(
+        round__in=[audit.round.pk for audit in audits], state=ReviewTask.State.ANSWERED
+    )
+    return np.unique(_ids(answered.values_list("item_id", flat=True)))
+
+
+def is_settled(round: ReviewRound) -> bool:
+    """Whether no answer is awaited: the round is closed, or nothing of it is left."""
+    return (
+        round.state == ReviewRound.State.CLOSED
+        or not ReviewTask.objects.filter(round=round, state__in=OPEN).exists()
+    )
+
+
+# --- The certificate -------------------------------------------------------------------------------------------------
+
+
+def certification(round: ReviewRound) -> Certification:
+    """The round's certificate, kept for some minutes while none of its answers change."""
+    audits = audits_of(round)
+    ids = [round.pk, *(audit.round.pk for audit in audits)]
+    seen = ReviewTask.objects.filter(round__in=ids).aggregate(
+        latest=Max("correction_id"),
+        answered=Count("pk", filter=Q(state=ReviewTask.State.ANSWERED)),
+        left=Count("pk", filter=Q(state__in=OPEN)),
+    )
+    state = "-".join(str(value) for value in (round.state, round.draw_number, *ids, *seen.values()))
+    key = f"certificate-{state}"
+    kept: Certification | None = cache.get(key)
+    if kept is None:
+        kept = certification_now(round)
+        cache.set(key, kept, _KEPT)
+    return kept
+
+
+def certification_now(round: ReviewRound) -> Certification:
+    """The certificate of a review round from its newest audit that is complete, or what is missing for one."""
+    if round.kind != ReviewRound.Kind.REVIEW:
+        return Certification(None, "Only a review round has a certificate.")
+    audits = audits_of(round)
+    if not audits:
+        return _without_audit(round)
+    chains = [
+        [audit for audit in audits if audit.root == root]
+        for root in dict.fromkeys(audit.root for audit in reversed(audits))
+    ]
+    waiting = open_counts(audits)
+    for chain in chains:
+        complete = _complete(chain, waiting)
+        if complete:
+            notes = []
+            left = sum(waiting.values())
+            if left:
+                notes.append(f"A further audit is under way: {left:,} of its items wait to be labeled.")
+            return Certification(_certificate(round, complete, notes))
+    chain = chains[0]
+    left, total = waiting[chain[0].round.pk], len(chain[0].item_ids)
+    closed = " It is closed: reopen it first." if chain[0].round.state == ReviewRound.State.CLOSED else ""
+    return Certification(
+        None,
+        f"The audit is not complete: {left:,} of its {total:,} items wait to be labeled. "
+        f"A part of it would not be a random sample.{closed}",
+    )
+
+
+def _without_audit(round: ReviewRound) -> Certification:
+    if not is_settled(round):
+        left = ReviewTask.objects.filter(round=round, state__in=OPEN).count()
+        return Certification(
+            None,
+            "How accurate the final labels are is not known. Finish or close the review "
+            f"({left:,} items are left), then have a random sample of the other items audited.",
+        )
+    items, reviewed = drawn_items(round), reviewed_items(round)
+    if len(items) and len(np.setdiff1d(items, reviewed)) == 0:
+        return Certification(_certificate(round, [], []))
+    return Certification(
+        None,
+        "How accurate the final labels are is not known: nobody has audited the items that were not reviewed. "
+        "A blind audit of a random sample of them gives the figure and its interval.",
+    )
+
+
+def open_counts(audits: list[Audit]) -> dict[int, int]:
+    """By the id of an audit's round: how many of its items wait."""
+    counts = {audit.round.pk: 0 for audit in audits}
+    rows = (
+        ReviewTask.objects.filter(round__in=list(counts), state__in=OPEN)
+        .order_by()
+        .values_list("round")
+        .annotate(Count("pk"))
+    )
+    return counts | dict(rows)
+
+
+def _complete(chain: list[Audit], waiting: dict[int, int]) -> list[Audit]:
+    """The audits before the first one with open items: the next ones go on in random order, so these are a sample."""
+    complete = []
+    for audit in chain:
+        if waiting[audit.round.pk]:
+            break
+        complete.append(audit)
+    return complete
+
+
+def _certificate(round: ReviewRound, audits: list[Audit], notes: list[str]) -> Certificate:
+    """From complete audits that are one sample; from none where people reviewed every item."""
+    tasks = ReviewTask.objects.filter(round__in=[audit.round.pk for audit in audits])
+    sample = dict(_judged(tasks))
+    audited = sum(len(audit.item_ids) for audit in audits)
+    skipped = audited - len(sample)
+    wrong = skipped + sum(not right for right in sample.values())
+    items = drawn_items(round)
+    population = audits[0].population() if audits else np.array([], dtype=np.int64)
+    # What had a person's answer when the audit was drawn: in the round, or in an audit before a change of the round.
+    reviewed = np.setdiff1d(items, population, assume_unique=True).tolist()
+    answers = dict(_judged(ReviewTask.objects.filter(round=round)))
+    earlier = [audit.round.pk for audit in audits_of(round) if audits and audit.round.pk < audits[0].round.pk]
+    judged = dict(_judged(ReviewTask.objects.filter(round__in=earlier))) | answers
+    kept = sum(item_id in judged for item_id in reviewed)
+    right = sum(judged.get(item_id, False) for item_id in reviewed)
+    since = len(np.intersect1d(_ids(answers), population))
+    rest, total = len(population), len(items)
+    sample_share = 1.0 - wrong / audited if audited else 1.0
+    low, high = accuracy_interval(wrong, audited, rest, level=LEVEL) if rest else (1.0, 1.0)
+    return Certificate(
+        round_id=round.pk,
+        audits=[audit.round.pk for audit in audits],
+        items=total,
+        reviewed=kept,
+        corrected=kept - right,
+        population=rest,
+        audited=audited,
+        wrong=wrong,
+        skipped=skipped,
+        before=_interval(right, rest, total, sample_share, low, high),
+        after=_interval(kept, rest, total, sample_share, low, high),
+        made_at=tasks.aggregate(latest=Max("correction__created_at"))["latest"],
+        notes=[*notes, *_notes(round, audits, skipped, len(reviewed) - kept, since)],
+    )
+
+
+def _interval(right: int, rest: int, total: int, share: float, low: float, high: float) -> Interval:
+    """Of `total` labels `right` are known to be right, and of `rest` a share between `low` and `high` is."""
+    return Interval(*((right + each * rest) / total for each in (share, low, high)))
+
+
+def _notes(round: ReviewRound, audits: list[Audit], skipped: int, undone: int, since: int) -> list[str]:
+    notes = []
+    if skipped:
+        notes.append(f"{skipped:,} audited items were skipped; they count as wrong.")
+    if audits and audits[0].draw_number != round.draw_number:
+        notes.append(
+            "The budget was raised after the audit: this describes the labels before. Reviews since then only "
+            "make them better."
+        )
+    if since:
+        notes.append(
+            f"{since:,} more items were reviewed since the audit was drawn. They are not counted, and only make "
+            "the labels better."
+        )
+    if undone:
+        notes.append(
+            f"{undone:,} reviews were taken back since the audit was drawn; their items count as wrong."
+        )
+    return notes
+
+
+def _judged(tasks: "QuerySet[ReviewTask]") -> Iterator[tuple[int, bool]]:
+    """(item id, whether the machine's answer is the person's) of those tasks that are answered."""
+    agreed = Case(When(AGREED, then=Value(True)), default=Value(False))
+    answered = tasks.filter(state=ReviewTask.State.ANSWERED).order_by("pk")
+    yield from answered.values_list("item_id", agreed).iterator()

@@ -1,0 +1,145 @@
+"""Drawing audits: a random sample of what a round left unreviewed, to be labelled blind."""
+
+import numpy as np
+from django.db import transaction
+
+from annotate.errors import Refusal
+from annotate.models import Annotation, User
+from review.certification import (
+    Audit,
+    audited_by_people,
+    audits_of,
+    drawn_items,
+    is_settled,
+    open_counts,
+    reviewed_items,
+)
+from review.models import DrawBlock, ReviewRound, ReviewTask
+
+# A stream of its own: with the round's seed the audit must not follow the round's draw.
+_STREAM = 2
+
+
+@transaction.atomic
+def audit_round_create(*, round: ReviewRound, user: User, count: int, seed: int | None = None) -> ReviewRound:
+    """Queue `count` random items of the round that no person has labelled, to be labelled blind. Raises Refusal.
+
+    While nothing else of the round changes, a further audit takes the next items of the same seeded permutation:
+    both together are then again a simple random sample, and count as one. After other changes it starts anew.
+    """
+    if round.kind != ReviewRound.Kind.REVIEW:
+        raise Refusal("Only a review round can be audited.", field="round")
+    # Two audits drawn at once would share items.
+    round = ReviewRound.objects.select_for_update(of=("self",)).get(pk=round.pk)
+    if not is_settled(round):
+        raise Refusal(
+            "Finish or close the round first: answers still to come would change what is audited.",
+            field="round",
+        )
+    if count < 1:
+        raise Refusal("An audit needs at least one item.", field="count")
+    earlier = audits_of(round)
+    for audit_id, left in open_counts(earlier).items():
+        if left:
+            raise Refusal(
+                f"Audit round {audit_id} has {left:,} items left. Finish it before you draw another.",
+                field="round",
+            )
+    population, extended = _population(round, earlier)
+    seed = _seed(round, extended, seed)
+    done = sum(len(part.item_ids) for part in extended)
+    left = len(population) - done
+    if not left:
+        raise Refusal("Every item of the round was reviewed or audited: nothing is left.", field="count")
+    if count > left:
+        raise Refusal(f"At most {left:,} items can be audited.", field="count")
+    order = np.random.default_rng([seed, _STREAM]).permutation(population)
+    return _store(round, user, population, order[done : done + count], extended, seed)
+
+
+def _population(round: ReviewRound, earlier: list[Audit]) -> tuple[np.ndarray, list[Audit]]:
+    """(item ids to draw from in order, the audits that this one extends)."""
+    unreviewed = np.setdiff1d(drawn_items(round), reviewed_items(round), assume_unique=True)
+    if earlier:
+        root = earlier[-1].root
+        chain = [audit for audit in earlier if audit.root == root]
+        before = [audit for audit in earlier if audit.root != root]
+        population = np.setdiff1d(unreviewed, audited_by_people(before))
+        is_same_draw = chain[0].draw_number == round.draw_number
+        if is_same_draw and np.array_equal(population, chain[0].population()):
+            return population, chain
+    return np.setdiff1d(unreviewed, audited_by_people(earlier)), []
+
+
+def _seed(round: ReviewRound, extended: list[Audit], seed: int | None) -> int:
+    if not extended:
+        return round.project.seed if seed is None else seed
+    first = extended[0].round
+    if seed is not None and seed != first.seed:
+        raise Refusal(
+            f"This audit extends round {first.pk}, so it goes on with its seed, {first.seed}.", field="seed"
+        )
+    return first.seed
+
+
+def _store(
+    round: ReviewRound,
+    user: User,
+    population: np.ndarray,
+    chosen: np.ndarray,
+    extended: list[Audit],
+    seed: int,
+) -> ReviewRound:
+    """Keep the draw as every draw is kept, and make a task of each chosen item, in random order."""
+    audit = ReviewRound.objects.create(
+        project=round.project,
+        kind=ReviewRound.Kind.AUDIT,
+        audited=round,
+        criticism_run=round.criticism_run,
+        budget=len(chosen),
+        parameters={
+            "extends": extended[0].round.pk if extended else None,
+            "draw_number": round.draw_number,
+            "items": round.population,
+        },
+        seed=seed,
+        population=len(population),
+        created_by=user,
+    )
+    selected = np.isin(population, chosen, assume_unique=True)
+    unknown = np.full(len(population), np.nan)
+    share = np.full(len(population), len(chosen) / len(population))
+    for number, start in enumerate(range(0, len(population), DrawBlock.SIZE)):
+        part = slice(start, start + DrawBlock.SIZE)
+        DrawBlock.objects.create(
+            round=audit,
+            number=number,
+            item_ids=population[part].astype("<i8").tobytes(),
+            error_probs=unknown[part].astype("<f8").tobytes(),
+            priorities=unknown[part].astype("<f8").tobytes(),
+            inclusion_probs=share[part].astype("<f8").tobytes(),
+            selected=selected[part].astype(np.bool_).tobytes(),
+        )
+    annotations = _annotations(round, chosen)
+    ReviewTask.objects.bulk_create(
+        (
+            ReviewTask(
+                round=audit, item_id=int(item_id), annotation_id=annotations.get(int(item_id)), rank=rank
+            )
+            for rank, item_id in enumerate(chosen)
+        ),
+        batch_size=500,
+    )
+    return audit
+
+
+def _annotations(round: ReviewRound, item_ids: np.ndarray) -> dict[int, int]:
+    """By item id: the id of the annotation that the audit judges. No reviewer sees it in a blind round."""
+    run = round.criticism_run
+    assert run is not None  # noqa: S101 (every review round has one)
+    found: dict[int, int] = {}
+    for start in range(0, len(item_ids), 500):
+        part = [int(item_id) for item_id in item_ids[start : start + 500]]
+        rows = Annotation.objects.filter(run=run.annotation_run_id, item_id__in=part)
+        found.update(rows.values_list("item_id", "pk"))
+    return found
