@@ -57,6 +57,8 @@ def settings_of(connection: Connection) -> ConnectionSettings:
         api_key=api_key(connection),
         timeout=float(connection.timeout),
         max_in_flight=connection.in_flight,
+        requests_per_minute=connection.requests_per_minute,
+        tokens_per_minute=connection.tokens_per_minute,
         allow_private=settings.ALLOW_PRIVATE_BASE_URLS,
         options={"model_dirs": tuple(settings.GGUF_MODEL_DIRS), "runtime_dir": str(settings.RUNTIME_DIR)},
     )

@@ -11,7 +11,7 @@ from django.http import HttpRequest, QueryDict
 from annotate.connections import PROVIDER_CHOICES
 from annotate.errors import Refusal
 from annotate.models import Connection, Membership, ModelPrice, Project, Upload
-from annotate.services.connections import MOST_IN_FLIGHT
+from annotate.services.connections import MOST_A_MINUTE, MOST_IN_FLIGHT, SAVED_FIELDS
 from annotate.task_types import TASK_TYPES, TaskType
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.mapping import ColumnMapping
@@ -248,10 +248,24 @@ class ConnectionForm(RefusableForm):
         max_value=MOST_IN_FLIGHT,
         initial=8,
         label="Calls at once",
-        help_text="Lower it when you are rate-limited.",
+        help_text="Over all runs and workers that use this connection.",
     )
     timeout = forms.IntegerField(
         min_value=1, max_value=3600, initial=60, label="Time limit of a call", help_text="In seconds."
+    )
+    requests_per_minute = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MOST_A_MINUTE,
+        label="Calls a minute",
+        help_text="Your account's limit at the provider. Empty or 0: none.",
+    )
+    tokens_per_minute = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MOST_A_MINUTE,
+        label="Tokens a minute",
+        help_text="Input and output together. Empty or 0: no limit.",
     )
 
     def __init__(
@@ -259,10 +273,7 @@ class ConnectionForm(RefusableForm):
     ) -> None:
         stored = {}
         if connection.pk:
-            stored = {
-                name: getattr(connection, name)
-                for name in ("provider", "name", "base_url", "key_variable", "in_flight", "timeout")
-            }
+            stored = {name: getattr(connection, name) for name in SAVED_FIELDS}
         super().__init__(data, initial=stored | (initial or {}))
         sources = [
             (self.STORE, "Store a key"),
@@ -302,6 +313,8 @@ class ConnectionForm(RefusableForm):
             "key_variable": cleaned["key_variable"] if source == self.VARIABLE else "",
             "in_flight": cleaned["in_flight"],
             "timeout": cleaned["timeout"],
+            "requests_per_minute": cleaned["requests_per_minute"] or 0,
+            "tokens_per_minute": cleaned["tokens_per_minute"] or 0,
         }
 
 

@@ -209,6 +209,12 @@ class Connection(models.Model):
     )
     in_flight = models.PositiveSmallIntegerField(default=8, help_text="Calls at once.")
     timeout = models.PositiveSmallIntegerField(default=60, help_text="Seconds for one call.")
+    requests_per_minute = models.PositiveIntegerField(
+        default=0, help_text="0: as many as the calls at once allow."
+    )
+    tokens_per_minute = models.PositiveIntegerField(
+        default=0, help_text="Input and output together; 0: no limit."
+    )
     owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="connections")
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -218,6 +224,11 @@ class Connection(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def key_of_jobs(self) -> str:
+        """What jobs over this connection have in common: they share its calls at once and its limits a minute."""
+        return f"connection {self.pk}"
 
     @property
     def has_key(self) -> bool:

@@ -83,6 +83,7 @@ def criticism_run_create(
             kind="criticism",
             subjects=annotations,
             in_flight=choice.connection.in_flight,
+            connection_key=choice.connection.key_of_jobs,
             spend_limit=spend_limit,
             expected_call_cost=estimate.cost_per_call,
         )

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from jobs import answers, shutdown
 from jobs.calling import Calls, Outcome
-from jobs.leases import Lease, Progress
+from jobs.leases import Lease, Progress, chunks_on_connection
 from jobs.models import Job
 from jobs.work import CannotGoOn, Work
 from mllm.errors import CallError, Failure
@@ -27,6 +27,7 @@ OUTAGES = frozenset({Failure.UNREACHABLE, Failure.SERVER_ERROR, Failure.TIMED_OU
 OUTAGE_STREAK = 10
 # Results are written when a batch is full or this old, so that progress is seen and a kill loses little.
 WRITE_EVERY_SECONDS = 0.25
+SHARED_EVERY_SECONDS = 1.0
 
 
 class CallWork(Work):
@@ -57,17 +58,21 @@ class CallWork(Work):
         todo = self.open_subjects(job, chunk.subjects, since=chunk.created_at)
         connection = self.connection(job)
         requests = _with_kept_answers(self.requests(job, todo), connection)
-        in_flight = max(1, job.in_flight // job.parallel)
-        calls = Calls(connection, in_flight=in_flight)
+        calls = Calls(connection)
+        sharing = _Sharing(calls, lease)
         budget = _Budget(job, self.price(job))
         batch = _Batch(self, lease, budget)
         upcoming = next(requests, None)
         going = True
         try:
             while upcoming is not None or calls.outstanding:
+                sharing.look_if_due()
                 # As many again wait on the loop as are in flight: it never idles while this thread writes.
                 while (
-                    going and upcoming is not None and calls.outstanding < 2 * in_flight and not batch.is_full
+                    going
+                    and upcoming is not None
+                    and calls.outstanding < max(1, 2 * calls.limit)
+                    and not batch.is_full
                 ):
                     subject, request, key = upcoming
                     if isinstance(request, CallError):
@@ -99,6 +104,23 @@ class CallWork(Work):
         if complete:
             batch.write_streak()
         return complete
+
+
+class _Sharing:
+    """The part of a connection's calls that this chunk may make, looked up every second while it runs."""
+
+    def __init__(self, calls: Calls, lease: Lease) -> None:
+        self._calls = calls
+        self._lease = lease
+        self._looked = float("-inf")
+
+    def look_if_due(self) -> None:
+        if time.monotonic() - self._looked < SHARED_EVERY_SECONDS:
+            return
+        self._looked = time.monotonic()
+        users = chunks_on_connection(self._lease.job)
+        if self._lease.chunk.pk in users:
+            self._calls.share(users.index(self._lease.chunk.pk), len(users))
 
 
 # Requests whose kept answers are looked up with one query.

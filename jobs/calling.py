@@ -19,7 +19,9 @@ from mllm.adapters.base import Adapter
 from mllm.addresses import AddressError
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
+from mllm.pacing import Pace
 from mllm.registry import ConnectionSettings
+from mllm.tokens import estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,38 @@ class _LoopThread:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self.adapters: dict[str, Adapter] = {}
+        self.paces: dict[str, Pace] = {}
         threading.Thread(target=self.loop.run_forever, name="model-calls", daemon=True).start()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     async def adapter(self, connection: ConnectionSettings) -> Adapter:
-        key = repr((connection, connection.api_key, sorted(connection.options.items())))
+        key = _key(connection)
         if key not in self.adapters:
             self.adapters[key] = registry.build(connection)
         return self.adapters[key]
+
+    def pace(self, connection: ConnectionSettings) -> Pace:
+        """The connection's pace, which outlives a chunk: what a provider complained of is not forgotten with it."""
+        key = _key(connection)
+        if key not in self.paces:
+            self.paces[key] = Pace(
+                in_flight=connection.max_in_flight,
+                requests_per_minute=connection.requests_per_minute,
+                tokens_per_minute=connection.tokens_per_minute,
+            )
+        return self.paces[key]
 
     async def close(self) -> None:
         for adapter in self.adapters.values():
             await adapter.aclose()
         self.adapters.clear()
+        self.paces.clear()
+
+
+def _key(connection: ConnectionSettings) -> str:
+    return repr((connection, connection.api_key, sorted(connection.options.items())))
 
 
 _thread: _LoopThread | None = None
@@ -102,15 +121,25 @@ def models_now(connection: ConnectionSettings) -> list[str]:
 
 
 class Calls:
-    """Calls over one connection, `in_flight` at once. Submit and collect from one thread."""
+    """Calls over one connection, as many at once as its pace allows. Submit and collect from one thread."""
 
-    def __init__(self, connection: ConnectionSettings, *, in_flight: int) -> None:
+    def __init__(self, connection: ConnectionSettings) -> None:
         self._thread = loop_thread()
         self._connection = connection
-        self._room = asyncio.Semaphore(in_flight)
+        self._pace = self._thread.pace(connection)
+        self._waiting: set[asyncio.Task[None]] = set()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._stopping = False
         self.outstanding = 0
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight just now."""
+        return self._pace.limit
+
+    def share(self, place: int, users: int) -> None:
+        """Be number `place` (from 0) of `users` that share the connection."""
+        self._thread.loop.call_soon_threadsafe(self._pace.share, place, users)
 
     def submit(self, subject: int, request: Request) -> None:
         self.outstanding += 1
@@ -119,6 +148,11 @@ class Calls:
     def stop_starting(self) -> None:
         """Calls that wait for room are dropped; those in flight end as they end."""
         self._stopping = True
+        self._thread.loop.call_soon_threadsafe(self._drop_waiting)
+
+    def _drop_waiting(self) -> None:
+        for task in self._waiting:
+            task.cancel()
 
     def collect(self, most: int, wait: float) -> list[Outcome]:
         """Up to `most` outcomes: waits at most `wait` seconds for the first one, then takes what is there."""
@@ -138,11 +172,18 @@ class Calls:
     async def _call(self, subject: int, request: Request) -> None:
         outcome: Outcome | None = None
         try:
-            async with self._room:
-                if not self._stopping:
+            reserved = estimate_tokens(request) + request.max_tokens
+            if await self._entered(reserved):
+                used = reserved
+                try:
                     adapter = await self._thread.adapter(self._connection)
-                    reply = await retry.complete(adapter, request, policy=retry.DEFAULT_POLICY)
+                    reply = await retry.complete(
+                        adapter, request, policy=retry.DEFAULT_POLICY, heard=self._pace.heard
+                    )
+                    used = reply.input_tokens + reply.output_tokens
                     outcome = Outcome(subject, reply=reply)
+                finally:
+                    self._pace.leave(reserved=reserved, used=used)
         except CallError as error:
             outcome = Outcome(subject, error=error)
         except AddressError as error:
@@ -153,3 +194,18 @@ class Calls:
             outcome = Outcome(subject, error=unexpected)
         finally:
             self._outcomes.put(outcome)
+
+    async def _entered(self, tokens: int) -> bool:
+        """Wait for room. False when no call may start any more."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (this is a coroutine of a loop)
+        if self._stopping:
+            return False
+        self._waiting.add(task)
+        try:
+            await self._pace.enter(tokens)
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._waiting.discard(task)
+        return True

@@ -96,6 +96,16 @@ class Lease:
         )
 
 
+def chunks_on_connection(job: Job) -> list[int]:
+    """Ids of the chunks that are running now over the job's connection, in an order that all of them agree on."""
+    running = Chunk.objects.filter(state=Chunk.State.RUNNING, lease_until__gt=timezone.now())
+    if job.connection_key:
+        running = running.filter(job__connection_key=job.connection_key)
+    else:
+        running = running.filter(job=job)
+    return list(running.order_by("pk").values_list("pk", flat=True))
+
+
 @transaction.atomic
 def claim(job_id: int) -> Lease | None:
     """Lease the job's next open chunk, or None: nothing open, enough running, or the job is not active."""

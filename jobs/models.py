@@ -42,6 +42,9 @@ class Job(models.Model):
     expected_call_cost = models.DecimalField(max_digits=12, decimal_places=8, default=Decimal(0))
 
     in_flight = models.PositiveSmallIntegerField(default=8, help_text="Calls at once, over all its chunks.")
+    connection_key = models.CharField(
+        max_length=64, blank=True, help_text="Jobs with the same one share the connection's calls in flight."
+    )
     parallel = models.PositiveSmallIntegerField(default=1, help_text="Chunks at once.")
 
     created_at = models.DateTimeField(default=timezone.now)
@@ -105,7 +108,10 @@ class Chunk(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="chunk_number")]
-        indexes = [models.Index(fields=["job", "number"], name="chunk_open", condition=~Q(state="done"))]
+        indexes = [
+            models.Index(fields=["job", "number"], name="chunk_open", condition=~Q(state="done")),
+            models.Index(fields=["lease_until"], name="chunk_running", condition=Q(state="running")),
+        ]
 
     def __str__(self) -> str:
         return f"chunk {self.number} of job {self.job_id}"

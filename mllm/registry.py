@@ -13,7 +13,8 @@ from mllm.adapters.base import Adapter, Capabilities
 class ConnectionSettings:
     """How to reach a provider. An empty `base_url` means the provider's default.
 
-    `timeout` is seconds for one whole attempt; `max_in_flight` sizes the connection pool. `allow_private`
+    `timeout` is seconds for one whole attempt; `max_in_flight` calls at once size the connection pool. Limits a minute
+    of 0 mean none. `allow_private`
     lets the base URL be on this machine or a private network. `options` are the provider's own: for gguf
     `model_dirs`, `runtime_dir`; for scripted `replies`.
     """
@@ -23,6 +24,8 @@ class ConnectionSettings:
     api_key: str = field(default="", repr=False)
     timeout: float = 60.0
     max_in_flight: int = 16
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
     allow_private: bool = False
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 

@@ -39,18 +39,23 @@ async def complete(
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     rng: random.Random | None = None,
     clock: Callable[[], float] = time.monotonic,
+    heard: Callable[[CallError | None], object] = lambda error: None,
 ) -> Reply:
     """The reply, with `attempts` set. Raises the last `CallError`, with its `attempts` and all tokens spent.
 
-    A fatal error is never retried, and a wait that would end after `total_time` is not begun.
+    A fatal error is never retried, and a wait that would end after `total_time` is not begun. `heard` is told what
+    each attempt came to: its error, or None for an answer.
     """
     rng = rng or random.Random()
     started = clock()
     spent_input = spent_output = spent_cached = timeouts = 0
     for attempt in range(1, policy.attempts + 1):
         try:
-            return replace(await adapter.complete(request), attempts=attempt)
+            reply = replace(await adapter.complete(request), attempts=attempt)
+            heard(None)
+            return reply
         except CallError as error:
+            heard(error)
             spent_input += error.input_tokens
             spent_output += error.output_tokens
             spent_cached += error.cached_tokens

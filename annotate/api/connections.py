@@ -13,7 +13,13 @@ from annotate.access import connection_for, connections_of, require_staff
 from annotate.api.endpoint import Endpoint, Input
 from annotate.connections import PROVIDER_CHOICES, list_models, try_model
 from annotate.models import Connection, ModelPrice
-from annotate.services.connections import MOST_IN_FLIGHT, connection_save, price_save
+from annotate.services.connections import (
+    MOST_A_MINUTE,
+    MOST_IN_FLIGHT,
+    SAVED_FIELDS,
+    connection_save,
+    price_save,
+)
 from mllm.prices import AS_OF, DEFAULT_PRICES, NOTE
 
 
@@ -32,6 +38,8 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
             "key_variable",
             "in_flight",
             "timeout",
+            "requests_per_minute",
+            "tokens_per_minute",
             "created_at",
         ]
         read_only_fields = fields
@@ -61,6 +69,15 @@ class ConnectionCreateSerializer(Input):
     )
     timeout = serializers.IntegerField(
         required=False, min_value=1, max_value=3600, help_text="Seconds for one call."
+    )
+    requests_per_minute = serializers.IntegerField(
+        required=False, min_value=0, max_value=MOST_A_MINUTE, help_text="0: no limit."
+    )
+    tokens_per_minute = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MOST_A_MINUTE,
+        help_text="Input and output together. 0: no limit.",
     )
 
 
@@ -132,10 +149,7 @@ class OneConnection(Endpoint):
     )
     def patch(self, request: Request, connection_id: int) -> Response:
         connection = connection_for(self.user, connection_id)
-        current = {
-            name: getattr(connection, name)
-            for name in ("name", "provider", "base_url", "key_variable", "in_flight", "timeout")
-        }
+        current = {name: getattr(connection, name) for name in SAVED_FIELDS}
         given = self.given(ConnectionUpdateSerializer)
         connection = connection_save(connection=connection, **(current | given))
         return self.reply(ConnectionSerializer, connection)

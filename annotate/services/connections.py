@@ -10,6 +10,18 @@ from annotate.models import Connection, ModelPrice, User
 from mllm.registry import PROVIDERS
 
 MOST_IN_FLIGHT = 512
+MOST_A_MINUTE = 1_000_000_000
+# What a connection is saved with, its key aside.
+SAVED_FIELDS = (
+    "provider",
+    "name",
+    "base_url",
+    "key_variable",
+    "in_flight",
+    "timeout",
+    "requests_per_minute",
+    "tokens_per_minute",
+)
 GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai"
 
 
@@ -23,6 +35,8 @@ def connection_save(
     key_variable: str = "",
     in_flight: int = 8,
     timeout: int = 60,
+    requests_per_minute: int = 0,
+    tokens_per_minute: int = 0,
 ) -> Connection:
     """Save a new or changed connection. `key` None keeps the stored key; "" removes it.
 
@@ -47,6 +61,12 @@ def connection_save(
         raise Refusal(f"Calls at once: between 1 and {MOST_IN_FLIGHT}.", field="in_flight")
     if not 1 <= timeout <= 3600:
         raise Refusal("The time limit of a call: between 1 and 3600 seconds.", field="timeout")
+    for field, limit in (
+        ("requests_per_minute", requests_per_minute),
+        ("tokens_per_minute", tokens_per_minute),
+    ):
+        if not 0 <= limit <= MOST_A_MINUTE:
+            raise Refusal(f"A limit a minute: between 0 (none) and {MOST_A_MINUTE:,}.", field=field)
     base_url = base_url.strip().rstrip("/")
     check_address(base_url)
     if key_variable and not connection.owner.is_staff and not _is_known(provider, base_url):
@@ -68,6 +88,8 @@ def connection_save(
     connection.base_url = base_url
     connection.in_flight = in_flight
     connection.timeout = timeout
+    connection.requests_per_minute = requests_per_minute
+    connection.tokens_per_minute = tokens_per_minute
     connection.key_variable = key_variable
     if key is not None:
         store_key(connection, key.strip())

@@ -231,6 +231,7 @@ def annotation_run_create(
             kind="annotation",
             subjects=items,
             in_flight=choice.connection.in_flight,
+            connection_key=choice.connection.key_of_jobs,
             spend_limit=spend_limit,
             expected_call_cost=estimate.cost_per_call,
         )

@@ -25,7 +25,7 @@ class CountingWork(CallWork):
         self._price = price
 
     def connection(self, job: Job) -> ConnectionSettings:
-        return ConnectionSettings(provider="scripted")
+        return ConnectionSettings(provider="scripted", max_in_flight=job.in_flight)
 
     def price(self, job: Job) -> Price | None:
         return self._price

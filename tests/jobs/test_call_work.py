@@ -1,13 +1,14 @@
+import time
 from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 from django.utils import timezone
 
-from jobs import call_work, shutdown, work
-from jobs.leases import Lease, LeaseLost, claim
+from jobs import call_work, calling, shutdown, work
+from jobs.leases import Lease, LeaseLost, chunks_on_connection, claim
 from jobs.models import Chunk, Job
-from jobs.running import run_to_end
+from jobs.running import run_next_chunk, run_to_end
 from jobs.services import job_cancel, job_pause, job_resume
 from jobs.work import work_of
 from mllm.addresses import AddressError
@@ -425,3 +426,49 @@ class TestSpendLimit:
 def test_the_registry_finds_the_work_of_each_room():
     for kind in ("annotation", "trained_annotation", "criticism", "trained_criticism", "import", "export"):
         assert work_of(kind).kind == kind
+
+
+def test_jobs_on_one_connection_share_its_calls(counting: CountingWork):
+    """Whatever job they belong to, its running chunks have the connection's calls between them."""
+    jobs = [make_counting_job(10, in_flight=5, connection_key="connection 1") for _ in range(3)]
+    other = make_counting_job(10, in_flight=5, connection_key="connection 2")
+    leases = [claim(job.pk) for job in (*jobs, other)]
+    chunks = [lease.chunk.pk for lease in leases if lease is not None]
+
+    assert [chunks_on_connection(job) for job in jobs] == [chunks[:3]] * 3
+    assert chunks_on_connection(other) == chunks[3:]
+
+    Chunk.objects.filter(pk=chunks[0]).update(lease_until=timezone.now())
+
+    assert chunks_on_connection(jobs[1]) == chunks[1:3]
+
+
+def test_a_chunk_alone_on_its_connection_gets_all_of_it(counting: CountingWork, provider: Provider):
+    provider(lambda request: "yes")
+    job = make_counting_job(40, in_flight=4, connection_key="connection 1")
+    Job.objects.filter(pk=job.pk).update(parallel=2)
+    calls = calling.Calls(counting.connection(job))
+    calls.share(1, 3)
+
+    assert run_next_chunk(job.pk)
+
+    assert calls.limit == 4
+
+
+def test_a_job_that_is_paused_while_its_provider_asks_for_patience_stops_at_once(
+    counting: CountingWork, provider: Provider, at_each_look: AtEachLook
+):
+    def script(request: Request) -> str:
+        raise CallError(Failure.RATE_LIMITED, "Too many.", retry_after=3600)
+
+    adapter = provider(script)
+    job = make_counting_job(30, in_flight=2)
+    at_each_look(lambda lease: job_pause(job) if lease.job.state == "running" and adapter.requests else None)
+    started = time.monotonic()
+
+    run_to_end(job.pk)
+
+    assert time.monotonic() - started < 30
+    job.refresh_from_db()
+    assert job.state == "paused"
+    assert len(adapter.requests) <= 2
