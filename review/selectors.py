@@ -39,8 +39,9 @@ def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgres
         mine=Count("pk", filter=Q(state__in=[state.ANSWERED, state.SKIPPED], correction__author=user)),
     )
     agreed = counts.pop("agreed")
-    blind = round.kind == ReviewRound.Kind.CALIBRATION
-    return RoundProgress(budget=round.budget, corrected=0 if blind else counts["answered"] - agreed, **counts)
+    return RoundProgress(
+        budget=round.budget, corrected=0 if round.is_blind else counts["answered"] - agreed, **counts
+    )
 
 
 def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]:
@@ -90,15 +91,24 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
 
 
 def final_accuracy(round: ReviewRound) -> tuple[int, int]:
-    """(right, judged) of the final labels against gold, over the round's items that have gold."""
+    """(right, judged) of the final labels against gold, over the round's items that have gold.
+
+    Labels that an audit of the round corrected are final too.
+    """
     run = round.criticism_run
     if run is None:
         return 0, 0
     annotations = run.annotation_run.annotations.filter(item__gold__isnull=False)
-    answered = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
-    right_by_people = answered.filter(item__gold__isnull=False, correction__label=F("item__gold")).count()
+    reviewed = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
+    audited = ReviewTask.objects.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
+    audited = audited.exclude(item_id__in=reviewed.values("item_id"))
+    right = Q(item__gold__isnull=False, correction__label=F("item__gold"))
+    right_by_people = reviewed.filter(right).count() + audited.filter(right).count()
     right_by_machine = (
-        annotations.filter(label=F("item__gold")).exclude(item_id__in=answered.values("item_id")).count()
+        annotations.filter(label=F("item__gold"))
+        .exclude(item_id__in=reviewed.values("item_id"))
+        .exclude(item_id__in=audited.values("item_id"))
+        .count()
     )
     return right_by_people + right_by_machine, annotations.count()
 

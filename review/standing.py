@@ -138,7 +138,7 @@ def _add_criticisms(found: dict[int, Standing]) -> None:
 
 def _add_rounds(found: dict[int, Standing]) -> None:
     by_run = {standing.criticism.pk: standing for standing in found.values() if standing.criticism}
-    rounds = ReviewRound.objects.filter(criticism_run__in=list(by_run))
+    rounds = ReviewRound.objects.filter(criticism_run__in=list(by_run), kind=ReviewRound.Kind.REVIEW)
     for round in _latest(rounds, "criticism_run"):
         by_run[round.criticism_run_id].round = round
     blind = ReviewRound.objects.filter(
@@ -426,7 +426,7 @@ def next_for_reviewer(rounds: Sequence[tuple[ReviewRound, RoundCounts]], project
     """What a reviewer does next: the first open round with items left."""
     for round, counts in rounds:
         if counts.left:
-            blind = round.kind == ReviewRound.Kind.CALIBRATION
+            blind = round.is_blind
             return NextAction(
                 f"{'Label' if blind else 'Review'} {counts.left:,} items",
                 "No machine's label is shown in this round."

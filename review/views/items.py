@@ -52,7 +52,7 @@ def waits_blind(row: Item) -> bool:
     """Whether somebody is still to label the item without seeing a machine's label."""
     return ReviewTask.objects.filter(
         item=row,
-        round__kind=ReviewRound.Kind.CALIBRATION,
+        round__kind__in=[ReviewRound.Kind.CALIBRATION, ReviewRound.Kind.AUDIT],
         round__state=ReviewRound.State.OPEN,
         state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED],
     ).exists()
