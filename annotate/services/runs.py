@@ -1,24 +1,29 @@
 """Starting annotation runs: choosing who answers, what it will cost, and what it may cost."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Avg
+from django.db.models import Avg, QuerySet
 
 from annotate.annotators import request_for
 from annotate.connections import default_answer_format, price_of
 from annotate.contents import items_in_order, label_specs
 from annotate.errors import Refusal
+from annotate.examples import example_parameters, some_examples
+from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, Connection, ModelRun, Project, User
-from annotate.prompts import PROMPT_VERSIONS, STRATEGIES
+from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, prompt_version
+from annotate.writing import writing_request_for
+from annotate.written import WRITTEN_PROMPT_VERSIONS
 from jobs.services import job_create, job_retry
 from mllm.errors import CallError
 from mllm.messages import Request
 from mllm.prices import token_cost
+from mllm.registry import PROVIDERS
 from mllm.tokens import estimate_tokens
 
 MAX_TRAINING_ITEMS = 20_000
@@ -26,14 +31,21 @@ _SAMPLED_FOR_ESTIMATE = 20
 # Before anything was measured: what an answer usually takes, by strategy. Pages call it an estimate.
 _USUAL_OUTPUT_TOKENS = {"naive": 12, "cot": 160}
 _USUAL_SECONDS = {"naive": 1.5, "cot": 5.0}
+_USUALLY_WRITTEN = {"naive": (150.0, 4.0), "cot": (350.0, 8.0)}  # output tokens, seconds
 _TRAINED_ITEMS_A_SECOND = 1000
+# What the version of a prompt with options has, and one without has not.
+_OPTION = "+"
+CANDIDATE_FOLDS = 10
+# The most items in a fold are left out, and the classifier needs 10 (`annotate.trained.MIN_LABELLED`) of the rest.
+MIN_CANDIDATE_ITEMS = 12
+_NOT_TRAINED = "no classifier can be trained on them: choose a model"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
     """Who is to answer: a model behind a connection with a prompt strategy, or the trained classifier.
 
-    `confidence` also asks an annotator how sure it is; `examples` is how many labelled items it is shown with each item.
+    `confidence` also asks an annotator how sure it is; `examples` is how many labelled items it sees with each item.
     """
 
     kind: str
@@ -84,6 +96,38 @@ def check_choice(choice: ModelChoice, strategies: Collection[str] = STRATEGIES) 
         raise Refusal(f"The strategy is one of: {', '.join(strategies)}.", field="strategy")
 
 
+def check_task(project: Project, choice: ModelChoice, scope: str = AnnotationRun.Scope.PROJECT) -> None:
+    """Raise Refusal for what only projects with a label set can do."""
+    if choice.is_trained:
+        need_label_set(project, _NOT_TRAINED, field="kind")
+    if scope == AnnotationRun.Scope.CALIBRATION:
+        need_label_set(project, "models cannot be tried on calibration labels")
+    if choice.confidence:
+        need_label_set(project, "an annotator has no label to state its confidence in", field="confidence")
+    if choice.examples:
+        need_label_set(project, "there are no labelled items to show as examples", field="examples")
+
+
+def check_abilities(project: Project, choice: ModelChoice) -> None:
+    """Raise Refusal for what the choice's provider cannot do."""
+    if choice.connection is None:
+        return
+    provider = PROVIDERS[choice.connection.provider]
+    if project.task.needs_image and not provider.capabilities.images:
+        raise Refusal(
+            f"{provider.label} takes no images, and this task's items have one.", field="connection"
+        )
+    if choice.top_logprobs and not provider.capabilities.logprobs:
+        raise Refusal(f"{provider.label} gives no log-probabilities.", field="top_logprobs")
+    if choice.answer_format == "structured" and not provider.capabilities.structured_output:
+        raise Refusal(f"{provider.label} cannot enforce a JSON schema.", field="answer_format")
+
+
+def prompt_versions(project: Project) -> Mapping[str, str]:
+    """Version by strategy of what annotators of the project are asked."""
+    return WRITTEN_PROMPT_VERSIONS if project.task.is_written else PROMPT_VERSIONS
+
+
 def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> dict[str, Any]:
     """The `ModelRun` fields of a choice."""
     if choice.is_trained:
@@ -104,6 +148,34 @@ def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> di
     }
 
 
+def annotation_fields(project: Project, choice: ModelChoice, scope: str) -> dict[str, Any]:
+    """The `AnnotationRun` fields of a choice. Raises Refusal for examples or a classifier that there is no set for."""
+    fields = run_fields(choice, prompt_versions(project))
+    if choice.is_trained:
+        is_candidate = scope == AnnotationRun.Scope.CALIBRATION
+        fields["parameters"] = candidate_parameters(project) if is_candidate else training_parameters(project)
+        return fields
+    if choice.confidence or choice.examples:
+        fields["prompt_version"] = prompt_version(
+            choice.strategy, confidence=choice.confidence, examples=bool(choice.examples)
+        )
+        fields["parameters"] |= example_parameters(project, choice.examples)
+        fields["parameters"]["confidence"] = choice.confidence
+    return fields
+
+
+def earlier_answers(run: AnnotationRun) -> QuerySet[Annotation]:
+    """Answers of earlier calls like the run's: of its model and strategy, and asked with the same options."""
+    answers = Annotation.objects.filter(
+        run__provider=run.provider, run__model=run.model, run__strategy=run.strategy, run__project=run.project
+    )
+    if _OPTION in run.prompt_version:
+        examples = run.parameters.get("examples", 0)
+        answers = answers.filter(run__prompt_version=run.prompt_version)
+        return answers.filter(run__parameters__examples=examples) if examples else answers
+    return answers.exclude(run__prompt_version__contains=_OPTION)
+
+
 def items_to_annotate(project: Project, scope: str = AnnotationRun.Scope.PROJECT) -> list[int]:
     """Ids, in order, of the calibration items, or of all the others."""
     is_calibration = scope == AnnotationRun.Scope.CALIBRATION
@@ -116,20 +188,27 @@ def annotation_estimate(
 ) -> Estimate:
     """What annotating the project's items, or its calibration items alone, would take."""
     check_choice(choice)
+    check_task(project, choice, scope)
+    check_abilities(project, choice)
     ids = items_to_annotate(project, scope)
     calls = len(ids)
     if choice.is_trained:
         return trained_estimate(calls)
     _, specs = label_specs(project)
-    run = AnnotationRun(project=project, scope=scope, **run_fields(choice, PROMPT_VERSIONS))
+    run = AnnotationRun(project=project, scope=scope, **annotation_fields(project, choice, scope))
+    examples = some_examples(project, run.parameters) if choice.examples else None
     return prompted_estimate(
         choice,
         calls=calls,
         subjects=ids,
-        request=lambda sampled: [request_for(run, project, specs, item) for item in items_in_order(sampled)],
-        earlier=Annotation.objects.filter(
-            run__provider=run.provider, run__model=run.model, run__strategy=run.strategy, run__project=project
-        ),
+        request=lambda sampled: [
+            writing_request_for(run, project, item)
+            if project.task.is_written
+            else request_for(run, project, specs, item, examples=examples)
+            for item in items_in_order(sampled)
+        ],
+        usual=_USUALLY_WRITTEN[choice.strategy] if project.task.is_written else None,
+        earlier=earlier_answers(run),
     )
 
 
@@ -168,7 +247,7 @@ def prompted_estimate(
         _USUAL_SECONDS[choice.strategy],
     )
     measured = (
-        earlier.filter(failure="")
+        earlier.filter(failure="", attempts__gt=0)
         .order_by("-id")[:200]
         .aggregate(input=Avg("input_tokens"), output=Avg("output_tokens"), latency=Avg("latency"))
     )
@@ -212,23 +291,24 @@ def annotation_run_create(
 ) -> AnnotationRun:
     """Start annotating every item that is not a calibration item; or, as a candidate, the calibration items alone."""
     check_choice(choice)
+    check_task(project, choice, scope)
+    check_abilities(project, choice)
     check_limit(choice, spend_limit)
-    if project.labels.count() < 2:
+    if not project.task.is_written and project.labels.count() < 2:
         raise Refusal("The project needs at least two labels before items can be annotated.")
     items = items_to_annotate(project, scope)
     if not items and scope == AnnotationRun.Scope.CALIBRATION:
         raise Refusal("There are no calibration items to try it on. Make a calibration set first.")
     if not items:
         raise Refusal("There are no items to annotate yet. Upload some first.")
-    fields = run_fields(choice, PROMPT_VERSIONS)
+    fields = annotation_fields(project, choice, scope)
     if choice.is_trained:
-        fields["parameters"] = training_parameters(project)
         job = job_create(kind="trained_annotation", subjects=items, in_flight=1)
     else:
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
         estimate = annotation_estimate(project=project, choice=choice, scope=scope)
         job = job_create(
-            kind="annotation",
+            kind="written_annotation" if project.task.is_written else "annotation",
             subjects=items,
             in_flight=choice.connection.in_flight,
             connection_key=choice.connection.key_of_jobs,
@@ -242,6 +322,7 @@ def annotation_run_create(
 
 def training_parameters(project: Project) -> dict[str, Any]:
     """The calibration items that a trained classifier learns from, fixed when the run starts."""
+    need_label_set(project, _NOT_TRAINED, field="kind")
     ids = list(project.calibration_labels.order_by("item_id").values_list("item_id", flat=True))
     labels = project.calibration_labels.values("label").distinct().count()
     if labels < 2:
@@ -253,6 +334,29 @@ def training_parameters(project: Project) -> dict[str, Any]:
         rng = np.random.default_rng(project.seed)
         ids = sorted(int(pk) for pk in rng.choice(ids, size=MAX_TRAINING_ITEMS, replace=False))
     return {"training_item_ids": ids, "training_items": len(ids)}
+
+
+def candidate_parameters(project: Project) -> dict[str, Any]:
+    """Those of a trained candidate: the items it learns from and the fold of each, both fixed when it starts.
+
+    A candidate is measured on the items it learns from, so each is labelled by a classifier that saw the other folds
+    alone. Items of the same label are spread over the folds, in an order drawn with the project's seed.
+    """
+    parameters = training_parameters(project)
+    ids = parameters["training_item_ids"]
+    label_of = dict(project.calibration_labels.values_list("item_id", "label__position"))
+    labels = np.array([label_of[item_id] for item_id in ids])
+    _, counts = np.unique(labels, return_counts=True)
+    if len(ids) < MIN_CANDIDATE_ITEMS or (counts > 1).sum() < 2:
+        raise Refusal(
+            f"A trained candidate is tried on items it did not learn from. That takes {MIN_CANDIDATE_ITEMS} or more "
+            "calibration items, and two labels or more that occur twice. Label more items first."
+        )
+    order = np.random.default_rng([project.seed, len(ids)]).permutation(len(ids))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(ids), dtype=np.int64)
+    folds[order] = np.arange(len(ids)) % CANDIDATE_FOLDS
+    return parameters | {"training_folds": folds.tolist()}
 
 
 def annotation_run_retry(*, run: AnnotationRun) -> None:
