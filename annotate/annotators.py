@@ -8,9 +8,17 @@ from django.conf import settings
 from django.db.models import Q
 
 from annotate.connections import connection_settings, run_price
-from annotate.contents import item_content, items_in_order, label_specs
+from annotate.contents import BLOCK, item_content, items_in_order, label_specs
+from annotate.discussion import opinions_about
 from annotate.models import Annotation, AnnotationRun, Item, ModelRun, Project
-from annotate.prompts import LabelSpec, annotation_request, read_annotation
+from annotate.prompts import (
+    Example,
+    LabelSpec,
+    Opinion,
+    annotation_request,
+    read_annotation,
+    read_confident_annotation,
+)
 from jobs import shutdown
 from jobs.call_work import CallWork
 from jobs.calling import Outcome
@@ -24,7 +32,15 @@ from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 
 
-def request_for(run: AnnotationRun, project: Project, specs: Sequence[LabelSpec], item: Item) -> Request:
+def request_for(
+    run: AnnotationRun,
+    project: Project,
+    specs: Sequence[LabelSpec],
+    item: Item,
+    *,
+    examples: Sequence[Example] | None = None,
+    opinions: Sequence[Opinion] | None = None,
+) -> Request:
     """What the run's model is asked about the item. Raises CallError where the item cannot be asked about."""
     try:
         request = annotation_request(
@@ -36,10 +52,33 @@ def request_for(run: AnnotationRun, project: Project, specs: Sequence[LabelSpec]
             item=item_content(item),
             instructions=project.instructions,
             max_tokens=run.parameters.get("max_tokens"),
+            confidence=run.parameters.get("confidence", False),
+            examples=examples,
+            opinions=opinions,
         )
     except ValueError as error:
         raise CallError(Failure.BAD_REQUEST, str(error)) from error
     return replace(request, top_logprobs=run.parameters.get("top_logprobs", 0))
+
+
+def examples_for(run: AnnotationRun, item: Item) -> list[Example] | None:
+    """The labelled items that the run shows with this one; None where it shows none. Raises CallError."""
+    if not run.parameters.get("examples"):
+        return None
+    # scikit-learn takes a second to import: only a process that needs it pays.
+    from annotate.example_pool import example_pool
+
+    return example_pool(run.pk).examples(item, run.parameters["examples"])
+
+
+def read_reply(
+    run: AnnotationRun, text: str, specs: Sequence[LabelSpec]
+) -> tuple[int | None, float | None, str]:
+    """Index of the label, confidence and reasoning that a reply to the run gives; None for what it does not."""
+    if run.parameters.get("confidence"):
+        return read_confident_annotation(text, run.answer_format, specs)
+    index, reasoning = read_annotation(text, run.answer_format, specs)
+    return index, None, reasoning
 
 
 def open_items(run: AnnotationRun, item_ids: Sequence[int], since: datetime) -> list[int]:
@@ -76,11 +115,20 @@ class PromptedAnnotation(CallWork):
     def requests(self, job: Job, subjects: Sequence[int]) -> Iterator[tuple[int, Request | CallError]]:
         run = job.annotationrun
         _, specs = label_specs(run.project)
-        for item in items_in_order(subjects):
-            try:
-                yield item.pk, request_for(run, run.project, specs, item)
-            except CallError as error:
-                yield item.pk, error
+        for start in range(0, len(subjects), BLOCK):
+            block = subjects[start : start + BLOCK]
+            opinions = opinions_about(run, block)
+            for item in items_in_order(block):
+                try:
+                    examples = examples_for(run, item)
+                    yield (
+                        item.pk,
+                        request_for(
+                            run, run.project, specs, item, examples=examples, opinions=opinions.get(item.pk)
+                        ),
+                    )
+                except CallError as error:
+                    yield item.pk, error
 
     def write(self, job: Job, outcomes: Sequence[Outcome]) -> Progress:
         run = job.annotationrun
@@ -90,10 +138,10 @@ class PromptedAnnotation(CallWork):
         for outcome in outcomes:
             row = Annotation(run=run, item_id=outcome.subject, **call_fields(outcome, price))
             if outcome.reply is not None:
-                index, reasoning = read_annotation(outcome.reply.text, run.answer_format, specs)
+                index, row.confidence, reasoning = read_reply(run, outcome.reply.text, specs)
                 row.reasoning = storable(reasoning or row.reasoning)
                 if is_cut_off(run, outcome.reply):
-                    row.failure, row.message = Failure.UNPARSEABLE, CUT_OFF
+                    row.failure, row.message, row.confidence = Failure.UNPARSEABLE, CUT_OFF, None
                 elif index is None:
                     row.failure = Failure.UNPARSEABLE
                     row.message = "The answer does not name one of the labels."
@@ -113,19 +161,19 @@ class TrainedAnnotation(Work):
 
     def run(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
-        from annotate.training import fitted_annotator, trained_items
+        from annotate.training import annotator_of
 
         run = lease.job.annotationrun
-        labels, classifier = fitted_annotator(run.pk)
+        annotator = annotator_of(run.pk)
+        annotator.fit(between=lease.renew_if_due)
         todo = open_items(run, lease.chunk.subjects, lease.chunk.created_at)
         for start in range(0, len(todo), settings.WRITE_BATCH):
             if not lease.may_go_on() or shutdown.requested():
                 return False
             items = list(items_in_order(todo[start : start + settings.WRITE_BATCH]))
-            indices, confidences = classifier.predict(trained_items(items))
             rows = [
-                Annotation(run=run, item=item, label=labels[index], confidence=float(confidence))
-                for item, index, confidence in zip(items, indices, confidences, strict=True)
+                Annotation(run=run, item=item, label=label, confidence=confidence)
+                for item, (label, confidence) in zip(items, annotator.predict(items), strict=True)
             ]
             lease.write(lambda rows=rows: record_annotations(run, rows))  # type: ignore[misc]
         return True

@@ -5,9 +5,12 @@ class AnnotateConfig(AppConfig):
     name = "annotate"
 
     def ready(self) -> None:
-        from annotate import annotators, importing
+        from annotate import annotators, combined, importing, writing
         from jobs.work import register
 
         register(annotators.PromptedAnnotation())
         register(annotators.TrainedAnnotation())
+        register(writing.WrittenAnnotation())
+        register(combined.Discussion())
+        register(combined.Vote())
         register(importing.Import())

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from django.db.models import Count, F, Q, QuerySet
 
 from annotate.models import Annotation, AnnotationRun, Project
+from jobs.models import Job
 
 LATEST = 50
 
@@ -42,6 +43,41 @@ def label_counts(run: AnnotationRun) -> list[LabelCount]:
 def machine_accuracy(run: AnnotationRun) -> Accuracy:
     judged = run.annotations.filter(item__gold__isnull=False)
     return Accuracy(right=judged.filter(label=F("item__gold")).count(), judged=judged.count())
+
+
+def calibration_accuracy(run: AnnotationRun) -> float | None:
+    """The share of calibration items that the run's annotator labels as the person did, in [0, 1].
+
+    Measured on the run itself if it is a candidate, else on the last finished candidate with the same model and
+    strategy, preferably of the same prompt version. None where there is none. A failure counts as wrong.
+    """
+    candidate = run if run.scope == AnnotationRun.Scope.CALIBRATION else _candidate_like(run)
+    if candidate is None:
+        return None
+    judged = candidate.annotations.filter(item__calibration_label__isnull=False)
+    right = judged.filter(label=F("item__calibration_label__label")).count()
+    return Accuracy(right=right, judged=judged.count()).share
+
+
+def _candidate_like(run: AnnotationRun) -> AnnotationRun | None:
+    if run.kind == AnnotationRun.Kind.VOTED:
+        return None
+    candidates = AnnotationRun.objects.filter(
+        project=run.project_id,
+        scope=AnnotationRun.Scope.CALIBRATION,
+        kind=run.kind,
+        provider=run.provider,
+        model=run.model,
+        strategy=run.strategy,
+        job__state=Job.State.DONE,
+    ).order_by("-pk")
+    return candidates.filter(prompt_version=run.prompt_version).first() or candidates.first()
+
+
+def discussion_runs(project: Project, discussion: str) -> list[AnnotationRun]:
+    """The runs of a discussion, in order of their start: those that discuss, and their vote where there is one."""
+    runs = project.annotation_runs.filter(parameters__discussion=discussion)
+    return list(runs.select_related("job", "created_by").order_by("pk"))
 
 
 def latest_annotations(run: AnnotationRun) -> QuerySet[Annotation]:

@@ -55,6 +55,21 @@ urlpatterns = [
         runs.AnnotationRunEstimate.as_view(),
         name="annotation_run_estimate",
     ),
+    path(
+        "projects/<int:project_id>/annotation-runs/vote/",
+        runs.AnnotationVote.as_view(),
+        name="annotation_vote",
+    ),
+    path(
+        "projects/<int:project_id>/annotation-runs/discussion/",
+        runs.AnnotationDiscussion.as_view(),
+        name="annotation_discussion",
+    ),
+    path(
+        "projects/<int:project_id>/annotation-runs/discussion/estimate/",
+        runs.AnnotationDiscussionEstimate.as_view(),
+        name="annotation_discussion_estimate",
+    ),
     path("annotation-runs/<int:run_id>/", runs.OneAnnotationRun.as_view(), name="annotation_run"),
     *(
         path(

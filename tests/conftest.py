@@ -45,7 +45,8 @@ def _nothing_remembered() -> Iterator[None]:
     liveness._last_beat = 0.0
     cache.clear()
     for module, name in (
-        ("annotate.training", "fitted_annotator"),
+        ("annotate.training", "annotator_of"),
+        ("annotate.example_pool", "example_pool"),
         ("criticize.training", "fitted_criticizer"),
     ):
         if module in sys.modules:

@@ -12,10 +12,12 @@ from rest_framework.response import Response
 from annotate.access import connections_of, found_for, project_for
 from annotate.api.endpoint import Endpoint, Filter, Input, chosen
 from annotate.api.items import LabelCountSerializer, LabelNameSerializer
-from annotate.models import Annotation, AnnotationRun, ModelRun, User
+from annotate.examples import MAX_EXAMPLES, MAX_IMAGE_EXAMPLES
+from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.parsing import ANSWER_FORMATS
 from annotate.prompts import STRATEGIES
 from annotate.selectors import label_counts, machine_accuracy
+from annotate.services.combining import discussion_create, discussion_estimate, vote_create
 from annotate.services.runs import (
     TRAINED,
     ModelChoice,
@@ -65,10 +67,59 @@ class ModelRunSerializer(serializers.Serializer[Any]):
 
 
 class AnnotationRunSerializer(ModelRunSerializer, serializers.ModelSerializer[AnnotationRun]):
+    """`sources` and what follows are of votes and discussions: the runs that are counted or shown to each other."""
+
+    confidence = serializers.BooleanField(
+        source="parameters.confidence",
+        read_only=True,
+        default=False,
+        help_text="Whether the model was asked how sure it is.",
+    )
+    examples = serializers.IntegerField(
+        source="parameters.examples",
+        read_only=True,
+        default=0,
+        help_text="How many labelled items it saw with each item.",
+    )
+    example_items = serializers.SerializerMethodField(help_text="How many items the examples are drawn from.")
+    sources = serializers.ListField(
+        source="parameters.sources",
+        child=serializers.IntegerField(),
+        read_only=True,
+        default=list,
+        help_text="In the order in which they were chosen.",
+    )
+    precedence = serializers.ListField(
+        source="parameters.precedence",
+        child=serializers.IntegerField(),
+        read_only=True,
+        default=list,
+        help_text="Of a vote: its sources, the one first whose label counts where as many are for another.",
+    )
+    discussion = serializers.CharField(
+        source="parameters.discussion",
+        read_only=True,
+        default="",
+        help_text="The same for all runs of one discussion and its vote; else empty.",
+    )
+
     class Meta:
         model = AnnotationRun
-        fields = ["project", *MODEL_RUN_FIELDS]
+        fields = [
+            "project",
+            "scope",
+            *MODEL_RUN_FIELDS,
+            "confidence",
+            "examples",
+            "example_items",
+            "sources",
+            "precedence",
+            "discussion",
+        ]
         read_only_fields = fields
+
+    def get_example_items(self, run: AnnotationRun) -> int:
+        return len(run.parameters.get("example_item_ids", ()))
 
 
 class AccuracySerializer(serializers.Serializer[Any]):
@@ -106,7 +157,9 @@ class AnnotationRunDetailSerializer(AnnotationRunSerializer):
 class ModelChoiceSerializer(Input):
     """Who is to answer: a model behind a connection, or the classifier trained on the calibration set."""
 
-    kind = serializers.ChoiceField(ModelRun.Kind.choices)
+    kind = serializers.ChoiceField(
+        [(kind.value, kind.label) for kind in (ModelRun.Kind.PROMPTED, ModelRun.Kind.TRAINED)]
+    )
     connection = serializers.IntegerField(
         required=False, allow_null=True, help_text="One of yours; for kind `prompted`."
     )
@@ -119,6 +172,25 @@ class ModelChoiceSerializer(Input):
     max_tokens = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=100_000)
 
 
+class AnnotationChoiceSerializer(ModelChoiceSerializer):
+    """Who is to annotate, with which options, and which items."""
+
+    scope = serializers.ChoiceField(
+        AnnotationRun.Scope.choices,
+        required=False,
+        help_text="`calibration` tries the annotator on the calibration items alone: a candidate.",
+    )
+    confidence = serializers.BooleanField(
+        required=False, help_text="Also ask the model how sure it is of each label."
+    )
+    examples = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MAX_EXAMPLES,
+        help_text=f"Labelled items shown with each item; at most {MAX_IMAGE_EXAMPLES} where items have images.",
+    )
+
+
 class RunCreateSerializer(ModelChoiceSerializer):
     spend_limit = serializers.DecimalField(
         max_digits=12,
@@ -126,6 +198,37 @@ class RunCreateSerializer(ModelChoiceSerializer):
         required=False,
         allow_null=True,
         help_text="US$; the run pauses before it would spend more.",
+    )
+
+
+class AnnotationRunCreateSerializer(RunCreateSerializer, AnnotationChoiceSerializer):
+    """An annotator, and what it may cost."""
+
+
+class SourcesSerializer(Input):
+    """Finished runs of the project to combine."""
+
+    sources = serializers.ListField(
+        child=serializers.IntegerField(min_value=1),
+        min_length=2,
+        max_length=20,
+        help_text="Ids of the runs. Their order decides between equally many votes where accuracy cannot.",
+    )
+
+
+class DiscussionSerializer(SourcesSerializer):
+    spend_limit = serializers.DecimalField(
+        max_digits=12,
+        decimal_places=4,
+        required=False,
+        allow_null=True,
+        help_text="US$ for each of the annotators; its run pauses before it would spend more.",
+    )
+
+
+class RunFilter(Filter):
+    scope = serializers.ChoiceField(
+        AnnotationRun.Scope.choices, required=False, help_text="Only candidates, or only the others."
     )
 
 
@@ -219,7 +322,7 @@ def choice_of(user: User, given: dict[str, Any]) -> ModelChoice:
         if connection_id is None
         else chosen(connections_of(user), connection_id, field="connection", what="connection of yours")
     )
-    names = ("model", "strategy", "answer_format", "top_logprobs", "max_tokens")
+    names = ("model", "strategy", "answer_format", "top_logprobs", "max_tokens", "confidence", "examples")
     values = {name: given[name] for name in names if given.get(name) is not None}
     return ModelChoice(kind=given["kind"], connection=connection, **values)
 
@@ -242,25 +345,31 @@ class AnnotationRunEndpoint(Endpoint):
 
 class AnnotationRuns(AnnotationRunEndpoint):
     @extend_schema(
-        summary="A project's annotation runs, newest first", responses=AnnotationRunSerializer(many=True)
+        summary="A project's annotation runs, newest first",
+        parameters=[RunFilter],
+        responses=AnnotationRunSerializer(many=True),
     )
     def get(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, owner=True)
-        return self.page(project.annotation_runs.select_related("job", "created_by"), AnnotationRunSerializer)
+        rows = project.annotation_runs.select_related("job", "created_by")
+        if scope := self.asked(RunFilter).get("scope"):
+            rows = rows.filter(scope=scope)
+        return self.page(rows, AnnotationRunSerializer)
 
     @extend_schema(
-        summary="Annotate every item that is not a calibration item",
-        request=RunCreateSerializer,
+        summary="Annotate every item that is not a calibration item, or the calibration items alone",
+        request=AnnotationRunCreateSerializer,
         responses={201: AnnotationRunSerializer},
         examples=[PROMPTED_EXAMPLE, TRAINED_EXAMPLE],
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, owner=True)
-        given = self.given(RunCreateSerializer)
+        given = self.given(AnnotationRunCreateSerializer)
         run = annotation_run_create(
             project=project,
             user=self.user,
             choice=choice_of(self.user, given),
+            scope=given.get("scope", AnnotationRun.Scope.PROJECT),
             spend_limit=given.get("spend_limit"),
         )
         return self.reply(AnnotationRunSerializer, run, status=201)
@@ -269,13 +378,69 @@ class AnnotationRuns(AnnotationRunEndpoint):
 class AnnotationRunEstimate(AnnotationRunEndpoint):
     @extend_schema(
         summary="What annotating the project would take",
-        request=ModelChoiceSerializer,
+        request=AnnotationChoiceSerializer,
         responses={200: EstimateSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, owner=True)
-        choice = choice_of(self.user, self.given(ModelChoiceSerializer))
-        return self.reply(EstimateSerializer, annotation_estimate(project=project, choice=choice))
+        given = self.given(AnnotationChoiceSerializer)
+        estimate = annotation_estimate(
+            project=project,
+            choice=choice_of(self.user, given),
+            scope=given.get("scope", AnnotationRun.Scope.PROJECT),
+        )
+        return self.reply(EstimateSerializer, estimate)
+
+
+def chosen_sources(project: Project, given: dict[str, Any]) -> list[AnnotationRun]:
+    """The runs that a body names, in its order. Raises Refusal."""
+    rows = project.annotation_runs.select_related("job", "connection")
+    return [chosen(rows, source_id, field="sources", what="annotation run") for source_id in given["sources"]]
+
+
+class AnnotationVote(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="Let finished runs vote: the label that most of them gave",
+        request=SourcesSerializer,
+        responses={201: AnnotationRunSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        sources = chosen_sources(project, self.given(SourcesSerializer))
+        run = vote_create(project=project, user=self.user, sources=sources)
+        return self.reply(AnnotationRunSerializer, run, status=201)
+
+
+class AnnotationDiscussion(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="Let models discuss the items on which their runs disagree, and then vote",
+        description="Answers with a run for each model. Their vote is a run of its own, started when they are done.",
+        request=DiscussionSerializer,
+        responses={201: AnnotationRunSerializer(many=True)},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        given = self.given(DiscussionSerializer)
+        runs = discussion_create(
+            project=project,
+            user=self.user,
+            sources=chosen_sources(project, given),
+            spend_limit=given.get("spend_limit"),
+        )
+        return Response(AnnotationRunSerializer(runs, many=True).data, status=201)
+
+
+class AnnotationDiscussionEstimate(AnnotationRunEndpoint):
+    @extend_schema(
+        summary="What a discussion would take, all models together",
+        request=SourcesSerializer,
+        responses={200: EstimateSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        sources = chosen_sources(project, self.given(SourcesSerializer))
+        estimate = discussion_estimate(project=project, user=self.user, sources=sources)
+        return self.reply(EstimateSerializer, estimate)
 
 
 class OneAnnotationRun(AnnotationRunEndpoint):

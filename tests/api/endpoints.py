@@ -117,6 +117,9 @@ CASES = [
     Case("annotation_runs", "get", OWNERS),
     Case("annotation_runs", "post", but(OWNERS, 201), _PROMPTED),
     Case("annotation_run_estimate", "post", OWNERS, _PROMPTED),
+    Case("annotation_vote", "post", but(OWNERS, 400), {"sources": [1, 1]}),  # not two runs
+    Case("annotation_discussion", "post", but(OWNERS, 400), {"sources": [1, 1]}),
+    Case("annotation_discussion_estimate", "post", but(OWNERS, 400), {"sources": [1, 1]}),
     Case("annotation_run", "get", OWNERS),
     Case("annotation_run_pause", "post", but(OWNERS, 409)),
     Case("annotation_run_resume", "post", but(OWNERS, 409)),
