@@ -24,6 +24,10 @@ FAILURE_NAMES = {
     "spend_limit": ("Spend limit", "The run spent its limit. Resume it with a higher one."),
     "model_not_found": ("Model not found", "The provider has no such model for this key."),
     "bad_request": ("Bad request", "The provider did not accept the call as it was sent."),
+    "no_votes": (
+        "No votes",
+        "No annotator that votes has a label for it. Retry it in their runs, then here.",
+    ),
     "unreachable": ("Unreachable", "The provider did not answer at this address. Check the connection."),
 }
 

@@ -9,10 +9,12 @@ ROOT = Path(__file__).parents[1]
 
 MODULES = [
     "annotate/features.py",
+    "annotate/nearest.py",
     "annotate/parsing.py",
     "annotate/prompts.py",
     "annotate/task_types.py",
     "annotate/trained.py",
+    "annotate/voting.py",
     "annotate/written.py",
     "criticize/cdi.py",
     "criticize/combination.py",
