@@ -4,6 +4,7 @@ Shapes have only attributes and classes, since the content security policy allow
 in a box of 1000 × 100 units that the page stretches; strokes keep their width.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ register = template.Library()
 
 WIDTH = 1000.0
 HEIGHT = 100.0
+# Lines of one chart differ in color and in dashes; after so many the styles begin again.
+CURVE_STYLES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,12 @@ def histogram(
     selected_counts: Sequence[int] | None = None,
     cut: float | None = None,
     label: str = "Error probability",
+    chances: Sequence[tuple[float, float]] = (),
 ) -> dict[str, Any]:
-    """Counts in equal bins over [0, 1], those selected in front, and a line at `cut`."""
+    """Counts in equal bins over [0, 1], those selected in front, and a line at `cut`.
+
+    `chances` draws a curve over it: the inclusion probability at each place, from 0 to 1 over the chart's height.
+    """
     selected = list(selected_counts) if selected_counts is not None else [0] * len(counts)
     most = max([*counts, 1])
     top = _round_up(most)
@@ -74,6 +81,8 @@ def histogram(
         "selected_total": sum(selected),
         "cut": cut,
         "cut_x": None if cut is None else _units(WIDTH * min(1.0, max(0.0, cut))),
+        "chances": " ".join(f"{_units(WIDTH * x)},{_units(HEIGHT * (1 - y))}" for x, y in chances),
+        "chance_rows": [(f"{chances[i][0]:.2f}", f"{chances[i][1]:.3f}") for i in _spread(len(chances), 11)],
         "top": top,
         "middle": top // 2 if top % 2 == 0 else top / 2,
     }
@@ -147,3 +156,55 @@ def sparkline(values: Sequence[float], label: str = "Trend") -> dict[str, Any]:
         "first": values[0] if values else None,
         "last": values[-1] if values else None,
     }
+
+
+@register.inclusion_tag("charts/interval.html")
+def interval(
+    low: float, value: float, high: float, start: float = 0.0, end: float = 1.0, label: str = ""
+) -> dict[str, Any]:
+    """A dot at `value` on a whisker from `low` to `high`, on an axis from `start` to `end`."""
+    span = (end - start) or 1.0
+
+    def across(number: float) -> str:
+        return _units(WIDTH * min(1.0, max(0.0, (number - start) / span)))
+
+    words = f"{100 * value:.1f}%, interval {100 * low:.1f}% to {100 * high:.1f}%"
+    return {"low": across(low), "value": across(value), "high": across(high), "words": words, "label": label}
+
+
+@register.inclusion_tag("charts/curves.html")
+def curves(
+    series: Sequence[Any],
+    x_label: str = "Share of items reviewed",
+    y_label: str = "Share of errors found (AQG)",
+) -> dict[str, Any]:
+    """Several lines beside the diagonal that a random order gives, and the ideal order of each.
+
+    Each of `series` has a `name`, `points` in [0, 1]² by rising x, and `error_share`: where the ideal order has found
+    everything.
+    """
+    lines = [
+        {
+            "name": each.name,
+            "number": number % CURVE_STYLES,
+            "path": " ".join(f"{_units(WIDTH * x)},{_units(HEIGHT * (1 - y))}" for x, y in each.points),
+        }
+        for number, each in enumerate(series)
+    ]
+    ideals = [
+        f"0.00,{_units(HEIGHT)} {_units(WIDTH * share)},0.00 {_units(WIDTH)},0.00"
+        for share in sorted({each.error_share for each in series})
+    ]
+    rows = [
+        (f"{10 * tenth}%", [f"{100 * _at(each.points, tenth / 10):.1f}%" for each in series])
+        for tenth in range(11)
+    ]
+    return {"lines": lines, "ideals": ideals, "rows": rows, "x_label": x_label, "y_label": y_label}
+
+
+def _at(points: Sequence[tuple[float, float]], x: float) -> float:
+    """The line through the points at x."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x0 <= x <= x1:
+            return y0 + (y1 - y0) * ((x - x0) / (x1 - x0) if x1 > x0 else 0.0)
+    return points[-1][1] if points else 0.0

@@ -1,6 +1,7 @@
 """Charts and amounts as templates write them."""
 
 import re
+from collections import namedtuple
 from decimal import Decimal
 
 import pytest
@@ -8,7 +9,7 @@ from django.template import Context, Template
 from django.test import Client, override_settings
 
 from annotate.templatetags.amounts import duration, money, percent
-from annotate.templatetags.charts import curve, histogram, sparkline, stacked
+from annotate.templatetags.charts import curve, curves, histogram, interval, sparkline, stacked
 from tests.factories import make_user
 
 
@@ -102,3 +103,33 @@ def test_the_style_guide_is_there_only_while_debugging(client: Client) -> None:
     with override_settings(DEBUG=True):
         page = client.get("/styleguide").content.decode()
     assert not re.search(r"\sstyle=|\son[a-z]+=", page)
+
+
+Line = namedtuple("Line", "name points error_share")
+
+
+def test_curves_draw_each_line_the_chance_and_one_ideal_an_error_share() -> None:
+    lines = [
+        Line("first", [(0.0, 0.0), (0.25, 1.0), (1.0, 1.0)], 0.2),
+        Line("second", [(0.0, 0.0), (1.0, 1.0)], 0.2),
+    ]
+
+    chart = curves(lines)
+    html = render("{% curves lines %}", lines=lines)
+
+    assert [line["number"] for line in chart["lines"]] == [0, 1]
+    assert chart["lines"][0]["path"] == "0.00,100.00 250.00,0.00 1000.00,0.00"
+    assert chart["ideals"] == ["0.00,100.00 200.00,0.00 1000.00,0.00"]
+    assert chart["rows"][0] == ("0%", ["0.0%", "0.0%"])
+    assert chart["rows"][2] == ("20%", ["80.0%", "20.0%"])
+    assert "Random order" in html
+    assert "style=" not in html
+
+
+def test_an_interval_lies_on_its_axis_and_says_its_numbers() -> None:
+    drawn = interval(0.6, 0.8, 0.9, start=0.5, end=1.0)
+
+    assert (drawn["low"], drawn["value"], drawn["high"]) == ("200.00", "600.00", "800.00")
+    html = render("{% interval 0.6 0.8 0.9 0.5 1.0 'Accuracy' %}")
+    assert "Accuracy: 80.0%, interval 60.0% to 90.0%" in html
+    assert interval(0.1, 0.2, 0.3, start=0.5)["low"] == "0.00"
