@@ -12,7 +12,7 @@ from annotate.connections import PROVIDER_CHOICES
 from annotate.errors import Refusal
 from annotate.models import Connection, Membership, ModelPrice, Project, Upload
 from annotate.services.connections import MOST_A_MINUTE, MOST_IN_FLIGHT, SAVED_FIELDS
-from annotate.task_types import TASK_TYPES, TaskType
+from annotate.task_types import LABEL_TASKS, TASK_TYPES, WRITTEN_TASKS, TaskType
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.mapping import ColumnMapping
 
@@ -76,12 +76,19 @@ class ProjectForm(RefusableForm):
         label="Guidelines",
         required=False,
         widget=forms.Textarea(attrs={"rows": 6}),
-        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+        help_text="What the labels mean and how to decide, or what is to be written. Models and reviewers both "
+        "read this.",
     )
 
     def label_names(self) -> list[str]:
+        """What was typed; nothing where the task has no labels, since the page then hides the field."""
         names: str = self.cleaned_data["labels"]
-        return names.splitlines()
+        return [] if self.cleaned_data["task_type"] in WRITTEN_TASKS else names.splitlines()
+
+    @property
+    def label_tasks(self) -> str:
+        """The tasks with a label set, for the page to show what belongs to them; empty stands for none chosen yet."""
+        return " ".join(["", *LABEL_TASKS])
 
     @property
     def tasks(self) -> list[TaskType]:
@@ -169,13 +176,16 @@ class MappingForm(RefusableForm):
                 self.fields[role].error_messages["required"] = f"{task.label} needs a column for the {role}."
             else:
                 del self.fields[role]
+        if task.is_written:
+            del self.fields["gold"], self.fields["add_labels"]
         if task.key == "image_text_agreement":
             self.fields["text"].label = "Caption"
         for role in ("id", "text", "image", "question"):
             if role in self.fields:
                 self.fields[role].initial = getattr(suggested, role) or ""
-        self.fields["gold"].initial = "folder" if suggested.folder_as_gold else suggested.gold or ""
-        self.fields["add_labels"].initial = not upload.project.labels.exists()
+        if not task.is_written:
+            self.fields["gold"].initial = "folder" if suggested.folder_as_gold else suggested.gold or ""
+            self.fields["add_labels"].initial = not upload.project.labels.exists()
 
     def _offer(self, role: str, columns: Sequence[str], none: str) -> None:
         choices = [("", none), *((column, column) for column in columns)]
@@ -189,13 +199,14 @@ class MappingForm(RefusableForm):
     def mapping(self) -> ColumnMapping:
         """What the valid form says."""
         chosen = self.cleaned_data
-        from_folder = chosen["gold"] == "folder" and self._gold_from_folder
+        gold = chosen.get("gold") or None
+        from_folder = gold == "folder" and self._gold_from_folder
         return ColumnMapping(
             id=chosen["id"] or None,
             text=chosen.get("text") or None,
             image=chosen.get("image") or None,
             question=chosen.get("question") or None,
-            gold=None if from_folder else chosen["gold"] or None,
+            gold=None if from_folder else gold,
             folder_as_gold=from_folder,
         )
 

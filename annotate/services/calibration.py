@@ -6,12 +6,14 @@ import numpy as np
 from django.db import transaction
 
 from annotate.errors import Refusal
+from annotate.label_sets import need_label_set
 from annotate.models import CalibrationLabel, Item, Label, Project, User
 
 
 @transaction.atomic
 def calibration_from_gold(*, project: Project, count: int) -> int:
     """Make calibration items of `count` random items that have a gold label, drawn by the project's seed."""
+    need_label_set(project, "there is nothing to calibrate with", field="count")
     gold = dict(
         project.items.filter(gold__isnull=False, calibration_label=None)
         .order_by("id")

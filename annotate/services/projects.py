@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Max, Q, QuerySet, RestrictedError
 
 from annotate.errors import Refusal
+from annotate.label_sets import need_label_set
 from annotate.models import Label, Membership, Project, User
 from annotate.task_types import get_task_type
 from jobs.models import Job
@@ -41,6 +42,8 @@ def project_create(
         name=name, task_type=task.key, instructions=instructions, sample=sample, seed=seed, created_by=user
     )
     Membership.objects.create(project=project, user=user, role=Membership.Role.OWNER)
+    if clean_label_names(labels):
+        need_label_set(project, "leave the labels out", field="labels")
     for label in clean_label_names(labels or task.default_labels):
         label_add(project=project, name=label)
     return project
@@ -110,6 +113,7 @@ def clean_label_name(name: str) -> str:
 
 @transaction.atomic
 def label_add(*, project: Project, name: str, description: str = "") -> Label:
+    need_label_set(project, "this project takes no labels", field="name")
     name = clean_label_name(name)
     if not name:
         raise Refusal("Give the label a name.", field="name")

@@ -42,6 +42,8 @@ def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
     for name, title, for_reviewers in _PAGES:
         if role != OWNER and not for_reviewers:
             continue
+        if name == "calibration" and project.task.is_written:
+            continue
         url = reverse(name, args=[project.pk])
         current = request.path == url or (url != overview and request.path.startswith(url))
         pages.append(Tab(title, url, current))

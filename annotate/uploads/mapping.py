@@ -83,7 +83,7 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     free = list(columns)
     image = _take(free, _find_image(free, preview_rows)) if task.needs_image else None
     question = _take(free, _find(free, _QUESTION_NAMES)) if task.needs_question else None
-    gold = _take(free, _find(free, _GOLD_NAMES))
+    gold = None if task.is_written else _take(free, _find(free, _GOLD_NAMES))
     item_id = _take(free, _find_id(free, preview_rows))
     text = _take(free, _find_text(free, preview_rows, task)) if task.needs_text else None
     if item_id is None and task.key != "closed_vqa":
@@ -126,6 +126,11 @@ def validate_mapping(
             raise UploadError(
                 f"{task.label} needs a column for the {role}. The file's columns are {_listed(columns)}."
             )
+    if task.is_written and (mapping.gold is not None or mapping.folder_as_gold):
+        raise UploadError(
+            f"“{task.label}” has no label set, so no column can hold gold labels. What else the file says about an "
+            "item is kept with it."
+        )
     _check_gold(mapping, roles, columns)
 
 

@@ -53,7 +53,7 @@ def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
         "form": form,
         "runs": runs,
         "is_running": any(run.job.is_active for run in runs),
-        "label_count": project.labels.count(),
+        "needs_labels": not project.task.is_written and project.labels.count() < 2,
         "item_count": project.items.filter(calibration_label=None).count(),
         "estimate_url": reverse("annotation_run_estimate", args=[project.pk]),
     }
