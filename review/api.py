@@ -20,6 +20,7 @@ from annotate.selectors import Accuracy
 from criticize.models import CriticismRun
 from jobs.api import JobProgressSerializer
 from jobs.services import JobStateError
+from review.drawing import BETA
 from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES
 from review.selectors import final_accuracy, history, round_progress, task_for_reviewer
@@ -33,6 +34,7 @@ from review.services.queue import (
     tasks_release,
 )
 from review.services.rounds import (
+    MOST_SEED,
     calibration_round_create,
     round_close,
     round_create,
@@ -53,6 +55,7 @@ class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
             "project",
             "kind",
             "criticism_run",
+            "priority",
             "rule",
             "budget",
             "parameters",
@@ -94,11 +97,8 @@ def progress_of(round: ReviewRound, endpoint: Endpoint) -> Any:
     return ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data
 
 
-class ReviewRoundCreateSerializer(Input):
-    kind = serializers.ChoiceField(ReviewRound.Kind.choices, required=False, default=ReviewRound.Kind.REVIEW)
-    criticism_run = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Whose error probabilities the round is drawn from."
-    )
+class ReviewRoundDrawSerializer(Input):
+    criticism_run = serializers.IntegerField(help_text="Whose criticisms the round is drawn from.")
     budget = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, help_text="Reviews. Give this or the share."
     )
@@ -110,20 +110,41 @@ class ReviewRoundCreateSerializer(Input):
         help_text="Reviews as a share of the items.",
     )
     rule = serializers.ChoiceField(list(RULES), required=False, default="threshold")
+    beta = serializers.FloatField(
+        required=False,
+        default=BETA,
+        help_text="With the rule `exponential`: how steeply chances rise at the cut.",
+    )
     seed = serializers.IntegerField(
         required=False,
         allow_null=True,
         min_value=0,
-        max_value=2**31 - 1,
+        max_value=MOST_SEED,
         help_text="By default the project's.",
+    )
+    priority = serializers.ChoiceField(
+        ReviewRound.Priority.choices,
+        required=False,
+        default=ReviewRound.Priority.CRITICISM,
+        help_text="What orders the items.",
+    )
+    training_share = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        help_text="With the priority `cdi` and too little to learn from: the part of the budget, above 0 and below 1, "
+        "that is drawn at random first.",
     )
 
 
-class ReviewRoundDrawSerializer(Input):
-    criticism_run = serializers.IntegerField()
-    budget = serializers.IntegerField(required=False, allow_null=True, min_value=1)
-    share = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1)
-    rule = serializers.ChoiceField(list(RULES), required=False, default="threshold")
+class ReviewRoundCreateSerializer(ReviewRoundDrawSerializer):
+    kind = serializers.ChoiceField(
+        [ReviewRound.Kind.REVIEW, ReviewRound.Kind.CALIBRATION],
+        required=False,
+        default=ReviewRound.Kind.REVIEW,
+    )
+    criticism_run = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Whose criticisms the round is drawn from."
+    )
 
 
 class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
@@ -131,17 +152,36 @@ class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
 
     items = serializers.IntegerField()
     budget = serializers.IntegerField()
+    planned_budget = serializers.IntegerField(help_text="With what a training draw leaves for later.")
     selected = serializers.IntegerField()
     unanswered = serializers.IntegerField(
         help_text="Items without a usable error probability; they come first."
     )
+    rule = serializers.CharField()
+    priority = serializers.CharField()
+    seed = serializers.IntegerField()
     parameters = serializers.DictField(help_text="The rule's, such as the threshold tau.")
-    expected_errors = serializers.FloatField(help_text="The sum of the error probabilities.")
-    expected_found = serializers.FloatField(help_text="The same over the selected items.")
+    inclusion_sum = serializers.FloatField(help_text="The sum of the inclusion probabilities.")
+    expected_errors = serializers.FloatField(
+        allow_null=True, help_text="The sum of the error probabilities; null where there are none."
+    )
+    expected_found = serializers.FloatField(
+        allow_null=True, help_text="The same, each times its inclusion probability."
+    )
+    scale = serializers.CharField(help_text="What the histogram is of.")
     counts = serializers.ListField(
-        child=serializers.IntegerField(), help_text="Error probabilities in 20 equal bins from 0 to 1."
+        child=serializers.IntegerField(), help_text="Items in 20 equal bins from 0 to 1 of the scale."
     )
     selected_counts = serializers.ListField(child=serializers.IntegerField())
+    cut = serializers.FloatField(allow_null=True, help_text="Tau or alpha, on the scale.")
+    curve = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField()),
+        help_text="Pairs of an error probability and its inclusion probability, for rules that give chances.",
+    )
+    cost = serializers.DecimalField(14, 4, help_text="US$ for the reviews of the planned budget.")
+    seconds = serializers.FloatField(
+        allow_null=True, help_text="Of people's time, at the median of the project's answers."
+    )
 
 
 # --- What is said about tasks ----------------------------------------------------------------------------------------
@@ -323,31 +363,27 @@ def _round_create(endpoint: Endpoint, project: Project, given: dict[str, Any]) -
         if given.get("budget") is None:
             raise Refusal("Say how many items to label.", field="budget")
         return calibration_round_create(project=project, user=endpoint.user, count=given["budget"])
-    return round_create(
-        run=_criticism_run(project, given.get("criticism_run")),
-        user=endpoint.user,
-        count=given.get("budget"),
-        share=given.get("share"),
-        rule=given["rule"],
-        seed=given.get("seed"),
-    )
+    run = _criticism_run(project, given.get("criticism_run"))
+    return round_create(run=run, user=endpoint.user, **_plan(given))
+
+
+def _plan(given: dict[str, Any]) -> dict[str, Any]:
+    """What was sent about the draw, as `round_preview` and `round_create` take it."""
+    names = ("share", "rule", "beta", "seed", "priority", "training_share")
+    return {"count": given.get("budget")} | {name: given.get(name) for name in names}
 
 
 class ReviewRoundPreview(RoundEndpoint):
     @extend_schema(
         summary="What a budget would select",
+        description="Commits nothing. The round drawn of the same selects exactly this.",
         request=ReviewRoundDrawSerializer,
         responses={200: ReviewRoundPreviewSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, owner=True)
         given = self.given(ReviewRoundDrawSerializer)
-        preview = round_preview(
-            run=_criticism_run(project, given["criticism_run"]),
-            count=given.get("budget"),
-            share=given.get("share"),
-            rule=given["rule"],
-        )
+        preview = round_preview(run=_criticism_run(project, given["criticism_run"]), **_plan(given))
         return self.reply(ReviewRoundPreviewSerializer, preview)
 
 

@@ -11,6 +11,8 @@ from criticize.selectors import suspicion
 from review.models import DrawBlock, ReviewRound, ReviewTask
 from review.sampling import RULES, draw, inclusion_probabilities
 
+BETA = 10.0  # the sharpness of exponential weighting, as the paper has it
+
 
 @dataclass(frozen=True)
 class Population:
@@ -35,6 +37,12 @@ class Population:
     def suspicion(self) -> np.ndarray:
         """Priorities, the highest for items without one: a missing answer is never right, so a person gives it."""
         return suspicion(self.priorities, ranks_only=self.ranks_only)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether priorities are error probabilities, whose sum is an expected number of errors."""
+        known = ~np.isnan(self.priorities)
+        return not self.ranks_only and bool(np.array_equal(self.priorities[known], self.error_probs[known]))
 
 
 def population(run: CriticismRun) -> Population:
@@ -76,13 +84,13 @@ class Selection:
     parameters: dict[str, Any]
 
 
-def select(items: Population, *, rule: str, budget: int, seed: int) -> Selection:
-    """Apply the rule. The same population, budget and seed give the same selection. Raises ValueError."""
+def select(items: Population, *, rule: str, budget: int, seed: int, beta: float = BETA) -> Selection:
+    """Apply the rule. The same population, budget, seed and β give the same selection. Raises ValueError."""
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r}; known are {', '.join(RULES)}.")
     rng = np.random.default_rng(seed)
     inclusion_probs, parameters = inclusion_probabilities(
-        items.suspicion, budget, rule, rng=rng, rank_only=items.ranks_only
+        items.suspicion, budget, rule, beta=beta, rng=rng, rank_only=items.ranks_only
     )
     return Selection(inclusion_probs, draw(inclusion_probs, rng=rng), parameters)
 

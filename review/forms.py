@@ -7,14 +7,18 @@ from django import forms
 from annotate.forms import RefusableForm
 from annotate.models import Project
 from criticize.models import CriticismRun
+from review.drawing import BETA
 from review.models import Export, ReviewRound
+from review.priorities import TRAINING_SHARE
+from review.sampling import RULES, SamplingRule
 from review.selectors import drawable_runs
 
+THRESHOLD = "threshold"
 COUNT, SHARE = "count", "share"
 
 
 class RoundForm(RefusableForm):
-    """Which criticisms to draw from, and how many items people are to review."""
+    """Which criticisms to draw from, how many items people are to review, and by which rule they are drawn."""
 
     criticism_run = forms.ModelChoiceField(
         CriticismRun.objects.none(),
@@ -41,10 +45,60 @@ class RoundForm(RefusableForm):
         },
         widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
     )
+    rule = forms.ChoiceField(
+        required=False,
+        choices=[(rule.name, rule.label) for rule in RULES.values()],
+        initial=THRESHOLD,
+        label="Sampling rule",
+        widget=forms.RadioSelect,
+        error_messages={"invalid_choice": f"The sampling rule is one of: {', '.join(RULES)}."},
+    )
+    beta = forms.FloatField(
+        required=False,
+        initial=BETA,
+        label="β, how steeply chances rise at the cut",
+        error_messages={"invalid": "Enter β as a number above 0."},
+        widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
+    )
+    priority = forms.ChoiceField(
+        required=False,
+        choices=ReviewRound.Priority.choices,
+        initial=ReviewRound.Priority.CRITICISM,
+        label="What orders the items",
+        error_messages={
+            "invalid_choice": f"The priority is one of: {', '.join(ReviewRound.Priority.values)}."
+        },
+        help_text="The last two learn from reviewed and calibration items, and need the annotator's confidence.",
+    )
+    training_share = forms.DecimalField(
+        required=False,
+        initial=100 * TRAINING_SHARE,
+        label="% of the budget to train on",
+        error_messages={"invalid": "Enter the part of the budget to train on as a number."},
+        help_text="Where too little is known yet, this part is drawn at random first. Once it is reviewed, the rest "
+        "is drawn by what was learned.",
+        widget=forms.NumberInput(attrs={"min": "1", "max": "99", "step": "any", "inputmode": "decimal"}),
+    )
+    seed = forms.IntegerField(
+        required=False,
+        label="Seed",
+        error_messages={"invalid": "Enter the seed as a whole number."},
+        help_text="The same data, budget, rule and seed draw the same items. It is kept with the round.",
+        widget=forms.NumberInput(attrs={"min": "0", "step": "1", "inputmode": "numeric"}),
+    )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["criticism_run"].queryset = drawable_runs(project)  # type: ignore[attr-defined]
+        self.fields["seed"].initial = project.seed
+
+    @property
+    def rules(self) -> list[SamplingRule]:
+        return list(RULES.values())
+
+    @property
+    def chosen_rule(self) -> str:
+        return str(self["rule"].value() or THRESHOLD)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -63,6 +117,21 @@ class RoundForm(RefusableForm):
         if self.cleaned_data["unit"] == COUNT:
             return {"count": int(budget)}
         return {"share": float(budget / 100)}
+
+    def plan(self) -> dict[str, Any]:
+        """What the valid form says of the draw, as `round_preview` and `round_create` take it."""
+        given = self.cleaned_data
+        priority = given["priority"] or ReviewRound.Priority.CRITICISM
+        share = given["training_share"]
+        by_detector = priority == ReviewRound.Priority.CDI
+        return {
+            **self.amount(),
+            "rule": given["rule"] or THRESHOLD,
+            "beta": BETA if given["beta"] is None else given["beta"],
+            "seed": given["seed"],
+            "priority": priority,
+            "training_share": None if share is None or not by_detector else float(share / 100),
+        }
 
 
 class ExportForm(RefusableForm):

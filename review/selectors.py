@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Count, F, Prefetch, Q, QuerySet
 
-from annotate.models import Project, User
+from annotate.models import AnnotationRun, Project, User
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import AGREED
@@ -145,9 +145,11 @@ def rounds_of(project: Project) -> QuerySet[ReviewRound]:
 
 
 def drawable_runs(project: Project) -> QuerySet[CriticismRun]:
-    """The project's criticism runs that a round can be drawn from: finished ones."""
+    """The project's criticism runs that a round can be drawn from: finished ones, and no candidates."""
     return (
-        CriticismRun.objects.filter(annotation_run__project=project)
+        CriticismRun.objects.filter(
+            annotation_run__project=project, annotation_run__scope=AnnotationRun.Scope.PROJECT
+        )
         .exclude(job__state__in=Job.UNFINISHED)
         .select_related("job", "annotation_run")
     )

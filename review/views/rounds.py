@@ -15,6 +15,7 @@ from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
 from review.forms import RoundForm
 from review.models import ReviewRound
+from review.previews import RANK
 from review.selectors import (
     counts_by_reviewer,
     drawable_runs,
@@ -35,7 +36,7 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
     form = RoundForm(request.POST or None, project=project, initial=asked_for)
     if request.method == "POST" and form.is_valid():
         try:
-            round = round_create(run=form.cleaned_data["criticism_run"], user=request.user, **form.amount())
+            round = round_create(run=form.cleaned_data["criticism_run"], user=request.user, **form.plan())
         except Refusal as refusal:
             form.refuse(refusal)
         else:
@@ -61,7 +62,13 @@ def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
         run = form.cleaned_data["criticism_run"]
         context["earlier_rounds"] = run.review_rounds.count()
         try:
-            context["preview"] = round_preview(run=run, **form.amount())
+            preview = round_preview(run=run, **form.plan())
+            context |= {
+                "preview": preview,
+                "left": preview.planned_budget - preview.budget,
+                "has_chart": any(preview.counts),
+                "RANK": RANK,
+            }
         except Refusal as refusal:
             context["problem"] = refusal.sentence
     else:

@@ -127,7 +127,7 @@ class TestCreating:
     def test_an_unknown_rule_is_refused(self):
         run = make_run()
 
-        with pytest.raises(Refusal, match="Unknown"):
+        with pytest.raises(Refusal, match="one of: threshold, normalize"):
             round_create(run=run, user=run.created_by, count=2, rule="best")
 
     def test_the_preview_is_what_will_be_drawn(self):
