@@ -1,13 +1,14 @@
-"""Writing export rows as CSV, JSON Lines or Parquet, as a stream."""
+"""Writing export rows as CSV, JSON Lines or Parquet, and files into an archive, as streams."""
 
 import csv
 import json
 import re
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,9 @@ class ExportWriter(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def add_metadata(self, texts: Mapping[str, str]) -> None:  # noqa: B027 (most formats have no place for any)
+        """Keep texts about the file in it, where its format has a place for them."""
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +109,10 @@ class ParquetWriter(ExportWriter):
             return value
         return json.dumps(value)
 
+    def add_metadata(self, texts: Mapping[str, str]) -> None:
+        self._flush()
+        self._writer.add_key_value_metadata(dict(texts))
+
     def _flush(self) -> None:
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
@@ -114,3 +122,46 @@ class ParquetWriter(ExportWriter):
     def close(self) -> None:
         self._flush()
         self._writer.close()
+
+
+# Already compressed: trying again costs time and gains nothing.
+_STORED_AS_THEY_ARE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".parquet")
+_PIECE = 1 << 20
+
+
+class Archive:
+    """A zip archive that files are copied into in pieces, so that none is ever held whole. A context manager.
+
+    Of each file only its name and place stay in memory, some hundred bytes, until the directory at the end is written.
+    `goes_on` is asked after each piece; where it says no the rest is left out and `add` returns False.
+    """
+
+    def __init__(self, path: Path, *, goes_on: Callable[[], bool]) -> None:
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self._goes_on = goes_on
+
+    def add(self, name: str, file: IO[bytes]) -> bool:
+        with self._zip.open(self._entry(name), "w", force_zip64=True) as entry:
+            while piece := file.read(_PIECE):
+                entry.write(piece)
+                if not self._goes_on():
+                    return False
+        return True
+
+    def add_text(self, name: str, text: str) -> None:
+        self._zip.writestr(self._entry(name), text.encode())
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        entry = zipfile.ZipInfo(name)
+        is_stored = name.lower().endswith(_STORED_AS_THEY_ARE)
+        entry.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
+        entry.external_attr = 0o644 << 16  # a file that everybody may read
+        return entry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._zip.close()

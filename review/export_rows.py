@@ -1,13 +1,19 @@
 """The rows of an export, computed block by block so that memory stays flat."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from django.db.models import Min
 
-from annotate.models import Annotation, Item
+from annotate.models import Annotation, Item, StoredImage
+from review.certificate import inclusion_with_audits
+from review.certification import audits_of
 from review.models import Correction, Export, ReviewTask
+from review.sampling import RULES
 from review.weights import act_weights
 
 BLOCK = 1000
@@ -28,16 +34,36 @@ WIDE = (
 )
 LONG = ("label", "weight", "source")
 LEADING = ("item_id", "external_id")
+FILE_NAME = "file_name"  # in an image folder alone, where its reader finds each row's image
+INTEGERS = frozenset({"item_id"})
+BOOLEANS = frozenset({"selected"})
 NUMBERS = frozenset({"error_prob", "inclusion_prob", "machine_weight", "human_weight", "weight"})
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the round says about one item."""
+    """What the round says about one item; π is that of a person's label, by the draw or by an audit after it."""
 
     error_prob: float | None
     inclusion_prob: float
     selected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What people said about one item: in the round, and in an audit of it. `certain`: its π is 1."""
+
+    reviewed: Correction | None = None
+    audited: Correction | None = None
+    certain: bool = False
+
+    @property
+    def counting(self) -> Correction | None:
+        """The round's own answer, which was given with the machine's before the eyes; else the audit's."""
+        return self.reviewed or self.audited
 
 
 # A part of every item ("part", "text") or a column of its upload ("column", "author").
@@ -47,7 +73,8 @@ Column = tuple[str, str]
 def own_columns(export: Export) -> dict[Column, str]:
     """The items' own columns in the order of the uploads, with the name of each in the export.
 
-    A name that the export or another column uses gets "source_" before it.
+    A name that the export or another column uses gets "source_" before it. In an image folder a name that its reader
+    takes for that of an image gets "_text" behind it.
     """
     project = export.project
     task = project.task
@@ -66,6 +93,8 @@ def own_columns(export: Export) -> dict[Column, str]:
     exported: dict[Column, str] = {}
     for column in found:
         name = column[1]
+        if export.format == Export.Format.IMAGE_FOLDER and _names_images(name):
+            name = f"{name}_text"
         while name in taken:
             name = f"source_{name}"
         taken.add(name)
@@ -73,9 +102,14 @@ def own_columns(export: Export) -> dict[Column, str]:
     return exported
 
 
+def _names_images(column: str) -> bool:
+    """`load_dataset("imagefolder")` opens what such a column holds as image files; `image` is its own column."""
+    return column == "image" or column.endswith(("file_name", "file_names"))
+
+
 def rows(export: Export, columns: Mapping[Column, str]) -> Iterator[dict[str, Any]]:
     """The export's rows as dictionaries, in order of item id, in its layout; `columns` as of `own_columns`."""
-    drawn = _Draws(export)
+    drawn, people = _Draws(export), _People(export)
     last = 0
     while True:
         items = list(
@@ -86,13 +120,63 @@ def rows(export: Export, columns: Mapping[Column, str]) -> Iterator[dict[str, An
         if not items:
             return
         last = items[-1].pk
-        yield from _block(export, items, columns, drawn.of([item.pk for item in items]))
+        ids = [item.pk for item in items]
+        yield from _block(export, items, columns, drawn.of(ids), people.of(ids))
+
+
+class _People:
+    """What people said, in the round and in its audits.
+
+    An audited item's human label is certain, π = 1, where the draw decides by itself who is reviewed (threshold) and
+    where the budget was raised after the audit: the later draw starts from what people labelled by then.
+    """
+
+    def __init__(self, export: Export) -> None:
+        self._round = export.round
+        audits = audits_of(export.round)
+        is_certain = not _has_probabilities(export)
+        self._certain = {
+            audit.round.pk: is_certain or audit.draw_number != export.round.draw_number for audit in audits
+        }
+
+    def of(self, item_ids: list[int]) -> dict[int, Answers]:
+        found: dict[int, Answers] = {}
+        answered = ReviewTask.objects.filter(item_id__in=item_ids, state=ReviewTask.State.ANSWERED)
+        answered = answered.select_related("correction__label", "correction__author")
+        if self._certain:
+            for task in answered.filter(round__in=list(self._certain)).order_by("pk"):
+                found[task.item_id] = Answers(audited=task.correction, certain=self._certain[task.round_id])
+        for task in answered.filter(round=self._round):
+            found[task.item_id] = replace(found.get(task.item_id, Answers()), reviewed=task.correction)
+        return found
+
+
+def _has_probabilities(export: Export) -> bool:
+    """Whether the round's rule reviews each item with a probability, so that the reviewed speak for the others."""
+    return RULES[export.round.rule].needs_probabilities
+
+
+def audited_shares(export: Export) -> list[float]:
+    """Of what the draw left, the share that each audit of this draw took; none under the threshold rule.
+
+    Audits that extend one another are one sample of one population.
+    """
+    if not _has_probabilities(export):
+        return []
+    taken: dict[int, int] = {}
+    populations: dict[int, int] = {}
+    for audit in audits_of(export.round):
+        if audit.draw_number == export.round.draw_number:
+            taken[audit.root] = taken.get(audit.root, 0) + len(audit.item_ids)
+            populations[audit.root] = audit.round.population
+    return [taken[root] / populations[root] for root in taken]
 
 
 class _Draws:
     """The round's draw, looked up by item id; blocks are read as the ids rise, one in memory at a time."""
 
     def __init__(self, export: Export) -> None:
+        self._audited_shares = audited_shares(export)
         self._blocks = export.round.current_blocks.order_by("number").iterator(chunk_size=1)
         self._next()
 
@@ -100,7 +184,8 @@ class _Draws:
         block = next(self._blocks, None)
         self._ids = np.array([], dtype=np.int64)
         if block is not None:
-            self._ids, self._error_probs, _, self._inclusion, self._selected = block.arrays()
+            self._ids, self._error_probs, _, inclusion, self._selected = block.arrays()
+            self._inclusion = inclusion_with_audits(inclusion, self._audited_shares)
 
     def of(self, item_ids: list[int]) -> dict[int, Drawn]:
         found: dict[int, Drawn] = {}
@@ -119,7 +204,11 @@ class _Draws:
 
 
 def _block(
-    export: Export, items: list[Item], columns: Mapping[Column, str], drawn: dict[int, Drawn]
+    export: Export,
+    items: list[Item],
+    columns: Mapping[Column, str],
+    drawn: dict[int, Drawn],
+    people: dict[int, Answers],
 ) -> Iterator[dict[str, Any]]:
     ids = [item.pk for item in items]
     run = export.round.criticism_run
@@ -129,15 +218,13 @@ def _block(
             run=run.annotation_run_id if run else None, item_id__in=ids
         ).select_related("label")
     }
-    answers = {
-        task.item_id: task.correction
-        for task in ReviewTask.objects.filter(
-            round=export.round, item_id__in=ids, state=ReviewTask.State.ANSWERED
-        ).select_related("correction__label", "correction__author")
-    }
+    files = image_names(items) if export.format == Export.Format.IMAGE_FOLDER else {}
     for item in items:
-        wide = _wide(item, annotations.get(item.pk), answers.get(item.pk), drawn.get(item.pk), export.lam)
+        answers = people.get(item.pk, Answers())
+        wide = _wide(item, annotations.get(item.pk), answers, drawn.get(item.pk), export.lam)
         shared = {"item_id": item.pk, "external_id": item.external_id, **_own(item, columns)}
+        if item.image_id in files:
+            shared[FILE_NAME] = files[item.image_id]
         if export.layout == Export.Layout.WIDE:
             yield shared | wide
             continue
@@ -161,34 +248,53 @@ def _own(item: Item, columns: Mapping[Column, str]) -> dict[str, Any]:
 
 
 def _wide(
-    item: Item, annotation: Annotation | None, answer: Correction | None, drawn: Drawn | None, lam: float
+    item: Item, annotation: Annotation | None, answers: Answers, drawn: Drawn | None, lam: float
 ) -> dict[str, Any]:
     """The columns of the wide layout for one item."""
-    machine = annotation.label.name if annotation and annotation.label else None
+    machine = _said(annotation)
     calibration = getattr(item, "calibration_label", None)
     if drawn is None:
         return _not_drawn(machine, calibration.label.name if calibration else None, calibration)
-    reviewed = answer is not None and answer.label is not None
+    answer = answers.counting
+    human = _said(answer)
+    inclusion_prob = 1.0 if answers.certain else drawn.inclusion_prob
     # A selected item that nobody answered counts as not reviewed.
-    machine_weight, human_weight = act_weights(np.array([reviewed]), np.array([drawn.inclusion_prob]), lam)
-    human = answer.label.name if answer is not None and answer.label is not None else None
-    status = (
-        "reviewed" if reviewed else "unanswered" if drawn.selected else "machine" if machine else "failed"
-    )
+    machine_weight, human_weight = act_weights(np.array([human is not None]), np.array([inclusion_prob]), lam)
     return {
         "machine_label": machine,
         "human_label": human,
-        "final_label": human or machine,
-        "label_source": "human" if human else "machine" if machine else None,
+        "final_label": machine if human is None else human,
+        "label_source": _source(machine, human),
         "error_prob": drawn.error_prob,
         "selected": drawn.selected,
-        "inclusion_prob": drawn.inclusion_prob,
-        "machine_weight": float(machine_weight[0]) if machine else 0.0,
+        "inclusion_prob": inclusion_prob,
+        "machine_weight": float(machine_weight[0]) if machine is not None else 0.0,
         "human_weight": float(human_weight[0]),
-        "reviewer": answer.author.username if reviewed and answer else None,
-        "reviewed_at": answer.created_at.isoformat() if reviewed and answer else None,
-        "status": status,
+        "reviewer": answer.author.username if answer is not None else None,
+        "reviewed_at": answer.created_at.isoformat() if answer is not None else None,
+        "status": _status(machine, answers, drawn),
     }
+
+
+def _said(answer: Annotation | Correction | None) -> str | None:
+    """The label's name, or the words of a written answer; None where there is neither."""
+    if answer is None:
+        return None
+    return answer.label.name if answer.label is not None else answer.answer or None
+
+
+def _source(machine: str | None, human: str | None) -> str | None:
+    return "human" if human is not None else "machine" if machine is not None else None
+
+
+def _status(machine: str | None, answers: Answers, drawn: Drawn) -> str:
+    if answers.reviewed is not None:
+        return "reviewed"
+    if answers.audited is not None:
+        return "audited"
+    if drawn.selected:
+        return "unanswered"
+    return "failed" if machine is None else "machine"
 
 
 def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict[str, Any]:
@@ -198,7 +304,7 @@ def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict
         "machine_label": machine,
         "human_label": human,
         "final_label": human or machine,
-        "label_source": "human" if human else "machine" if machine else None,
+        "label_source": _source(machine, human),
         "error_prob": None,
         "selected": is_calibration,
         "inclusion_prob": 1.0 if is_calibration else None,
@@ -213,4 +319,37 @@ def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict
 def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
     """The export's column names, in order; `columns` as of `own_columns`."""
     ours = WIDE if export.layout == Export.Layout.WIDE else LONG
-    return [*LEADING, *columns.values(), *ours]
+    names = [*LEADING, *columns.values(), *ours]
+    return [FILE_NAME, *names] if export.format == Export.Format.IMAGE_FOLDER else names
+
+
+# --- The images of an image folder -----------------------------------------------------------------------------------
+
+
+def image_names(items: Collection[Item]) -> dict[int, str]:
+    """By the id of an image of these items: its file's name, after the first item that shows it.
+
+    The same in every export of the project, different for each image, and safe on every file system.
+    """
+    ids = {item.image_id for item in items if item.image_id is not None}
+    first = dict(Item.objects.filter(image_id__in=ids).order_by().values_list("image_id").annotate(Min("pk")))
+    shown = Item.objects.filter(pk__in=first.values()).select_related("image")
+    return {item.image_id: image_name(item) for item in shown if item.image_id is not None}
+
+
+def images(export: Export) -> Iterator[tuple[str, StoredImage]]:
+    """(file name, image) of every image that the export's items show, each once."""
+    shown = export.project.items.filter(image__isnull=False).order_by()
+    first = shown.values("image").annotate(first=Min("pk")).values("first")
+    items = export.project.items.filter(pk__in=first).select_related("image").order_by("pk")
+    for item in items.iterator(chunk_size=BLOCK):
+        if item.image is not None:
+            yield image_name(item), item.image
+
+
+def image_name(item: Item) -> str:
+    """`<item id>-<its own id, as far as that is safe in a file name>` with the suffix of its image."""
+    assert item.image is not None  # noqa: S101 (asked for items with an image alone)
+    own = _UNSAFE.sub("_", Path(item.external_id).stem).strip("_.")[:_LONGEST_NAME]
+    suffix = Path(item.image.file.name or "").suffix.lower()
+    return f"{item.pk}-{own}{suffix}" if own else f"{item.pk}{suffix}"

@@ -17,14 +17,25 @@ def export_create(
     format: str = Export.Format.CSV,
     lam: float = 1.0,
     escape_formulas: bool = True,
+    with_card: bool = False,
 ) -> Export:
-    """Start writing an export of the round's project. Raises Refusal."""
+    """Start writing an export of the round's project. Raises Refusal.
+
+    `with_card` makes it a zip archive of the file and its data card; an image folder always is one.
+    """
+    if round.kind == ReviewRound.Kind.AUDIT:
+        raise Refusal("An audit is exported with the round that it audits: choose that.", field="round")
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Refusal("A calibration round cannot be exported: draw a review round first.", field="round")
     if layout not in Export.Layout.values:
         raise Refusal(f"The layout is one of: {', '.join(Export.Layout.values)}.", field="layout")
     if format not in Export.Format.values:
         raise Refusal(f"The format is one of: {', '.join(Export.Format.values)}.", field="format")
+    if format == Export.Format.IMAGE_FOLDER and not round.project.task.needs_image:
+        raise Refusal(
+            "Only a project with images can be exported as an image folder: choose CSV, JSON Lines or Parquet.",
+            field="format",
+        )
     if not 0 <= lam <= 1:
         raise Refusal("λ must be between 0 and 1.", field="lam")
     return Export.objects.create(
@@ -34,6 +45,7 @@ def export_create(
         format=format,
         lam=lam,
         escape_formulas=escape_formulas,
+        with_card=with_card or format == Export.Format.IMAGE_FOLDER,
         job=stream_job_create(kind="export", total=round.project.items.count()),
         created_by=user,
     )

@@ -1,0 +1,461 @@
+"""The data card of an export: what ran, what people did, what it cost, what is certified, and what the columns mean.
+
+As data (`data_card.json`) and as a page that people read (`README.md`), whose front matter `datasets` understands.
+"""
+
+import html
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from criticize.models import Criticism, CriticismRun
+from review.certification import certification_now
+from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
+from review.models import Export, ReviewRound, ReviewTask
+
+CARD_VERSION = 1
+README, CARD = "README.md", "data_card.json"
+
+# As the hub of data sets names tasks.
+_TASK_CATEGORIES = {
+    "image_classification": "image-classification",
+    "text_classification": "text-classification",
+    "closed_vqa": "visual-question-answering",
+}
+
+_MEANINGS: Mapping[str, str] = {
+    FILE_NAME: "the row's image, beside this table; `datasets` turns it into the column `image`",
+    "item_id": "the item's number in Overread",
+    "external_id": "the item's own id, from its upload",
+    "file": "the name of the item's image",
+    "text": "the item's text",
+    "question": "the item's question",
+    "machine_label": "what the annotator said; empty where it failed",
+    "human_label": "what a person said; empty where nobody did",
+    "final_label": "the human label where there is one, else the machine's",
+    "label_source": "whose label the final one is: machine or human",
+    "error_prob": "ε̂, how likely the machine's label is wrong, from 0 to 1; empty where the criticizer gave none",
+    "selected": "whether the round's draw selected the item; true for calibration items",
+    "inclusion_prob": "π, the probability with which a person was to label the item, by the draw or by an audit",
+    "machine_weight": "weight of the machine label in the loss, λ(1 − human_weight); may be negative",
+    "human_weight": "weight of the human label in the loss, 1/π where a person answered, else 0",
+    "reviewer": "who gave the human label",
+    "reviewed_at": "when",
+    "status": "reviewed, audited, unanswered (selected, no answer), machine, failed (no machine label), calibration or "
+    "not_annotated (added after the run)",
+    "label": "a label of the item",
+    "weight": "its weight in the loss; may be negative",
+    "source": "whose label it is: machine or human",
+}
+
+
+@cache
+def product_version() -> str:
+    with (settings.BASE_DIR / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
+def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None = None) -> dict[str, Any]:
+    """Everything that somebody who trains on the export wants to know, as JSON. It names no reviewer."""
+    round, project = export.round, export.project
+    run = round.criticism_run
+    assert run is not None  # noqa: S101 (only review rounds are exported)
+    columns = own_columns(export) if columns is None else columns
+    reviews, audits = _reviews(round), _audits(round)
+    certified = certification_now(round)
+    return {
+        "card_version": CARD_VERSION,
+        "product": {"name": "Overread", "version": product_version()},
+        "written_at": timezone.now().isoformat(timespec="seconds"),
+        "project": _project(project),
+        "annotator": _run(run.annotation_run, Annotation),
+        "criticizer": _run(run, Criticism),
+        "items": _items(export),
+        "round": _round(round),
+        "reviews": reviews,
+        "audits": audits,
+        "certificate": certified.certificate.as_dict() if certified.certificate else None,
+        "certificate_missing": certified.missing,
+        "cost": _cost(project, run, reviews, audits),
+        "export": {
+            "file": export.table_name,
+            "format": export.format,
+            "layout": export.layout,
+            "lambda": export.lam,
+            "rows": rows,
+            "formulas_escaped": export.format == Export.Format.CSV and export.escape_formulas,
+            "columns": _columns(export, columns),
+        },
+    }
+
+
+def _project(project: Project) -> dict[str, Any]:
+    labels = project.labels.order_by("position").values("name", "description")
+    return {
+        "name": project.name,
+        "task": project.task_type,
+        "guidelines": project.instructions,
+        "labels": list(labels),
+        "seed": project.seed,
+    }
+
+
+def _run(run: AnnotationRun | CriticismRun, results: type[Annotation] | type[Criticism]) -> dict[str, Any]:
+    job = run.job
+    job.refresh_from_db()
+    said: dict[str, Any] = {
+        "kind": run.kind,
+        "name": run.who,
+        "provider": run.provider,
+        "model": run.model,
+        "strategy": run.strategy,
+        "answer_format": run.answer_format,
+        "prompt_version": run.prompt_version,
+        "parameters": run.parameters,
+        "seed": run.seed,
+        "started_at": run.created_at.isoformat(timespec="seconds"),
+        "answers": job.succeeded,
+        "failed": job.failed,
+        "input_tokens": job.input_tokens,
+        "output_tokens": job.output_tokens,
+        "cost": _cost_of(run, results),
+    }
+    sources = run.sources.order_by("pk") if isinstance(run, AnnotationRun) else []
+    said["sources"] = [_run(source, Annotation) for source in sources]
+    return said
+
+
+def _cost_of(run: AnnotationRun | CriticismRun, results: type[Annotation] | type[Criticism]) -> float | None:
+    """US$; None where some call of a model has no known price."""
+    if run.kind == ModelRun.Kind.PROMPTED:
+        calls = results._default_manager.filter(run=run, cost=None)
+        if calls.filter(Q(input_tokens__gt=0) | Q(output_tokens__gt=0)).exists():
+            return None
+    return float(run.job.cost)
+
+
+def _items(export: Export) -> dict[str, int]:
+    run = export.round.criticism_run
+    assert run is not None  # noqa: S101 (only review rounds are exported)
+    annotations = Annotation.objects.filter(run=run.annotation_run_id)
+    counts = annotations.aggregate(total=Count("pk"), failed=Count("pk", filter=~Q(failure="")))
+    return {
+        "total": export.project.items.count(),
+        "calibration": export.project.calibration_labels.count(),
+        "annotated": counts["total"] - counts["failed"],
+        "annotation_failed": counts["failed"],
+        "drawn_from": export.round.population,
+    }
+
+
+def _round(round: ReviewRound) -> dict[str, Any]:
+    raises = round.budget_raises.order_by("draw_number")
+    return {
+        "id": round.pk,
+        "rule": round.rule,
+        "priority": round.priority,
+        "parameters": round.parameters,
+        "budget": round.budget,
+        "seed": round.seed,
+        "state": round.state,
+        "drawn_at": round.created_at.isoformat(timespec="seconds"),
+        "raises": [
+            {
+                "from": each.old_budget,
+                "to": each.new_budget,
+                "reviewed_by_then": each.reviewed,
+                "at": each.created_at.isoformat(timespec="seconds"),
+            }
+            for each in raises
+        ],
+    }
+
+
+def _counts(rounds: Sequence[ReviewRound]) -> dict[str, int]:
+    state = ReviewTask.State
+    tasks = ReviewTask.objects.filter(round__in=rounds)
+    counted = tasks.aggregate(
+        selected=Count("pk"),
+        answered=Count("pk", filter=Q(state=state.ANSWERED)),
+        skipped=Count("pk", filter=Q(state=state.SKIPPED)),
+        people=Count("correction__author", distinct=True),
+    )
+    counted["unanswered"] = counted["selected"] - counted["answered"] - counted["skipped"]
+    return counted
+
+
+def _reviews(round: ReviewRound) -> dict[str, int]:
+    return _counts([round])
+
+
+def _audits(round: ReviewRound) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": audit.pk,
+            "seed": audit.seed,
+            "drawn_from": audit.population,
+            "extends": audit.parameters.get("extends"),
+            **_counts([audit]),
+        }
+        for audit in round.audits.order_by("pk")
+    ]
+
+
+def _cost(
+    project: Project, run: CriticismRun, reviews: Mapping[str, int], audits: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """US$. What people did is priced by the project's price a review; what is labelled by gold costs nothing."""
+    price = float(project.review_price)
+    models = [
+        _cost_of(run.annotation_run, Annotation),
+        _cost_of(run, Criticism),
+        *(_cost_of(source, Annotation) for source in run.annotation_run.sources.all()),
+    ]
+    known = [cost for cost in models if cost is not None]
+    model_cost = sum(known) if len(known) == len(models) else None
+    done = {
+        "reviews": reviews["answered"] + reviews["skipped"],
+        "audited": sum(audit["answered"] + audit["skipped"] for audit in audits),
+        "calibration_labels": project.calibration_labels.filter(author__isnull=False).count(),
+    }
+    people = sum(done.values()) * price
+    items = project.items.count()
+    return {
+        "currency": "USD",
+        "models": model_cost,
+        "review_price": price,
+        **done,
+        "people": round(people, 6),
+        "total": None if model_cost is None else round(model_cost + people, 6),
+        "all_human": round(items * price, 6),
+    }
+
+
+def _columns(export: Export, columns: Mapping[Column, str]) -> list[dict[str, str]]:
+    own = {name: column for column, name in columns.items()}
+    said = []
+    for name in header(export, columns):
+        kind, key = own.get(name, ("", name))
+        meaning = f"the item's own column “{key}”" if kind == "column" else _MEANINGS[key]
+        said.append({"name": name, "type": _type(name), "meaning": meaning})
+    return said
+
+
+def _type(name: str) -> str:
+    if name in INTEGERS:
+        return "integer"
+    if name in NUMBERS:
+        return "number"
+    return "boolean" if name in BOOLEANS else "text"
+
+
+# --- As a page -------------------------------------------------------------------------------------------------------
+
+
+def card_json(card: Mapping[str, Any]) -> str:
+    return json.dumps(card, ensure_ascii=False, indent=2) + "\n"
+
+
+def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) -> str:
+    """The card as Markdown. `configs` are the paths of the data by configuration; by default the export's own file."""
+    export = card["export"]
+    is_folder = export["format"] == Export.Format.IMAGE_FOLDER
+    configs = configs or {"default": "train/**" if is_folder else export["file"]}
+    parts = [
+        _front_matter(card, configs),
+        f"# {_words(card['project']['name'])}",
+        f"Labels that a model gave and people corrected, written by {card['product']['name']} "
+        f"{card['product']['version']} on {card['written_at'][:10]}.",
+        _certificate_words(card),
+        "## What ran",
+        _table(("", "annotator", "criticizer"), _run_rows(card["annotator"], card["criticizer"])),
+        _sources_words(card["annotator"]["sources"]),
+        "## Items and reviews",
+        _table(("what", "how many"), _count_rows(card)),
+        "## How items were chosen for people",
+        _table(("what", "value"), _round_rows(card["round"])),
+        "## Cost",
+        _table(("what", "US$"), _cost_rows(card["cost"])),
+        "## Labels",
+        _table(
+            ("label", "meaning"),
+            [(each["name"], each["description"]) for each in card["project"]["labels"]],
+        ),
+        _guidelines(card["project"]["guidelines"]),
+        "## Columns",
+        f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
+        "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with.",
+        _table(
+            ("column", "type", "meaning"),
+            [(each["name"], each["type"], each["meaning"]) for each in export["columns"]],
+        ),
+        "## Reading it",
+        _reading(configs, is_folder=is_folder),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
+    """YAML, in which every JSON string is a string."""
+    lines = ["---", f"pretty_name: {json.dumps(card['project']['name'], ensure_ascii=False)}"]
+    if category := _TASK_CATEGORIES.get(card["project"]["task"]):
+        lines += ["task_categories:", f"- {category}"]
+    lines += ["tags:", "- overread", "configs:"]
+    for name, path in configs.items():
+        lines += [
+            f"- config_name: {name}",
+            "  data_files:",
+            "  - split: train",
+            f"    path: {json.dumps(path)}",
+        ]
+    return "\n".join([*lines, "---"])
+
+
+def _certificate_words(card: Mapping[str, Any]) -> str:
+    said = card["certificate"]
+    if said is None:
+        return f"## Certificate\n\nNone was made. {card['certificate_missing']}"
+    rows = [
+        (name, _percent(said[key]["share"]), f"{_percent(said[key]['low'])} to {_percent(said[key]['high'])}")
+        for name, key in (
+            ("machine labels, before", "machine_accuracy"),
+            ("final labels", "final_accuracy"),
+        )
+    ]
+    basis = (
+        f"People reviewed {said['reviewed']:,} of {said['items']:,} items. Of the {said['unreviewed']:,} others "
+        f"{said['audited']:,} were labelled blind, drawn at random: {said['wrong']:,} of those labels were wrong. "
+        "What people said in the review counts as right."
+    )
+    return "\n\n".join(
+        ["## Certificate", _table(("accuracy of", "estimate", "95% interval"), rows), basis, *said["notes"]]
+    )
+
+
+def _run_rows(annotator: Mapping[str, Any], criticizer: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    keys = (
+        "kind",
+        "provider",
+        "model",
+        "strategy",
+        "answer_format",
+        "prompt_version",
+        "parameters",
+        "seed",
+        "started_at",
+        "answers",
+        "failed",
+        "input_tokens",
+        "output_tokens",
+    )
+    return [(key.replace("_", " "), annotator[key], criticizer[key]) for key in keys]
+
+
+def _sources_words(sources: Sequence[Mapping[str, Any]]) -> str:
+    if not sources:
+        return ""
+    rows = [(each["provider"], each["model"], each["strategy"], each["prompt_version"]) for each in sources]
+    return "The annotator rests on the answers of:\n\n" + _table(
+        ("provider", "model", "strategy", "prompt version"), rows
+    )
+
+
+def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    items, reviews = card["items"], card["reviews"]
+    return [
+        ("items", items["total"]),
+        ("calibration items", items["calibration"]),
+        ("items with a machine label", items["annotated"]),
+        ("items where the annotator failed", items["annotation_failed"]),
+        ("items drawn from", items["drawn_from"]),
+        ("selected for review", reviews["selected"]),
+        ("answered", reviews["answered"]),
+        ("skipped", reviews["skipped"]),
+        ("not answered", reviews["unanswered"]),
+        ("people who reviewed", reviews["people"]),
+        ("audited blind", sum(audit["answered"] for audit in card["audits"])),
+        ("rows in the file", card["export"]["rows"]),
+    ]
+
+
+def _round_rows(said: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    raises = [
+        (f"raised on {each['at'][:10]}", f"from {each['from']:,} to {each['to']:,}")
+        for each in said["raises"]
+    ]
+    return [
+        ("rule", said["rule"]),
+        ("priority", said["priority"]),
+        ("parameters", said["parameters"]),
+        ("budget", said["budget"]),
+        *raises,
+        ("seed", said["seed"]),
+        ("drawn", said["drawn_at"][:10]),
+    ]
+
+
+def _cost_rows(cost: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    price = cost["review_price"]
+    people = [
+        (words, f"{cost[key] * price:,.2f} ({cost[key]:,} × {price:g})")
+        for words, key in (
+            ("reviews", "reviews"),
+            ("audits", "audited"),
+            ("calibration labels", "calibration_labels"),
+        )
+    ]
+    return [
+        ("models", _money(cost["models"])),
+        *people,
+        ("together", _money(cost["total"])),
+        ("all items labelled by people", _money(cost["all_human"])),
+    ]
+
+
+def _guidelines(text: str) -> str:
+    if not text.strip():
+        return ""
+    return "## Guidelines\n\n" + "\n".join(f"> {_words(line)}".rstrip() for line in text.splitlines())
+
+
+def _reading(configs: Mapping[str, str], *, is_folder: bool) -> str:
+    if is_folder:
+        call = 'load_dataset("imagefolder", data_dir="the/unpacked/folder", split="train")'
+    elif "default" in configs:
+        call = 'load_dataset("the/folder/of/this/file", split="train")'
+    else:
+        call = f'load_dataset("the/folder/of/this/file", "{next(iter(configs))}", split="train")'
+    needs = "\n\nIt needs `datasets` 3.4 or later." if is_folder else ""
+    return f"```python\nfrom datasets import load_dataset\n\ndata = {call}\n```{needs}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return _words(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
+    return f"{value:,}" if value >= 10_000 else str(value)
+
+
+def _words(text: str) -> str:
+    """Somebody's words as words: no markup, no second line, no further cell."""
+    flat = " ".join(text.split())
+    return html.escape(flat, quote=False).replace("|", "\\|")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _money(amount: float | None) -> str:
+    return "not known: a model has no price" if amount is None else f"{amount:,.2f}"
