@@ -134,6 +134,20 @@ class RoundForm(RefusableForm):
         }
 
 
+class AuditForm(RefusableForm):
+    count = forms.IntegerField(
+        initial=200,
+        min_value=1,
+        label="Items to audit",
+        error_messages={
+            "required": "Enter how many items to audit.",
+            "invalid": "Enter a whole number of items.",
+            "min_value": "An audit needs at least one item.",
+        },
+        widget=forms.NumberInput(attrs={"min": "1", "inputmode": "numeric"}),
+    )
+
+
 class ExportForm(RefusableForm):
     round = forms.ModelChoiceField(
         ReviewRound.objects.none(),
@@ -169,9 +183,20 @@ class ExportForm(RefusableForm):
         help_text="In CSV, puts an apostrophe before texts that begin with =, +, - or @. "
         "Turn it off when only programs read the file.",
     )
+    with_card = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="With its data card",
+        help_text="A zip archive of the file with README.md and data_card.json: what ran, what it cost, how accurate it "
+        "is. An image folder always has them.",
+    )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not project.task.needs_image:
+            self.fields["format"].choices = [  # type: ignore[attr-defined]
+                choice for choice in Export.Format.choices if choice[0] in Export.TABLES
+            ]
         self.fields["round"].queryset = project.review_rounds.filter(  # type: ignore[attr-defined]
             kind=ReviewRound.Kind.REVIEW
         ).select_related("criticism_run__annotation_run")
