@@ -5,15 +5,8 @@ from django.db import transaction
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, User
-from review.certification import (
-    Audit,
-    audited_by_people,
-    audits_of,
-    drawn_items,
-    is_settled,
-    open_counts,
-    reviewed_items,
-)
+from review.audits import AuditPlan, audit_plan
+from review.certification import audits_of, is_settled, open_counts
 from review.models import DrawBlock, ReviewRound, ReviewTask
 
 # A stream of its own: with the round's seed the audit must not follow the round's draw.
@@ -36,45 +29,23 @@ def audit_round_create(*, round: ReviewRound, user: User, count: int, seed: int 
             "Finish or close the round first: answers still to come would change what is audited.",
             field="round",
         )
-    if count < 1:
-        raise Refusal("An audit needs at least one item.", field="count")
-    earlier = audits_of(round)
-    for audit_id, left in open_counts(earlier).items():
+    for audit_id, left in open_counts(audits_of(round)).items():
         if left:
             raise Refusal(
                 f"Audit round {audit_id} has {left:,} items left. Finish it before you draw another.",
                 field="round",
             )
-    population, extended = _population(round, earlier)
-    seed = _seed(round, extended, seed)
-    done = sum(len(part.item_ids) for part in extended)
-    left = len(population) - done
-    if not left:
-        raise Refusal("Every item of the round was reviewed or audited: nothing is left.", field="count")
-    if count > left:
-        raise Refusal(f"At most {left:,} items can be audited.", field="count")
-    order = np.random.default_rng([seed, _STREAM]).permutation(population)
-    return _store(round, user, population, order[done : done + count], extended, seed)
+    plan = audit_plan(round)
+    plan.check(count)
+    seed = _seed(round, plan, seed)
+    order = np.random.default_rng([seed, _STREAM]).permutation(plan.population)
+    return _store(round, user, plan, order[plan.done : plan.done + count], seed)
 
 
-def _population(round: ReviewRound, earlier: list[Audit]) -> tuple[np.ndarray, list[Audit]]:
-    """(item ids to draw from in order, the audits that this one extends)."""
-    unreviewed = np.setdiff1d(drawn_items(round), reviewed_items(round), assume_unique=True)
-    if earlier:
-        root = earlier[-1].root
-        chain = [audit for audit in earlier if audit.root == root]
-        before = [audit for audit in earlier if audit.root != root]
-        population = np.setdiff1d(unreviewed, audited_by_people(before))
-        is_same_draw = chain[0].draw_number == round.draw_number
-        if is_same_draw and np.array_equal(population, chain[0].population()):
-            return population, chain
-    return np.setdiff1d(unreviewed, audited_by_people(earlier)), []
-
-
-def _seed(round: ReviewRound, extended: list[Audit], seed: int | None) -> int:
-    if not extended:
+def _seed(round: ReviewRound, plan: AuditPlan, seed: int | None) -> int:
+    if not plan.extended:
         return round.project.seed if seed is None else seed
-    first = extended[0].round
+    first = plan.extended[0].round
     if seed is not None and seed != first.seed:
         raise Refusal(
             f"This audit extends round {first.pk}, so it goes on with its seed, {first.seed}.", field="seed"
@@ -82,15 +53,9 @@ def _seed(round: ReviewRound, extended: list[Audit], seed: int | None) -> int:
     return first.seed
 
 
-def _store(
-    round: ReviewRound,
-    user: User,
-    population: np.ndarray,
-    chosen: np.ndarray,
-    extended: list[Audit],
-    seed: int,
-) -> ReviewRound:
+def _store(round: ReviewRound, user: User, plan: AuditPlan, chosen: np.ndarray, seed: int) -> ReviewRound:
     """Keep the draw as every draw is kept, and make a task of each chosen item, in random order."""
+    population = plan.population
     audit = ReviewRound.objects.create(
         project=round.project,
         kind=ReviewRound.Kind.AUDIT,
@@ -98,7 +63,7 @@ def _store(
         criticism_run=round.criticism_run,
         budget=len(chosen),
         parameters={
-            "extends": extended[0].round.pk if extended else None,
+            "extends": plan.extended[0].round.pk if plan.extended else None,
             "draw_number": round.draw_number,
             "items": round.population,
         },

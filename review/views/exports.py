@@ -7,6 +7,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import project_for
 from annotate.errors import Refusal
 from annotate.requests import PageRequest
+from review.data_card import card_json, readme
 from review.forms import ExportForm
 from review.models import Export, ReviewRound
 from review.services.exports import export_create
@@ -16,6 +17,7 @@ CONTENT_TYPES = {
     Export.Format.JSONL: "application/x-ndjson; charset=utf-8",
     Export.Format.PARQUET: "application/vnd.apache.parquet",
 }
+ARCHIVE_TYPE = "application/zip"
 
 
 @require_http_methods(["GET", "POST"])
@@ -51,7 +53,23 @@ def export_download(request: PageRequest, project_id: int, export_id: int) -> Fi
         export.file.open("rb"),
         as_attachment=True,
         filename=export.filename,
-        content_type=CONTENT_TYPES[Export.Format(export.format)],
+        content_type=ARCHIVE_TYPE if export.is_archive else CONTENT_TYPES[Export.Format(export.format)],
     )
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+@require_GET
+def export_card(request: PageRequest, project_id: int, export_id: int) -> HttpResponse:
+    """The data card as it was when the file was written; with `as` one of its two files."""
+    project = project_for(request.user, project_id, owner=True)
+    export = get_object_or_404(project.exports.all(), pk=export_id)
+    if not export.card:
+        raise Http404("This export has no data card: it is not written yet.")
+    match request.GET.get("as"):
+        case "json":
+            return HttpResponse(card_json(export.card), content_type="application/json")
+        case "readme":
+            return HttpResponse(readme(export.card), content_type="text/markdown; charset=utf-8")
+    context = {"project": project, "export": export, "readme": readme(export.card)}
+    return render(request, "review/export_card.html", context)
