@@ -1,6 +1,6 @@
 from django.urls import path
 
-from review.views import calibration, exports, items, overview, review, rounds
+from review.views import audits, calibration, exports, items, overview, review, rounds
 
 _ROUNDS = "projects/<int:project_id>/review-rounds/"
 _EXPORTS = "projects/<int:project_id>/exports/"
@@ -14,7 +14,10 @@ urlpatterns = [
     path(f"{_ROUNDS}preview/", rounds.review_round_preview, name="review_round_preview"),
     path(f"{_ROUNDS}<int:round_id>/", rounds.review_round, name="review_round"),
     path(f"{_ROUNDS}<int:round_id>/work/", review.review, name="review"),
+    path(f"{_ROUNDS}<int:round_id>/audits/", audits.audits, name="review_round_audits"),
+    path(f"{_ROUNDS}<int:round_id>/audits/preview/", audits.audit_preview, name="audit_preview"),
     path(f"{_ROUNDS}<int:round_id>/<str:action>/", rounds.review_round_action, name="review_round_action"),
     path(_EXPORTS, exports.exports, name="exports"),
     path(f"{_EXPORTS}<int:export_id>/download/", exports.export_download, name="export_download"),
+    path(f"{_EXPORTS}<int:export_id>/card/", exports.export_card, name="export_card"),
 ]

@@ -14,6 +14,7 @@ from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
+from review.certification import certification
 from review.models import Export, ReviewRound
 from review.standing import Standing, counts_of_rounds, next_for_reviewer, standing_of, standings
 
@@ -57,6 +58,8 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
             context |= _owner_context(request, standing)
     else:
         context |= {"next": next_for_reviewer(open_rounds, row), "is_live": False}
+    if not request.htmx:
+        context |= _certificate_context(row, is_owner=is_owner)
     template = "review/overview_state.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
 
@@ -65,6 +68,17 @@ def _open_rounds(row: Project) -> list[Any]:
     rounds = list(row.review_rounds.filter(state=ReviewRound.State.OPEN).order_by("-kind", "-pk"))
     counts = counts_of_rounds(rounds)
     return [(round, counts[round.pk]) for round in rounds]
+
+
+def _certificate_context(row: Project, *, is_owner: bool) -> dict[str, Any]:
+    """The newest review round's certificate. Reviewers see it once there is one, owners also what is missing."""
+    round = row.review_rounds.filter(kind=ReviewRound.Kind.REVIEW).order_by("-pk").first()
+    if round is None:
+        return {}
+    said = certification(round)
+    if said.certificate is None and not is_owner:
+        return {}
+    return {"certified_round": round, "certification": said}
 
 
 def _owner_context(request: PageRequest, standing: Standing) -> dict[str, Any]:

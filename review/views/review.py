@@ -8,7 +8,6 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import OWNER, project_for, role_in
 from annotate.requests import PageRequest
-from review.models import ReviewRound
 from review.selectors import round_progress
 from review.views.rounds import round_of
 
@@ -26,7 +25,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "project": project,
         "round": round,
         "is_owner": role_in(request.user, project) == OWNER,
-        "is_blind": round.kind == ReviewRound.Kind.CALIBRATION,
+        "is_blind": round.is_blind,
         "labels": labels,
         "has_descriptions": any(label["description"] for label in labels),
         "progress": progress,
