@@ -103,11 +103,17 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     """
     key = answer.key or uuid.uuid4()
     # The same answer sent twice at once waits here for the first.
-    task = (
+    found = (
         ReviewTask.objects.select_for_update(of=("self",))
         .select_related("round", "annotation", "criticism")
-        .get(pk=task.pk)
+        .filter(pk=task.pk)
+        .first()
     )
+    if found is None:
+        raise Conflict(
+            "This item left the queue when the round's budget was raised a moment ago. Take the next one."
+        )
+    task = found
     known = Correction.objects.filter(key=key).first()
     if known is not None:
         if known.author_id != user.pk or known.task_id != task.pk:
