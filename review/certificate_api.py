@@ -1,0 +1,127 @@
+"""Audits and certificates of review rounds, and the data cards of exports."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.api.endpoint import Endpoint, Input
+from jobs.services import JobStateError
+from review.api import ExportEndpoint, ReviewRoundProgressSerializer, ReviewRoundSerializer, RoundEndpoint
+from review.certification import Certification, certification
+from review.models import ReviewRound
+from review.selectors import round_progress
+from review.services.audits import audit_round_create
+
+
+class AuditSerializer(ReviewRoundSerializer):
+    extends = serializers.SerializerMethodField(
+        help_text="The audit round that it makes one sample with; empty where it began anew."
+    )
+    progress = serializers.SerializerMethodField()
+
+    class Meta(ReviewRoundSerializer.Meta):
+        fields = [*ReviewRoundSerializer.Meta.fields, "audited", "extends", "progress"]
+        read_only_fields = fields
+
+    def get_extends(self, round: ReviewRound) -> int | None:
+        return round.parameters.get("extends")
+
+    def get_progress(self, round: ReviewRound) -> dict[str, Any]:
+        endpoint: Endpoint = self.context["view"]
+        return dict(ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data)
+
+
+class AuditCreateSerializer(Input):
+    count = serializers.IntegerField(min_value=1, help_text="Items to label blind.")
+    seed = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=2**31 - 1,
+        help_text="By default the project's, or that of the audit that is extended.",
+    )
+
+
+class IntervalSerializer(serializers.Serializer[Any]):
+    """An accuracy, from 0 to 1, with its interval."""
+
+    share = serializers.FloatField(help_text="The estimate.")
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class CertificateSerializer(serializers.Serializer[Any]):
+    """How many labels are right, by a blind audit of what nobody reviewed."""
+
+    level = serializers.FloatField(help_text="Of the intervals.")
+    machine_accuracy = IntervalSerializer(help_text="Before anybody reviewed.")
+    final_accuracy = IntervalSerializer(help_text="Of the final labels, as the audit met them.")
+    items = serializers.IntegerField()
+    reviewed = serializers.IntegerField(help_text="Had a person's answer when the audit was drawn.")
+    corrected = serializers.IntegerField(help_text="Of these: another answer than the machine's.")
+    unreviewed = serializers.IntegerField(help_text="The others, which the audit was drawn from.")
+    audited = serializers.IntegerField()
+    wrong = serializers.IntegerField(help_text="Of the audited, skipped ones included.")
+    skipped = serializers.IntegerField()
+    audits = serializers.ListField(child=serializers.IntegerField(), help_text="Ids of the audit rounds.")
+    made_at = serializers.DateTimeField(allow_null=True, help_text="When its last item was labeled.")
+    notes = serializers.ListField(child=serializers.CharField(), help_text="What changed since, in words.")
+
+
+class CertificationSerializer(serializers.Serializer[Certification]):
+    certificate = serializers.SerializerMethodField()
+    missing = serializers.CharField(help_text="What is missing for a certificate; empty where there is one.")
+
+    def get_certificate(self, said: Certification) -> CertificateSerializer | None:
+        if said.certificate is None:
+            return None
+        return CertificateSerializer(said.certificate.as_dict()).data  # type: ignore[return-value]
+
+
+class ReviewRoundAudits(RoundEndpoint):
+    @extend_schema(summary="A round's audits, newest first", responses=AuditSerializer(many=True))
+    def get(self, request: Request, round_id: int) -> Response:
+        audits = self.round(round_id).audits.select_related("created_by")
+        return self.page(audits, AuditSerializer)
+
+    @extend_schema(
+        summary="Draw an audit of a finished or closed round",
+        description="A simple random sample of the items without a person's label, to be labeled blind. A further audit "
+        "extends the one before, unless the round changed in between.",
+        request=AuditCreateSerializer,
+        responses={201: AuditSerializer},
+        examples=[OpenApiExample("200 items", value={"count": 200}, request_only=True)],
+    )
+    def post(self, request: Request, round_id: int) -> Response:
+        round = self.round(round_id, owner=True)
+        audit = audit_round_create(round=round, user=self.user, **self.given(AuditCreateSerializer))
+        return self.reply(AuditSerializer, audit, status=201)
+
+
+class ReviewRoundCertificate(RoundEndpoint):
+    @extend_schema(
+        summary="How accurate a round's labels are, before and after",
+        description="Without a complete audit there is no figure, but a sentence that says what is missing.",
+        responses=CertificationSerializer,
+    )
+    def get(self, request: Request, round_id: int) -> Response:
+        return self.reply(CertificationSerializer, certification(self.round(round_id)))
+
+
+class ExportCard(ExportEndpoint):
+    @extend_schema(
+        summary="The data card of a finished export",
+        description="What ran, what people did, what it cost, what is certified, and what the columns mean, as it was "
+        "when the file was written.",
+        responses=OpenApiTypes.OBJECT,
+    )
+    def get(self, request: Request, export_id: int) -> Response:
+        export = self.export(export_id)
+        if not export.card:
+            state = export.job.get_state_display().lower()
+            raise JobStateError(f"The export has no data card: its job is {state}.")
+        return Response(export.card)
