@@ -7,6 +7,7 @@ from annotate.api import connections, items, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
 from criticize import api as criticize
 from review import api as review
+from review import certificate_api
 
 app_name = "api"
 
@@ -127,6 +128,16 @@ urlpatterns = [
         review.ReviewRoundAccuracy.as_view(),
         name="review_round_accuracy",
     ),
+    path(
+        "review-rounds/<int:round_id>/audits/",
+        certificate_api.ReviewRoundAudits.as_view(),
+        name="review_round_audits",
+    ),
+    path(
+        "review-rounds/<int:round_id>/certificate/",
+        certificate_api.ReviewRoundCertificate.as_view(),
+        name="review_round_certificate",
+    ),
     path("review-rounds/<int:round_id>/next/", review.ReviewRoundNext.as_view(), name="review_round_next"),
     path("review-rounds/<int:round_id>/undo/", review.ReviewRoundUndo.as_view(), name="review_round_undo"),
     path(
@@ -143,5 +154,6 @@ urlpatterns = [
     path("projects/<int:project_id>/exports/", review.Exports.as_view(), name="exports"),
     path("exports/<int:export_id>/", review.OneExport.as_view(), name="export"),
     path("exports/<int:export_id>/download/", review.ExportDownload.as_view(), name="export_download"),
+    path("exports/<int:export_id>/card/", certificate_api.ExportCard.as_view(), name="export_card"),
     re_path("", UnknownAddress.as_view(), name="unknown_address"),
 ]

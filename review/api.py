@@ -536,6 +536,7 @@ class ExportSerializer(serializers.ModelSerializer[Export]):
             "format",
             "lam",
             "escape_formulas",
+            "with_card",
             "filename",
             "rows",
             "size",
@@ -555,6 +556,10 @@ class ExportCreateSerializer(Input):
     )
     escape_formulas = serializers.BooleanField(
         required=False, help_text="In CSV, put ' before texts that a spreadsheet would run as a formula."
+    )
+    with_card = serializers.BooleanField(
+        required=False,
+        help_text="A zip archive of the file and its data card instead of the file alone; an image folder always is one.",
     )
 
 

@@ -143,6 +143,9 @@ CASES = [
     Case("review_round_preview", "post", OWNERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
     Case("review_round", "get", MEMBERS),
     Case("review_round_accuracy", "get", OWNERS),
+    Case("review_round_audits", "get", MEMBERS),
+    Case("review_round_audits", "post", but(OWNERS, 400), {"count": 1}),  # it is not finished
+    Case("review_round_certificate", "get", MEMBERS),
     Case("review_round_next", "post", MEMBERS),
     Case("review_round_undo", "post", but(MEMBERS, 400)),  # nobody has answered anything
     Case("review_round_release", "post", MEMBERS),
@@ -154,6 +157,7 @@ CASES = [
     Case("exports", "post", but(OWNERS, 202), {"round": "@round_id"}),
     Case("export", "get", OWNERS),
     Case("export_download", "get", but(OWNERS, 409)),
+    Case("export_card", "get", but(OWNERS, 409)),
 ]
 
 LISTS = (
@@ -171,5 +175,6 @@ LISTS = (
     "criticism_runs",
     "criticisms",
     "review_rounds",
+    "review_round_audits",
     "exports",
 )
