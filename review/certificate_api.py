@@ -8,12 +8,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoint import Endpoint, Input
+from annotate.api.endpoint import Input
 from jobs.services import JobStateError
-from review.api import ExportEndpoint, ReviewRoundProgressSerializer, ReviewRoundSerializer, RoundEndpoint
+from review.api import ExportEndpoint, ReviewRoundSerializer, RoundEndpoint
 from review.certification import Certification, certification
 from review.models import ReviewRound
-from review.selectors import round_progress
 from review.services.audits import audit_round_create
 
 
@@ -21,18 +20,13 @@ class AuditSerializer(ReviewRoundSerializer):
     extends = serializers.SerializerMethodField(
         help_text="The audit round that it makes one sample with; empty where it began anew."
     )
-    progress = serializers.SerializerMethodField()
 
     class Meta(ReviewRoundSerializer.Meta):
-        fields = [*ReviewRoundSerializer.Meta.fields, "audited", "extends", "progress"]
+        fields = [*ReviewRoundSerializer.Meta.fields, "audited", "extends"]
         read_only_fields = fields
 
     def get_extends(self, round: ReviewRound) -> int | None:
         return round.parameters.get("extends")
-
-    def get_progress(self, round: ReviewRound) -> dict[str, Any]:
-        endpoint: Endpoint = self.context["view"]
-        return dict(ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data)
 
 
 class AuditCreateSerializer(Input):
