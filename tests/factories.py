@@ -29,7 +29,8 @@ from annotate.services.projects import project_create
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 from review.models import Export, ReviewRound
-from review.services.rounds import calibration_round_create, round_create
+from review.services.audits import audit_round_create
+from review.services.rounds import calibration_round_create, round_close, round_create
 
 _number = itertools.count(1)
 
@@ -221,6 +222,12 @@ def make_round(criticism_run: CriticismRun, budget: int = 2) -> ReviewRound:
 
 def make_calibration_round(project: Project, count: int = 2) -> ReviewRound:
     return calibration_round_create(project=project, user=project.created_by, count=count)
+
+
+def make_audit_round(round: ReviewRound, count: int = 1, **options: Any) -> ReviewRound:
+    """An audit of a round, which is closed for it."""
+    round_close(round=round)
+    return audit_round_create(round=round, user=round.created_by, count=count, **options)
 
 
 def make_reviewable_round(

@@ -9,6 +9,7 @@ from knox.models import AuthToken
 from annotate.models import ModelPrice, RejectedRow, Upload, User
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
+from review.models import ReviewRound
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -93,6 +94,16 @@ def more_of_everything(world: World) -> None:
     rounds = [make_round(run, budget=3) for run in criticisms]
     for round in rounds:
         make_export(round)
+    audited = ReviewRound.objects.get(pk=world.ids["round_id"])
+    for _ in range(2):
+        ReviewRound.objects.create(
+            project=project,
+            kind=ReviewRound.Kind.AUDIT,
+            audited=audited,
+            criticism_run=audited.criticism_run,
+            budget=1,
+            created_by=world.owner,
+        )
     make_connection(world.owner, key=KEY)
     ModelPrice.objects.create(provider="openai", model="other", input=1, output=2, updated_by=world.stranger)
     AuthToken.objects.create(user=world.owner)
