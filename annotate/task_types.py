@@ -28,6 +28,11 @@ class TaskType:
         """Whether answers are written: then the project has no label set."""
         return self.answers == "text"
 
+    @property
+    def is_rated(self) -> bool:
+        """Whether a criticizer gives an answer a quality score, instead of an error probability."""
+        return self.is_written and not self.checks_facts
+
 
 _ALL = (
     TaskType(

@@ -23,7 +23,13 @@ from jobs.services import JobStateError
 from review.drawing import BETA
 from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES
-from review.selectors import final_accuracy, history, round_progress, task_for_reviewer
+from review.selectors import (
+    answer_taken_back,
+    final_accuracy,
+    history,
+    round_progress,
+    task_for_reviewer,
+)
 from review.services.exports import export_create
 from review.services.queue import (
     MOST_CLAIMED,
@@ -201,15 +207,28 @@ class TaskItemSerializer(serializers.Serializer[Any]):
 class TaskMachineSerializer(serializers.Serializer[Any]):
     """What the machine said."""
 
-    label_id = serializers.IntegerField()
+    label_id = serializers.IntegerField(allow_null=True, help_text="Null where answers are written.")
     label = serializers.CharField()  # type: ignore[assignment]
+    answer = serializers.CharField(help_text="Where answers are written.")
     reasoning = serializers.CharField()
     confidence = serializers.FloatField(allow_null=True)
     who = serializers.CharField()
 
 
+class FactSerializer(serializers.Serializer[Any]):
+    """A statement of a written answer: the characters from `start` up to `end`."""
+
+    start = serializers.IntegerField()
+    end = serializers.IntegerField()
+    error_prob = serializers.FloatField()
+
+
 class TaskCriticismSerializer(serializers.Serializer[Any]):
     error_prob = serializers.FloatField(allow_null=True)
+    quality = serializers.FloatField(
+        allow_null=True, help_text="From 0 to 1, the best, where written answers are rated."
+    )
+    facts = FactSerializer(many=True, help_text="Where written answers are checked fact by fact.")
     reasoning = serializers.CharField()
     who = serializers.CharField()
 
@@ -242,7 +261,7 @@ class CorrectionSerializer(serializers.ModelSerializer[Correction]):
 
     class Meta:
         model = Correction
-        fields = ["id", "action", "label", "reason", "author", "seconds", "late", "created_at"]
+        fields = ["id", "action", "label", "answer", "reason", "author", "seconds", "late", "created_at"]
         read_only_fields = fields
 
 
@@ -271,6 +290,12 @@ class AnswerSerializer(Input):
     label = serializers.IntegerField(  # type: ignore[assignment]
         required=False, allow_null=True, help_text="A label's id, with action `label`."
     )
+    answer = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        trim_whitespace=False,
+        help_text="The whole text, with action `label`, where answers are written: the machine's again to accept it.",
+    )
     reason = serializers.CharField(
         required=False, allow_blank=True, max_length=200, help_text="Why it is skipped."
     )
@@ -293,6 +318,7 @@ class AnswerReplySerializer(serializers.Serializer[Any]):
 
 class UndoSerializer(serializers.Serializer[Any]):
     task = ReviewTaskSerializer()
+    answer = serializers.CharField(help_text="The written answer that was taken back.")
     progress = ReviewRoundProgressSerializer()
 
 
@@ -423,7 +449,10 @@ class ReviewRoundUndo(RoundEndpoint):
         round = self.round(round_id)
         task = task_rows().get(pk=answer_undo(round=round, user=self.user).pk)
         shown = task_for_reviewer(task, image_url(task.item))
-        return self.reply(UndoSerializer, {"task": shown, "progress": progress_of(round, self)})
+        return self.reply(
+            UndoSerializer,
+            {"task": shown, "answer": answer_taken_back(task), "progress": progress_of(round, self)},
+        )
 
 
 class ReviewRoundRelease(RoundEndpoint):
@@ -515,7 +544,7 @@ class ReviewTaskSubmit(TaskEndpoint):
 def _answer(project: Project, given: dict[str, Any]) -> Answer:
     label_id = given.pop("label", None)
     label = None if label_id is None else chosen(project.labels.all(), label_id, field="label", what="label")
-    return Answer(label=label, **given)
+    return Answer(label=label, text=given.pop("answer", ""), **given)
 
 
 # --- Exports ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Count, F, Prefetch, Q, QuerySet
 
-from annotate.models import AnnotationRun, Project, User
+from annotate.models import Annotation, AnnotationRun, Project, User
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import AGREED
@@ -55,10 +55,13 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
         machine = {
             "label_id": annotation.label_id,
             "label": annotation.label.name,
+            "answer": "",
             "reasoning": annotation.reasoning,
             "confidence": annotation.confidence,
             "who": annotation.run.who,
         }
+    elif shown.get("machine_answer") and annotation is not None:
+        machine = _machine_answer(annotation, blind=blind)
     return {
         "id": task.pk,
         "version": task.version,
@@ -77,16 +80,37 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
             "columns": item.columns,
         },
         "machine": machine,
-        "criticism": {
-            "error_prob": criticism.error_prob,
-            "reasoning": criticism.reasoning,
-            "who": criticism.run.who,
-        }
-        if machine is not None and criticism is not None
+        "criticism": _criticism(task)
+        if machine is not None and criticism is not None and not blind
         else None,
         "failure": {"name": annotation.failure, "message": annotation.message}
         if not blind and annotation is not None and annotation.failure
         else None,
+    }
+
+
+def _machine_answer(annotation: Annotation, *, blind: bool) -> dict[str, Any]:
+    """A written answer; in an audit without anything that would sway who judges it."""
+    return {
+        "label_id": None,
+        "label": "",
+        "answer": annotation.answer,
+        "reasoning": "" if blind else annotation.reasoning,
+        "confidence": None if blind else annotation.confidence,
+        "who": "" if blind else annotation.run.who,
+    }
+
+
+def _criticism(task: ReviewTask) -> dict[str, Any]:
+    criticism = task.criticism
+    assert criticism is not None  # noqa: S101 (the caller looked)
+    suspicion = criticism.priority if task.round.project.task.is_rated else None
+    return {
+        "error_prob": criticism.error_prob,
+        "quality": None if suspicion is None else 1.0 - suspicion,
+        "facts": criticism.facts or [],
+        "reasoning": criticism.reasoning,
+        "who": criticism.run.who,
     }
 
 
@@ -116,6 +140,12 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
 def history(task: ReviewTask) -> list[Correction]:
     """Everything people did with the task, first to last."""
     return list(task.corrections.select_related("author", "label").order_by("pk"))
+
+
+def answer_taken_back(task: ReviewTask) -> str:
+    """The written answer that the task's last undo took back; "" where that was none."""
+    before = task.corrections.order_by("-pk").values_list("answer", flat=True)[1:2]
+    return next(iter(before), "")
 
 
 DONE = (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)

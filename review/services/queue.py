@@ -12,12 +12,14 @@ from django.utils import timezone
 from annotate.errors import Refusal
 from annotate.models import Label, User
 from annotate.services.calibration import calibration_label_remove, calibration_label_set
+from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
 
 LEASE = timedelta(minutes=10)
 # Candidates looked at when several people claim at the same moment.
 _CANDIDATES = 16
 MOST_CLAIMED = 10
+MOST_CHARACTERS = 100_000  # of a written answer
 
 
 class Conflict(Refusal):
@@ -28,10 +30,14 @@ class Conflict(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person says about a task. `key` names the answer, so that sending it twice counts once."""
+    """What a person says about a task. `key` names the answer, so that sending it twice counts once.
+
+    `text` is the whole answer where the task's answers are written: the machine's again, or another.
+    """
 
     action: str
     label: Label | None = None
+    text: str = ""
     reason: str = ""
     seconds: float | None = None
     version: int | None = None
@@ -83,7 +89,13 @@ def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] |
 
 
 def what_is_shown(task: ReviewTask) -> dict[str, object]:
-    """What the reviewer sees beside the item; nothing in a blind round."""
+    """What the reviewer sees beside the item; nothing in a blind round.
+
+    Nobody writes every answer anew, so that blind to the machine's answer a written one could not be judged: there an
+    audit shows the answer, and nothing of what a criticizer made of it.
+    """
+    if task.round.project.task.is_written:
+        return _what_is_shown_of_answer(task)
     if task.round.is_blind or task.annotation is None:
         return {"machine_label": None, "error_prob": None}
     return {
@@ -91,6 +103,24 @@ def what_is_shown(task: ReviewTask) -> dict[str, object]:
         "error_prob": task.criticism.error_prob if task.criticism else None,
         "reasoning": bool(task.annotation.reasoning),
         "criticism": bool(task.criticism and task.criticism.reasoning),
+    }
+
+
+def _what_is_shown_of_answer(task: ReviewTask) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "machine_label": None,
+        "machine_answer": bool(task.annotation and task.annotation.answer),
+        "error_prob": None,
+    }
+    if task.round.is_blind or task.annotation is None:
+        return shown
+    criticism = task.criticism
+    return shown | {
+        "error_prob": criticism.error_prob if criticism else None,
+        "priority": criticism.priority if criticism else None,
+        "facts": len(criticism.facts or ()) if criticism else 0,
+        "reasoning": bool(task.annotation.reasoning),
+        "criticism": bool(criticism and criticism.reasoning),
     }
 
 
@@ -105,7 +135,7 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     # The same answer sent twice at once waits here for the first.
     found = (
         ReviewTask.objects.select_for_update(of=("self",))
-        .select_related("round", "annotation", "criticism")
+        .select_related("round__project", "annotation", "criticism")
         .filter(pk=task.pk)
         .first()
     )
@@ -133,6 +163,7 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
         task=task,
         action=answer.action,
         label=answer.label,
+        answer=clean_answer(answer.text),
         reason=answer.reason[:200],
         author=user,
         seconds=answer.seconds,
@@ -156,13 +187,29 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
 
 
 def _check_answer(task: ReviewTask, answer: Answer) -> None:
-    if answer.action == Correction.Action.LABEL:
+    if task.round.project.task.is_written:
+        _check_written(answer)
+    elif answer.text:
+        raise Refusal("The answers of this project are labels.", field="answer")
+    elif answer.action == Correction.Action.LABEL:
         if answer.label is None or answer.label.project_id != task.round.project_id:
             raise Refusal("Choose one of the project's labels.", field="label")
     elif answer.action != Correction.Action.SKIP or answer.label is not None:
         raise Refusal("An answer is a label or a skip.", field="action")
     if answer.seconds is not None and not 0 <= answer.seconds < 1e6:
         raise Refusal("The seconds must lie between 0 and a million.", field="seconds")
+
+
+def _check_written(answer: Answer) -> None:
+    if answer.label is not None:
+        raise Refusal("The answers of this project are written: it has no labels.", field="label")
+    if answer.action == Correction.Action.LABEL:
+        if not clean_answer(answer.text):
+            raise Refusal("Write an answer, or skip the item.", field="answer")
+        if len(answer.text) > MOST_CHARACTERS:
+            raise Refusal(f"An answer has at most {MOST_CHARACTERS:,} characters.", field="answer")
+    elif answer.action != Correction.Action.SKIP or answer.text:
+        raise Refusal("An answer is a text or a skip.", field="action")
 
 
 def _keep_calibration(task: ReviewTask, correction: Correction) -> None:
