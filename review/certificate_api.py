@@ -3,15 +3,15 @@
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoint import Input
+from annotate.api.endpoint import Input, ProblemSerializer
 from jobs.services import JobStateError
 from review.api import ExportEndpoint, ReviewRoundSerializer, RoundEndpoint
-from review.certification import Certification, certification
+from review.certification import certification
 from review.models import ReviewRound
 from review.services.audits import audit_round_create
 
@@ -66,14 +66,9 @@ class CertificateSerializer(serializers.Serializer[Any]):
     notes = serializers.ListField(child=serializers.CharField(), help_text="What changed since, in words.")
 
 
-class CertificationSerializer(serializers.Serializer[Certification]):
-    certificate = serializers.SerializerMethodField()
+class CertificationSerializer(serializers.Serializer[Any]):
+    certificate = CertificateSerializer(allow_null=True)
     missing = serializers.CharField(help_text="What is missing for a certificate; empty where there is one.")
-
-    def get_certificate(self, said: Certification) -> CertificateSerializer | None:
-        if said.certificate is None:
-            return None
-        return CertificateSerializer(said.certificate.as_dict()).data  # type: ignore[return-value]
 
 
 class ReviewRoundAudits(RoundEndpoint):
@@ -84,8 +79,8 @@ class ReviewRoundAudits(RoundEndpoint):
 
     @extend_schema(
         summary="Draw an audit of a finished or closed round",
-        description="A simple random sample of the items without a person's label, to be labeled blind. A further audit "
-        "extends the one before, unless the round changed in between.",
+        description="A simple random sample of the items without a person's label, to be labeled blind. A further "
+        "audit extends the one before, unless the round changed in between.",
         request=AuditCreateSerializer,
         responses={201: AuditSerializer},
         examples=[OpenApiExample("200 items", value={"count": 200}, request_only=True)],
@@ -103,7 +98,9 @@ class ReviewRoundCertificate(RoundEndpoint):
         responses=CertificationSerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
-        return self.reply(CertificationSerializer, certification(self.round(round_id)))
+        said = certification(self.round(round_id))
+        certificate = said.certificate.as_dict() if said.certificate else None
+        return self.reply(CertificationSerializer, {"certificate": certificate, "missing": said.missing})
 
 
 class ExportCard(ExportEndpoint):
@@ -111,7 +108,10 @@ class ExportCard(ExportEndpoint):
         summary="The data card of a finished export",
         description="What ran, what people did, what it cost, what is certified, and what the columns mean, as it was "
         "when the file was written.",
-        responses=OpenApiTypes.OBJECT,
+        responses={
+            200: OpenApiTypes.OBJECT,
+            (409, "application/problem+json"): OpenApiResponse(ProblemSerializer, "It is not written yet."),
+        },
     )
     def get(self, request: Request, export_id: int) -> Response:
         export = self.export(export_id)
