@@ -1,13 +1,17 @@
 """The form that says who answers: a model behind a connection, or the trained classifier. Criticism runs share it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import forms
 
 from annotate.access import connections_of
 from annotate.errors import Refusal
-from annotate.models import Connection, ModelRun, Project, User
+from annotate.examples import labelled_items, most_examples
+from annotate.models import AnnotationRun, Connection, ModelRun, Project, User
 from annotate.services.runs import TRAINED, ModelChoice, training_parameters
+from jobs.models import Job
 from mllm.registry import PROVIDERS
 
 # Alternatives asked for at each token: the most that OpenAI-compatible servers commonly allow is 20, few are enough.
@@ -78,9 +82,15 @@ class RunForm(forms.Form):
         except Refusal as refusal:
             self.training_problem = refusal.sentence
         self.fields["kind"].initial = self._likely_kind()
-        if self.is_bound and self.chosen_kind != ModelRun.Kind.PROMPTED:
-            for name in ("connection", "model", "strategy"):
-                self.fields[name].required = False
+
+    def full_clean(self) -> None:
+        """Check the form. What only a model needs is not missing without one, and yet the page shows it as required."""
+        spared = () if self.chosen_kind == ModelRun.Kind.PROMPTED else ("connection", "model", "strategy")
+        for name in spared:
+            self.fields[name].required = False
+        super().full_clean()
+        for name in spared:
+            self.fields[name].required = True
 
     def _likely_kind(self) -> str:
         """A model where one is connected; else what can be run without one."""
@@ -113,6 +123,110 @@ class RunForm(forms.Form):
             answer_format=cleaned["answer_format"],
             top_logprobs=TOP_LOGPROBS if cleaned["log_probabilities"] else 0,
         )
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Show why a service refused, at the field it names."""
+        field = "log_probabilities" if refusal.field == "top_logprobs" else refusal.field
+        self.add_error(field if field in self.fields else None, refusal.sentence)
+
+
+class AnnotationRunForm(RunForm):
+    """The same with what only annotators can be asked for."""
+
+    confidence = forms.BooleanField(
+        required=False,
+        label="Ask how sure the model is",
+        help_text="It states a confidence with each label, which can be combined with what a criticizer says.",
+    )
+    examples = forms.IntegerField(
+        required=False,
+        min_value=0,
+        label="Examples",
+        error_messages={"invalid": "Enter a number of examples, such as 4."},
+        widget=forms.NumberInput(attrs={"inputmode": "numeric"}),
+    )
+
+    def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, user=user, project=project, **kwargs)
+        if project.task.is_written:
+            del self.fields["confidence"], self.fields["examples"]
+            return
+        labelled, most = len(labelled_items(project)), most_examples(project)
+        examples = self.fields["examples"]
+        examples.initial = 0
+        examples.widget.attrs |= {"min": "0", "max": str(most)}
+        if labelled:
+            examples.help_text = (
+                f"Shown with each item: those of your {labelled:,} labeled items that are most like it, at most "
+                f"{most}, and never the item itself. Prompts grow longer, and cost more."
+            )
+        else:
+            examples.disabled = True
+            examples.help_text = (
+                "They are drawn from labeled items, and there are none. Label a calibration set first."
+            )
+
+    def choice(self) -> ModelChoice:
+        choice = super().choice()
+        if choice.is_trained:
+            return choice
+        cleaned = self.cleaned_data
+        return replace(
+            choice, confidence=cleaned.get("confidence", False), examples=cleaned.get("examples") or 0
+        )
+
+
+VOTE, DISCUSSION = "vote", "discussion"
+
+
+class CombineForm(forms.Form):
+    """Which finished runs are to vote or to discuss. `offered` are those on the page, without candidates."""
+
+    sources = forms.ModelMultipleChoiceField(
+        AnnotationRun.objects.none(),
+        widget=forms.CheckboxSelectMultiple,
+        label="Annotators",
+        error_messages={
+            "required": "Choose two or more different runs.",
+            "invalid_choice": "Choose finished runs of this project.",
+        },
+    )
+    how = forms.ChoiceField(
+        choices=[(VOTE, "Vote"), (DISCUSSION, "Discuss, then vote")],
+        initial=VOTE,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose a vote or a discussion."},
+    )
+    spend_limit = forms.DecimalField(
+        required=False,
+        max_digits=12,
+        decimal_places=4,
+        label="Spend limit for each annotator, in US$",
+        help_text="Its run pauses before it would cost more. Empty: no limit.",
+        error_messages={"invalid": "Enter the limit as a number, such as 5 or 0.50."},
+        widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
+    )
+    use_required_attribute = False
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, project: Project) -> None:
+        super().__init__(data, auto_id="combine-%s")
+        finished = project.annotation_runs.exclude(job__state__in=Job.UNFINISHED)
+        finished = finished.select_related("job", "connection").order_by("pk")
+        self.fields["sources"].queryset = finished  # type: ignore[attr-defined]
+        self.offered = [run for run in finished if run.scope == AnnotationRun.Scope.PROJECT]
+        self.can_combine = len(self.offered) > 1 and not project.task.is_written
+
+    @property
+    def chosen_how(self) -> str:
+        return str(self["how"].value())
+
+    @property
+    def chosen_ids(self) -> set[str]:
+        return {str(pk) for pk in self["sources"].value() or ()}
+
+    def chosen(self) -> list[AnnotationRun]:
+        """The runs that the valid form names, in order of their start."""
+        return list(self.cleaned_data["sources"])
 
     def refuse(self, refusal: Refusal) -> None:
         """Show why a service refused, at the field it names."""

@@ -54,6 +54,12 @@ urlpatterns = [
     path(_RUNS, runs.annotation_runs, name="annotation_runs"),
     path(f"{_RUNS}estimate/", runs.annotation_run_estimate, name="annotation_run_estimate"),
     path(f"{_RUNS}models/", runs.connection_models, name="connection_models"),
+    path(f"{_RUNS}combine/", runs.annotation_run_combine, name="annotation_run_combine"),
+    path(
+        f"{_RUNS}combine/estimate/",
+        runs.annotation_run_combine_estimate,
+        name="annotation_run_combine_estimate",
+    ),
     path(f"{_RUNS}<int:run_id>/", runs.annotation_run, name="annotation_run"),
     path(f"{_RUNS}<int:run_id>/<str:action>/", runs.annotation_run_action, name="annotation_run_action"),
     path("styleguide", styleguide.styleguide, name="styleguide"),

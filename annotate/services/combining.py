@@ -62,11 +62,33 @@ def precedence_of(sources: Sequence[AnnotationRun]) -> Precedence:
     return Precedence([pk for pk, _ in pairs], [accuracy for _, accuracy in pairs], by_accuracy)
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Before runs are combined: of how many items how many are disputed, and whose label would count in a tie."""
+
+    items: int
+    disputed: int
+    precedence: Precedence
+
+    @property
+    def share(self) -> float | None:
+        """The share of the items on which all agree, in [0, 1]; None without items."""
+        return 1 - self.disputed / self.items if self.items else None
+
+
+def agreement_of(project: Project, sources: Sequence[AnnotationRun]) -> Agreement:
+    """How far the runs agree. Raises Refusal for runs that cannot be combined."""
+    check_sources(project, sources)
+    ids = [source.pk for source in sources]
+    return Agreement(len(items_of(ids)), len(disputed_items(ids)), precedence_of(sources))
+
+
 @transaction.atomic
-def vote_create(
-    *, project: Project, user: User, sources: Sequence[AnnotationRun], discussion: str = ""
-) -> AnnotationRun:
-    """Start the vote of finished runs, in order of choice, over every item that any of them has a result for."""
+def vote_create(*, project: Project, user: User, sources: Sequence[AnnotationRun]) -> AnnotationRun:
+    """Start the vote of finished runs, in order of choice, over every item that any of them has a result for.
+
+    The vote of all runs of a discussion belongs to it.
+    """
     check_sources(project, sources)
     ids = [source.pk for source in sources]
     items = items_of(ids)
@@ -79,7 +101,7 @@ def vote_create(
         "accuracies": precedence.accuracies,
         "ties_by_accuracy": precedence.by_accuracy,
     }
-    if discussion:
+    if discussion := _discussion_of_all(project, sources):
         parameters["discussion"] = discussion
     run = AnnotationRun.objects.create(
         project=project,
@@ -92,6 +114,16 @@ def vote_create(
     )
     run.sources.set(ids)
     return run
+
+
+def _discussion_of_all(project: Project, sources: Sequence[AnnotationRun]) -> str:
+    """The discussion whose runs these are, all of them and no other; "" where they are not."""
+    discussion = str(sources[0].parameters.get("discussion", ""))
+    if not discussion:
+        return ""
+    runs = discussion_runs(project, discussion)
+    discussing = {run.pk for run in runs if run.kind == ModelRun.Kind.PROMPTED}
+    return discussion if discussing == {source.pk for source in sources} else ""
 
 
 def check_discussion(project: Project, user: User, sources: Sequence[AnnotationRun]) -> None:
@@ -249,4 +281,4 @@ def vote_on_discussion(run: AnnotationRun) -> None:
     if is_voted or any(each.job.state != Job.State.DONE for each in runs):
         return
     ordered = [by_source[source_id] for source_id in run.parameters["sources"]]
-    vote_create(project=project, user=run.created_by, sources=ordered, discussion=discussion)
+    vote_create(project=project, user=run.created_by, sources=ordered)

@@ -1,6 +1,6 @@
 """Annotation runs: the list with the form for a new one, a run's page with its live parts, and its buttons."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +19,20 @@ from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
 from annotate.requests import PageRequest
-from annotate.run_forms import RunForm
-from annotate.selectors import failed_annotations, label_counts, latest_annotations, machine_accuracy
+from annotate.run_forms import DISCUSSION, VOTE, AnnotationRunForm, CombineForm, RunForm
+from annotate.selectors import (
+    discussion_runs,
+    failed_annotations,
+    label_counts,
+    latest_annotations,
+    machine_accuracy,
+)
+from annotate.services.combining import (
+    agreement_of,
+    discussion_create,
+    discussion_estimate,
+    vote_create,
+)
 from annotate.services.runs import annotation_estimate, annotation_run_create, annotation_run_retry
 from jobs.models import Job
 from jobs.selectors import failures_by_name, job_progress
@@ -33,7 +45,7 @@ ACTIONS = ("pause", "resume", "cancel", "retry")
 @require_http_methods(["GET", "POST"])
 def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, owner=True)
-    form = RunForm(request.POST or None, user=request.user, project=project)
+    form = AnnotationRunForm(request.POST or None, user=request.user, project=project)
     if request.method == "POST" and form.is_valid():
         try:
             run = annotation_run_create(
@@ -47,11 +59,22 @@ def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
         else:
             messages.success(request, "The annotation run has started.")
             return redirect("annotation_run", project.pk, run.pk)
-    runs = project.annotation_runs.select_related("job", "created_by")
+    return _runs_page(request, project, form, CombineForm(project=project))
+
+
+def _runs_page(
+    request: PageRequest, project: Project, form: AnnotationRunForm, combine: CombineForm
+) -> HttpResponse:
+    """The project's runs, candidates left out, with the forms for a new one and for combining them."""
+    runs = project.annotation_runs.filter(scope=AnnotationRun.Scope.PROJECT)
+    runs = runs.select_related("job", "created_by")
+    number = _numbered(_discussion_of(run) for run in reversed(runs))
     context = {
         "project": project,
         "form": form,
-        "runs": runs,
+        "form_url": reverse("annotation_runs", args=[project.pk]),
+        "combine": combine,
+        "runs": [(run, number.get(_discussion_of(run))) for run in runs],
         "is_running": any(run.job.is_active for run in runs),
         "needs_labels": not project.task.is_written and project.labels.count() < 2,
         "item_count": project.items.filter(calibration_label=None).count(),
@@ -60,6 +83,67 @@ def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
     return render(
         request, "annotate/run_list.html" if is_list_alone(request) else "annotate/runs.html", context
     )
+
+
+def _discussion_of(run: AnnotationRun) -> str:
+    return str(run.parameters.get("discussion", ""))
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """A number from 1 for each name, in the order in which they first occur; the empty one is left out."""
+    return {name: number for number, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
+
+
+@require_http_methods(["GET", "POST"])
+def annotation_run_combine(request: PageRequest, project_id: int) -> HttpResponse:
+    """Start the vote or the discussion that the form describes. Who comes back to this address gets the form."""
+    project = project_for(request.user, project_id, owner=True)
+    if request.method == "GET":
+        return redirect("annotation_runs", project.pk)
+    combine = CombineForm(request.POST, project=project)
+    if combine.is_valid():
+        try:
+            run = _combined(request, project, combine)
+        except Refusal as refusal:
+            combine.refuse(refusal)
+        else:
+            return redirect("annotation_run", project.pk, run.pk)
+    return _runs_page(request, project, AnnotationRunForm(user=request.user, project=project), combine)
+
+
+def _combined(request: PageRequest, project: Project, combine: CombineForm) -> AnnotationRun:
+    """The vote, or the first run of the discussion. Raises Refusal."""
+    if combine.cleaned_data["how"] == VOTE:
+        vote = vote_create(project=project, user=request.user, sources=combine.chosen())
+        messages.success(request, "The vote has started.")
+        return vote
+    runs = discussion_create(
+        project=project,
+        user=request.user,
+        sources=combine.chosen(),
+        spend_limit=combine.cleaned_data["spend_limit"],
+    )
+    messages.success(request, "The discussion has started. The vote follows when all its runs are done.")
+    return runs[0]
+
+
+@require_GET
+def annotation_run_combine_estimate(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the vote or the discussion would take; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, owner=True)
+    combine = CombineForm(request.GET, project=project)
+    context: dict[str, Any] = {"project": project, "combine": combine}
+    if not combine.is_valid():
+        context["problem"] = next(iter(combine.errors.values()))[0]
+        return render(request, "annotate/combine_estimate.html", context)
+    sources = combine.chosen()
+    try:
+        context["agreement"] = agreement_of(project, sources)
+        if combine.cleaned_data["how"] == DISCUSSION:
+            context["estimate"] = discussion_estimate(project=project, user=request.user, sources=sources)
+    except Refusal as refusal:
+        context["problem"] = refusal.sentence
+    return render(request, "annotate/combine_estimate.html", context)
 
 
 def is_list_alone(request: PageRequest) -> bool:
@@ -71,7 +155,7 @@ def is_list_alone(request: PageRequest) -> bool:
 def annotation_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the run that the form describes would take; part of the form, asked for as it changes."""
     project = project_for(request.user, project_id, owner=True)
-    form = RunForm(request.GET, user=request.user, project=project)
+    form = AnnotationRunForm(request.GET, user=request.user, project=project)
     return render_estimate(
         request, form, lambda: annotation_estimate(project=project, choice=form.choice()), project
     )
@@ -124,8 +208,26 @@ def annotation_run(request: PageRequest, project_id: int, run_id: int) -> HttpRe
             "results": lambda: {"annotations": latest_annotations(run)},
             "failures": lambda: failures_context(request, failed_annotations(run, _failure_name(request))),
         },
-        context={"project": project, "run": run, "job": run.job},
+        context={"project": project, "run": run, "job": run.job} | combination_of(run),
     )
+
+
+def combination_of(run: AnnotationRun) -> dict[str, Any]:
+    """What a vote or a discussing run was made from, and the other runs of its discussion; empty for other runs."""
+    context: dict[str, Any] = {}
+    if source_ids := run.parameters.get("sources"):
+        found = {source.pk: source for source in run.sources.select_related("job")}
+        ids = run.parameters.get("precedence", source_ids)
+        accuracies = run.parameters.get("accuracies") or [None] * len(ids)
+        context["sources"] = [
+            (found[pk], accuracy) for pk, accuracy in zip(ids, accuracies, strict=True) if pk in found
+        ]
+    if discussion := run.parameters.get("discussion"):
+        runs = discussion_runs(run.project, discussion)
+        context["discussion"] = runs
+        is_voted = any(each.kind == ModelRun.Kind.VOTED for each in runs)
+        context["can_vote"] = not is_voted and all(each.job.is_finished for each in runs)
+    return context
 
 
 def render_run(
