@@ -26,7 +26,8 @@ class AuditSerializer(ReviewRoundSerializer):
         read_only_fields = fields
 
     def get_extends(self, round: ReviewRound) -> int | None:
-        return round.parameters.get("extends")
+        extended: int | None = round.parameters.get("extends")
+        return extended
 
 
 class AuditCreateSerializer(Input):

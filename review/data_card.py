@@ -15,7 +15,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
-from criticize.models import Criticism, CriticismRun
+from criticize.models import CriticismRun
 from review.certification import certification_now
 from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
 from review.models import Export, ReviewRound, ReviewTask
@@ -75,8 +75,8 @@ def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None
         "product": {"name": "Overread", "version": product_version()},
         "written_at": timezone.now().isoformat(timespec="seconds"),
         "project": _project(project),
-        "annotator": _run(run.annotation_run, Annotation),
-        "criticizer": _run(run, Criticism),
+        "annotator": _run(run.annotation_run),
+        "criticizer": _run(run),
         "items": _items(export),
         "round": _round(round),
         "reviews": reviews,
@@ -107,7 +107,7 @@ def _project(project: Project) -> dict[str, Any]:
     }
 
 
-def _run(run: AnnotationRun | CriticismRun, results: type[Annotation] | type[Criticism]) -> dict[str, Any]:
+def _run(run: AnnotationRun | CriticismRun) -> dict[str, Any]:
     job = run.job
     job.refresh_from_db()
     said: dict[str, Any] = {
@@ -125,19 +125,19 @@ def _run(run: AnnotationRun | CriticismRun, results: type[Annotation] | type[Cri
         "failed": job.failed,
         "input_tokens": job.input_tokens,
         "output_tokens": job.output_tokens,
-        "cost": _cost_of(run, results),
+        "cost": _cost_of(run),
     }
     sources = run.sources.order_by("pk") if isinstance(run, AnnotationRun) else []
-    said["sources"] = [_run(source, Annotation) for source in sources]
+    said["sources"] = [_run(source) for source in sources]
     return said
 
 
-def _cost_of(run: AnnotationRun | CriticismRun, results: type[Annotation] | type[Criticism]) -> float | None:
+def _cost_of(run: AnnotationRun | CriticismRun) -> float | None:
     """US$; None where some call of a model has no known price."""
-    if run.kind == ModelRun.Kind.PROMPTED:
-        calls = results._default_manager.filter(run=run, cost=None)
-        if calls.filter(Q(input_tokens__gt=0) | Q(output_tokens__gt=0)).exists():
-            return None
+    unpriced = Q(cost=None) & (Q(input_tokens__gt=0) | Q(output_tokens__gt=0))
+    calls = run.annotations if isinstance(run, AnnotationRun) else run.criticisms
+    if run.kind == ModelRun.Kind.PROMPTED and calls.filter(unpriced).exists():
+        return None
     return float(run.job.cost)
 
 
@@ -214,9 +214,9 @@ def _cost(
     """US$. What people did is priced by the project's price a review; what is labelled by gold costs nothing."""
     price = float(project.review_price)
     models = [
-        _cost_of(run.annotation_run, Annotation),
-        _cost_of(run, Criticism),
-        *(_cost_of(source, Annotation) for source in run.annotation_run.sources.all()),
+        _cost_of(run.annotation_run),
+        _cost_of(run),
+        *(_cost_of(source) for source in run.annotation_run.sources.all()),
     ]
     known = [cost for cost in models if cost is not None]
     model_cost = sum(known) if len(known) == len(models) else None
