@@ -22,6 +22,7 @@ from criticize.selectors import aqg_at, criticism_quality
 from criticize.services import criticism_run_create
 from jobs.models import Job
 from mllm.registry import PROVIDERS
+from review.data_card import CARD, README, card_json, readme
 from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.selectors import final_accuracy
 from review.services.exports import export_create
@@ -170,8 +171,12 @@ class Pipeline:
         return answered
 
     def export(self, round: ReviewRound, folder: Path) -> None:
-        """Write the wide and the long export in every format into the folder, texts exactly as they are."""
+        """Write the wide and the long export in every format into the folder, texts exactly as they are.
+
+        Their data card lies beside them: that of the wide table, which the long one is made from.
+        """
         folder.mkdir(parents=True, exist_ok=True)
+        cards: dict[str, dict[str, Any]] = {}
         for layout in Export.Layout.values:
             for format in Export.TABLES:
                 export = export_create(
@@ -180,6 +185,11 @@ class Pipeline:
                 self._finish(export.job)
                 export.refresh_from_db()
                 shutil.copyfile(export.file.path, folder / f"{layout}.{format}")
+                cards[layout] = export.card
+        card = cards[Export.Layout.WIDE]
+        configs = {layout: f"{layout}.{Export.Format.PARQUET}" for layout in Export.Layout.values}
+        (folder / README).write_text(readme(card, configs), encoding="utf-8")
+        (folder / CARD).write_text(card_json(card), encoding="utf-8")
 
     def _finish(self, job: Job | None) -> None:
         assert job is not None  # noqa: S101 (started just before)

@@ -74,7 +74,16 @@ def test_the_trained_pair_is_measured_outside_the_calibration_sample(data: Path,
     assert result["aqg"] == pytest.approx(result["errors_found"] / result["errors"])
     assert result["calls"] == result["cost"] == 0
     names = {f"{layout}.{kind}" for layout in ("wide", "long") for kind in ("csv", "jsonl", "parquet")}
-    assert {path.name for path in (tmp_path / "results").iterdir()} == names | {"metrics.json"}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == names | {
+        "metrics.json",
+        "README.md",
+        "data_card.json",
+    }
+    card = json.loads((tmp_path / "results" / "data_card.json").read_text("utf-8"))
+    assert (card["reviews"]["answered"], card["export"]["rows"], card["certificate"]) == (10, 60, None)
+    readme = (tmp_path / "results" / "README.md").read_text("utf-8")
+    assert 'path: "wide.parquet"' in readme
+    assert 'path: "long.parquet"' in readme
 
 
 def test_the_exports_weigh_every_item_once(data: Path, tmp_path: Path) -> None:
