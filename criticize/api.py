@@ -25,9 +25,11 @@ from annotate.api.runs import (
     choice_of,
 )
 from annotate.models import AnnotationRun, Project
+from criticize.methods import rank_of
 from criticize.models import Criticism, CriticismRun
-from criticize.selectors import aqg_at, criticism_quality, error_prob_histogram
+from criticize.selectors import aqg_at, criticism_quality, error_prob_histogram, rank_counts
 from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
+from criticize.strategies import STRATEGIES
 from jobs.api import FailureCountSerializer, job_act
 from jobs.selectors import failures_by_name
 
@@ -37,11 +39,20 @@ class CriticismRunSerializer(ModelRunSerializer, serializers.ModelSerializer[Cri
     is_self_criticism = serializers.BooleanField(
         read_only=True, help_text="Whether the annotator's own model criticizes it."
     )
+    ranks_only = serializers.BooleanField(
+        read_only=True,
+        help_text="Whether its priorities are an order and no probabilities, which only the rule `threshold` can use.",
+    )
 
     class Meta:
         model = CriticismRun
-        fields = ["project", "annotation_run", *MODEL_RUN_FIELDS, "is_self_criticism"]
+        fields = ["project", "annotation_run", *MODEL_RUN_FIELDS, "is_self_criticism", "ranks_only"]
         read_only_fields = fields
+
+
+class AnswerCountSerializer(serializers.Serializer[Any]):
+    answer = serializers.CharField()
+    count = serializers.IntegerField()
 
 
 class CriticismRunDetailSerializer(CriticismRunSerializer):
@@ -49,27 +60,42 @@ class CriticismRunDetailSerializer(CriticismRunSerializer):
 
     failures = serializers.SerializerMethodField()
     histogram = serializers.SerializerMethodField(
-        help_text="How many error probabilities lie in each of 20 equal bins from 0 to 1."
+        help_text="How many error probabilities lie in each of 20 equal bins from 0 to 1; null where it only ranks."
+    )
+    answers = serializers.SerializerMethodField(
+        help_text="Of a criticizer that only ranks: how often it gave each answer, most suspicious first."
     )
 
     class Meta(CriticismRunSerializer.Meta):
-        fields = [*CriticismRunSerializer.Meta.fields, "failures", "histogram"]
+        fields = [*CriticismRunSerializer.Meta.fields, "failures", "histogram", "answers"]
         read_only_fields = fields
 
     @extend_schema_field(FailureCountSerializer(many=True))
     def get_failures(self, run: CriticismRun) -> Any:
         return FailureCountSerializer(failures_by_name(run.criticisms.all()), many=True).data
 
-    def get_histogram(self, run: CriticismRun) -> list[int]:
+    def get_histogram(self, run: CriticismRun) -> list[int] | None:
         return error_prob_histogram(run)
+
+    @extend_schema_field(AnswerCountSerializer(many=True, allow_null=True))
+    def get_answers(self, run: CriticismRun) -> Any:
+        counts = rank_counts(run)
+        if counts is None:
+            return None
+        return [{"answer": answer, "count": count} for answer, count in counts]
 
 
 class CriticismChoiceSerializer(ModelChoiceSerializer):
     annotation_run = serializers.IntegerField(help_text="The run whose annotations are criticized.")
+    strategy = serializers.ChoiceField(
+        [(name, each.description) for name, each in STRATEGIES.items()],
+        required=False,
+        help_text="`cot` by default.",
+    )
 
 
-class CriticismRunCreateSerializer(RunCreateSerializer):
-    annotation_run = serializers.IntegerField(help_text="The run whose annotations are criticized.")
+class CriticismRunCreateSerializer(CriticismChoiceSerializer, RunCreateSerializer):
+    """Who criticizes which annotations, and what it may cost."""
 
 
 class CriticismSerializer(serializers.ModelSerializer[Criticism]):
@@ -78,18 +104,45 @@ class CriticismSerializer(serializers.ModelSerializer[Criticism]):
     label = LabelNameSerializer(  # type: ignore[assignment]
         source="annotation.label", read_only=True, allow_null=True
     )
+    answer = serializers.SerializerMethodField(
+        help_text="In words, where the strategy only ranks; null elsewhere."
+    )
+    perplexity = serializers.SerializerMethodField(help_text="Of the reasoning, with the strategy `cot_ppl`.")
     cost = serializers.FloatField(read_only=True, allow_null=True, help_text="US$; null without a price.")
 
     class Meta:
         model = Criticism
-        fields = ["id", "annotation", "item", "external_id", "label", "error_prob", *CALL_FIELDS]
+        fields = [
+            "id",
+            "annotation",
+            "item",
+            "external_id",
+            "label",
+            "error_prob",
+            "priority",
+            "answer",
+            "perplexity",
+            *CALL_FIELDS,
+        ]
         read_only_fields = fields
+
+    def get_answer(self, criticism: Criticism) -> str | None:
+        rank = rank_of(criticism.run.strategy, criticism.priority)
+        return None if rank is None else rank.answer
+
+    def get_perplexity(self, criticism: Criticism) -> float | None:
+        rank = rank_of(criticism.run.strategy, criticism.priority)
+        return None if rank is None else rank.perplexity
 
 
 class CriticismDetailSerializer(CriticismSerializer):
     """A criticism with everything that is kept of its call, and of those that failed before it."""
 
-    logprobs = serializers.JSONField(read_only=True, help_text="Null where none were asked for.")
+    logprobs = serializers.JSONField(
+        read_only=True,
+        help_text="`[token, logprob]` each, and the alternatives at the token that a probability was computed from. "
+        "Null where none were asked for.",
+    )
     earlier = serializers.JSONField(read_only=True)
 
     class Meta(CriticismSerializer.Meta):
@@ -247,7 +300,7 @@ class Criticisms(CriticismRunEndpoint):
         responses=CriticismSerializer(many=True),
     )
     def get(self, request: Request, run_id: int) -> Response:
-        rows = self.run(run_id).criticisms.select_related("annotation__item", "annotation__label")
+        rows = self.run(run_id).criticisms.select_related("run", "annotation__item", "annotation__label")
         filtered = calls_filtered(rows, self.asked(CallFilter))
         return self.page(filtered, CriticismSerializer, order="annotation_id")
 

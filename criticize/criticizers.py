@@ -12,8 +12,9 @@ from annotate.connections import connection_settings, run_price
 from annotate.contents import item_content, label_specs
 from annotate.models import Annotation, Project
 from annotate.prompts import LabelSpec
+from criticize.methods import METHODS
 from criticize.models import Criticism, CriticismRun
-from criticize.prompts import criticism_request, read_criticism
+from criticize.prompts import Question
 from criticize.selectors import annotations_in_order
 from jobs import shutdown
 from jobs.call_work import CallWork
@@ -23,7 +24,7 @@ from jobs.models import Job
 from jobs.recording import call_fields, record, storable
 from jobs.work import Work
 from mllm.errors import CallError, Failure
-from mllm.messages import Request
+from mllm.messages import Reply, Request
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 
@@ -32,25 +33,24 @@ def request_for(
     run: CriticismRun, project: Project, specs: Sequence[LabelSpec], annotation: Annotation
 ) -> Request:
     """What the criticizer is asked about the annotation. Raises CallError where it cannot be asked."""
-    assert annotation.label is not None  # noqa: S101 (only annotations that succeeded are criticized)
+    label = annotation.label
+    question = Question(
+        task_type=project.task_type,
+        strategy=run.strategy,
+        answer_format=run.answer_format,
+        model=run.model,
+        item=item_content(annotation.item),
+        labels=specs,
+        label=None if label is None else LabelSpec(label.name, label.description),
+        reasoning=annotation.reasoning,
+        instructions=project.instructions,
+        max_tokens=run.parameters.get("max_tokens"),
+    )
     try:
-        request = criticism_request(
-            task_type=project.task_type,
-            strategy=run.strategy,
-            answer_format=run.answer_format,
-            model=run.model,
-            labels=specs,
-            label=LabelSpec(annotation.label.name, annotation.label.description),
-            item=item_content(annotation.item),
-            instructions=project.instructions,
-        )
+        request = METHODS[run.strategy].ask(question)
     except ValueError as error:
         raise CallError(Failure.BAD_REQUEST, str(error)) from error
-    return replace(
-        request,
-        top_logprobs=run.parameters.get("top_logprobs", 0),
-        max_tokens=run.parameters.get("max_tokens", request.max_tokens),
-    )
+    return replace(request, top_logprobs=max(request.top_logprobs, run.parameters.get("top_logprobs", 0)))
 
 
 def open_annotations(run: CriticismRun, annotation_ids: Sequence[int], since: datetime) -> list[int]:
@@ -68,6 +68,22 @@ def record_criticisms(run: CriticismRun, rows: Sequence[Criticism]) -> Progress:
     ids = [row.annotation_id for row in rows]
     failed = Criticism.objects.filter(run=run, annotation_id__in=ids).exclude(failure="")
     return record(rows, {row.annotation_id: row for row in failed}, subject="annotation_id")
+
+
+def read_into(row: Criticism, run: CriticismRun, reply: Reply) -> None:
+    """Fill the row with what the reply says, or with why it cannot be read."""
+    reading = METHODS[run.strategy].read(reply, run.answer_format)
+    row.reasoning = storable(reading.reasoning or row.reasoning)
+    if is_cut_off(run, reply) or (reading.problem and reply.finish_reason == "length"):
+        row.failure, row.message = Failure.UNPARSEABLE, CUT_OFF
+    elif reading.problem:
+        row.failure, row.message = Failure.UNPARSEABLE, reading.problem
+    else:
+        row.error_prob, row.priority = reading.error_prob, reading.priority
+    if reading.answer_token is not None:
+        # The alternatives at the token that ε̂ was computed from are kept beside it.
+        top = reply.logprobs[reading.answer_token].top
+        row.logprobs[reading.answer_token].append([[storable(token), logprob] for token, logprob in top])
 
 
 class PromptedCriticism(CallWork):
@@ -99,14 +115,7 @@ class PromptedCriticism(CallWork):
         for outcome in outcomes:
             row = Criticism(run=run, annotation_id=outcome.subject, **call_fields(outcome, price))
             if outcome.reply is not None:
-                row.error_prob, reasoning = read_criticism(outcome.reply.text, run.answer_format)
-                row.reasoning = storable(reasoning or row.reasoning)
-                if is_cut_off(run, outcome.reply):
-                    row.error_prob, row.failure, row.message = None, Failure.UNPARSEABLE, CUT_OFF
-                elif row.error_prob is None:
-                    row.failure = Failure.UNPARSEABLE
-                    row.message = "The answer holds no probability between 0 and 1."
-                row.priority = row.error_prob
+                read_into(row, run, outcome.reply)
             rows.append(row)
         return record_criticisms(run, rows)
 

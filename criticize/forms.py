@@ -6,12 +6,8 @@ from django import forms
 
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.run_forms import RunForm
+from criticize.strategies import STRATEGIES, Strategy
 from jobs.models import Job
-
-STRATEGIES = [
-    ("cot", "Think first, then judge: more accurate, and its reasoning helps reviewers"),
-    ("naive", "Judge only: cheaper and faster"),
-]
 
 
 class CriticismRunForm(RunForm):
@@ -31,7 +27,19 @@ class CriticismRunForm(RunForm):
         super().__init__(*args, user=user, project=project, **kwargs)
         runs = project.annotation_runs.select_related("job").exclude(job__state__in=Job.UNFINISHED)
         self.fields["annotation_run"].queryset = runs  # type: ignore[attr-defined]
-        self.fields["strategy"].choices = STRATEGIES  # type: ignore[attr-defined]
+        strategy = self.fields["strategy"] = forms.ChoiceField(
+            choices=[(name, each.label) for name, each in STRATEGIES.items()],
+            initial="cot",
+            required=self.fields["strategy"].required,
+            widget=forms.RadioSelect,
+            error_messages={"required": "Choose a strategy."},
+        )
+        strategy.template_name = "criticize/strategy_field.html"
+
+    @property
+    def strategies(self) -> list[Strategy]:
+        """As the page explains them."""
+        return list(STRATEGIES.values())
 
     @property
     def is_self_criticism(self) -> bool:

@@ -1,5 +1,6 @@
 """What pages and the API say about criticism runs: their answers, and how good they are where gold labels say."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from django.db.models import QuerySet
 from annotate.contents import BLOCK
 from annotate.models import Annotation, Project
 from annotate.selectors import LATEST
+from criticize.methods import RANK_ANSWERS, rank_of
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
 from criticize.models import Criticism, CriticismRun
 
@@ -73,12 +75,22 @@ def aqg_at(run: CriticismRun, budget: int) -> float | None:
     return annotation_quality_gain(priorities, is_error, min(budget, len(is_error)))
 
 
-def error_prob_histogram(run: CriticismRun, *, bins: int = 20) -> list[int]:
-    """Counts of ε̂ in equal bins over [0, 1]."""
-    given = run.criticisms.filter(failure="", error_prob__isnull=False)
-    values = np.fromiter(given.values_list("error_prob", flat=True), dtype=float)
-    counts, _ = np.histogram(values, bins=bins, range=(0, 1))
+def error_prob_histogram(run: CriticismRun, *, bins: int = 20) -> list[int] | None:
+    """Counts of ε̂, or of 1 − quality, in equal bins over [0, 1]; None for a run that only orders."""
+    if run.ranks_only:
+        return None
+    given = run.criticisms.filter(failure="").values_list("priority", flat=True)
+    counts, _ = np.histogram(np.fromiter(given, dtype=float), bins=bins, range=(0, 1))
     return [int(count) for count in counts]
+
+
+def rank_counts(run: CriticismRun) -> list[tuple[str, int]] | None:
+    """How often each answer was given, most suspicious first; None for a run that gives more than an order."""
+    if not run.ranks_only:
+        return None
+    priorities = run.criticisms.filter(failure="").values_list("priority", flat=True)
+    given = Counter(rank.answer for rank in (rank_of(run.strategy, each) for each in priorities) if rank)
+    return [(answer, given[answer]) for answer in RANK_ANSWERS[run.strategy]]
 
 
 def criticism_runs_of(project: Project) -> QuerySet[CriticismRun]:

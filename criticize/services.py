@@ -1,13 +1,16 @@
 """Starting criticism runs."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from annotate.contents import label_specs
 from annotate.errors import Refusal
-from annotate.models import AnnotationRun, User
+from annotate.models import Annotation, AnnotationRun, Project, User
 from annotate.services.runs import (
     Estimate,
     ModelChoice,
@@ -19,11 +22,14 @@ from annotate.services.runs import (
     training_parameters,
 )
 from criticize.criticizers import request_for
+from criticize.judging import check_judge, judge_versions, judging_request_for
+from criticize.methods import PROMPT_VERSIONS
 from criticize.models import Criticism, CriticismRun
-from criticize.prompts import PROMPT_VERSIONS
 from criticize.selectors import annotations_in_order
+from criticize.strategies import STRATEGIES, get_strategy
 from jobs.models import Job
 from jobs.services import job_create, job_retry
+from mllm.registry import PROVIDERS
 
 
 def annotations_to_criticize(annotation_run: AnnotationRun) -> list[int]:
@@ -33,21 +39,63 @@ def annotations_to_criticize(annotation_run: AnnotationRun) -> list[int]:
     )
 
 
+def check_criticizer(annotation_run: AnnotationRun, choice: ModelChoice) -> None:
+    """Raise Refusal unless this choice can criticize the run's annotations."""
+    check_choice(choice, STRATEGIES)
+    if annotation_run.project.task.is_written:
+        check_judge(annotation_run.project, strategy=choice.strategy, is_trained=choice.is_trained)
+    if choice.is_trained:
+        return
+    assert choice.connection is not None  # noqa: S101 (check_choice was here)
+    strategy = get_strategy(choice.strategy)
+    provider = PROVIDERS[choice.connection.provider]
+    if strategy.needs_logprobs and not provider.capabilities.logprobs:
+        others = ", ".join(name for name, other in STRATEGIES.items() if not other.needs_logprobs)
+        raise Refusal(
+            f"{provider.label} gives no log-probabilities, and {strategy.name} is computed from them. "
+            f"Choose another connection, or one of: {others}.",
+            field="strategy",
+        )
+    if (
+        strategy.needs_reasoning
+        and annotation_run.job.is_finished
+        and not _with_reasoning(annotation_run).exists()
+    ):
+        raise Refusal(
+            f"{strategy.name} argues against the annotator's reasoning, and these labels were made without any. "
+            "Choose another strategy, or labels made with cot.",
+            field="strategy",
+        )
+
+
+def prompt_versions(project: Project) -> Mapping[str, str]:
+    """Version by strategy of what criticizers of the project are asked."""
+    return judge_versions(project.task) if project.task.is_written else PROMPT_VERSIONS
+
+
+def _with_reasoning(annotation_run: AnnotationRun) -> QuerySet[Annotation]:
+    return annotation_run.annotations.filter(failure="").exclude(reasoning="")
+
+
 def criticism_estimate(*, annotation_run: AnnotationRun, choice: ModelChoice) -> Estimate:
     """What criticizing the run's annotations would take."""
-    check_choice(choice)
+    check_criticizer(annotation_run, choice)
     ids = annotations_to_criticize(annotation_run)
     if choice.is_trained:
         return trained_estimate(len(ids))
     project = annotation_run.project
     _, specs = label_specs(project)
-    run = CriticismRun(annotation_run=annotation_run, **run_fields(choice, PROMPT_VERSIONS))
+    strategy = get_strategy(choice.strategy)
+    run = CriticismRun(annotation_run=annotation_run, **run_fields(choice, prompt_versions(project)))
     return prompted_estimate(
         choice,
         calls=len(ids),
         subjects=ids,
         request=lambda sampled: [
-            request_for(run, project, specs, each) for each in annotations_in_order(sampled)
+            judging_request_for(run, project, each)
+            if project.task.is_written
+            else request_for(run, project, specs, each)
+            for each in annotations_in_order(sampled)
         ],
         earlier=Criticism.objects.filter(
             run__provider=run.provider,
@@ -55,6 +103,7 @@ def criticism_estimate(*, annotation_run: AnnotationRun, choice: ModelChoice) ->
             run__strategy=run.strategy,
             run__annotation_run__project=project,
         ),
+        usual=(strategy.usual_tokens, strategy.usual_seconds),
     )
 
 
@@ -63,7 +112,7 @@ def criticism_run_create(
     *, annotation_run: AnnotationRun, user: User, choice: ModelChoice, spend_limit: Decimal | None = None
 ) -> CriticismRun:
     """Start criticizing every annotation of a finished run."""
-    check_choice(choice)
+    check_criticizer(annotation_run, choice)
     check_limit(choice, spend_limit)
     if not annotation_run.job.is_finished:
         raise Refusal(
@@ -71,8 +120,13 @@ def criticism_run_create(
         )
     annotations = annotations_to_criticize(annotation_run)
     if not annotations:
-        raise Refusal("The annotation run has no labels that could be criticized.")
-    fields: dict[str, Any] = run_fields(choice, PROMPT_VERSIONS)
+        things = "answers" if annotation_run.project.task.is_written else "labels"
+        raise Refusal(f"The annotation run has no {things} that could be criticized.")
+    if not choice.is_trained:
+        needed = get_strategy(choice.strategy).top_logprobs
+        choice = replace(choice, top_logprobs=max(choice.top_logprobs, needed))
+    project = annotation_run.project
+    fields: dict[str, Any] = run_fields(choice, prompt_versions(project))
     if choice.is_trained:
         fields["parameters"] = training_parameters(annotation_run.project)
         job: Job = job_create(kind="trained_criticism", subjects=annotations, in_flight=1)
@@ -80,7 +134,7 @@ def criticism_run_create(
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
         estimate = criticism_estimate(annotation_run=annotation_run, choice=choice)
         job = job_create(
-            kind="criticism",
+            kind="written_criticism" if project.task.is_written else "criticism",
             subjects=annotations,
             in_flight=choice.connection.in_flight,
             connection_key=choice.connection.key_of_jobs,

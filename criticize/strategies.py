@@ -13,16 +13,31 @@ class Strategy:
 
     `scale` says what an answer is: `PROBABILITY`, an error probability; `QUALITY`, a score in [0, 1] of which
     1 − quality orders items; or `RANK`, an order and nothing more, which only the threshold rule can use.
+    `top_logprobs` is how many alternatives it wants to see at each answered token; 0 where it reads the text alone.
+    `usual_tokens` and `usual_seconds` are what an answer takes where nothing was measured yet.
     """
 
     name: str
     label: str
     description: str
     scale: str = PROBABILITY
-    needs_logprobs: bool = False
+    top_logprobs: int = 0
     needs_reasoning: bool = False
     reasons: bool = True
+    usual_tokens: int = 160
+    usual_seconds: float = 5.0
 
+    @property
+    def needs_logprobs(self) -> bool:
+        return self.top_logprobs > 0
+
+    @property
+    def ranks_only(self) -> bool:
+        return self.scale == RANK
+
+
+# The most that OpenAI and most compatible servers allow. Yes and no have many spellings, and all of them count.
+_SPELLINGS = 20
 
 _ALL = (
     Strategy(
@@ -35,6 +50,8 @@ _ALL = (
         "Give a probability",
         "Says at once how probable it is that the label is wrong. Cheaper, and finds fewer errors.",
         reasons=False,
+        usual_tokens=12,
+        usual_seconds=1.5,
     ),
     Strategy(
         "mc",
@@ -47,26 +64,30 @@ _ALL = (
         "Argue against the annotator",
         "Reads the annotator's own reasoning and attacks it. Needs labels made with reasoning (cot).",
         needs_reasoning=True,
+        usual_tokens=200,
+        usual_seconds=6.0,
     ),
     Strategy(
         "naive_logit",
         "Say yes or no, by log-probability",
-        "Asks whether the label is wrong; the error probability is that of the answered token.",
-        needs_logprobs=True,
+        "Says yes or no to whether the label is wrong; how sure it was of that word is the error probability.",
+        top_logprobs=_SPELLINGS,
         reasons=False,
+        usual_tokens=8,
+        usual_seconds=1.5,
     ),
     Strategy(
         "cot_logit",
         "Think, then yes or no, by log-probability",
-        "Reasons first; the error probability is that of the yes or no that follows.",
-        needs_logprobs=True,
+        "Reasons first; how sure it was of the yes or no that follows is the error probability.",
+        top_logprobs=_SPELLINGS,
     ),
     Strategy(
         "cot_ppl",
         "Think, then yes or no, by perplexity",
         "Reasons first; how fluent the reasoning is tells how firm the yes or no is. Orders the items only.",
         scale=RANK,
-        needs_logprobs=True,
+        top_logprobs=1,
     ),
 )
 

@@ -22,13 +22,15 @@ from annotate.views.runs import (
     render_run,
 )
 from criticize.forms import CriticismRunForm
-from criticize.models import CriticismRun
+from criticize.methods import Rank, rank_of
+from criticize.models import Criticism, CriticismRun
 from criticize.selectors import (
     criticism_quality,
     criticism_runs_of,
     error_prob_histogram,
     failed_criticisms,
     latest_criticisms,
+    rank_counts,
 )
 from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
 
@@ -90,7 +92,7 @@ def criticism_run(request: PageRequest, project_id: int, run_id: int) -> HttpRes
         parts={
             "progress": lambda: progress_context(run, project, "criticism_run", run.criticisms.all()),
             "outcome": lambda: _outcome(run),
-            "results": lambda: {"criticisms": latest_criticisms(run)},
+            "results": lambda: {"criticisms": _with_ranks(run)},
             "failures": lambda: failures_context(request, failed),
         },
         context={"project": project, "run": run, "job": run.job},
@@ -103,7 +105,11 @@ def _run(project: Project, run_id: int) -> CriticismRun:
 
 def _outcome(run: CriticismRun) -> dict[str, Any]:
     quality = criticism_quality(run) if run.job.is_finished else None
-    return {"histogram": error_prob_histogram(run), "quality": quality}
+    return {"histogram": error_prob_histogram(run), "ranks": rank_counts(run), "quality": quality}
+
+
+def _with_ranks(run: CriticismRun) -> list[tuple[Criticism, Rank | None]]:
+    return [(criticism, rank_of(run.strategy, criticism.priority)) for criticism in latest_criticisms(run)]
 
 
 @require_POST

@@ -41,7 +41,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One answered token with its natural-log probability; `top` holds alternatives, most probable first."""
+    """One answered token with its natural-log probability; `top` holds alternatives, most probable first.
+
+    The tokens of an answer spell it: a character that is split over several belongs to the last of them, and the
+    others are empty, where the server tells the bytes.
+    """
 
     token: str
     logprob: float

@@ -1,6 +1,7 @@
 """OpenAI's chat completions, and the servers that speak them: vLLM, llama.cpp, Ollama, Gemini's endpoint."""
 
 import base64
+import codecs
 import json
 import math
 from collections.abc import Mapping, Set
@@ -26,6 +27,9 @@ _DROPPABLE = {
     "seed": "no seed",
     "stream_options": "no stream_options",
 }
+# Some servers give fewer alternatives than the 20 of OpenAI's; all that give any give these.
+_FEW_TOP_LOGPROBS = 5
+_FEWER = "fewer top_logprobs"
 
 
 class OpenAIAdapter(HttpAdapter):
@@ -74,7 +78,8 @@ class OpenAIAdapter(HttpAdapter):
             body["stop"] = list(request.stop)
         if request.top_logprobs:
             body["logprobs"] = True
-            body["top_logprobs"] = request.top_logprobs
+            most = _FEW_TOP_LOGPROBS if _FEWER in adaptations else request.top_logprobs
+            body["top_logprobs"] = min(request.top_logprobs, most)
         if request.schema is not None:
             body["response_format"] = {
                 "type": "json_schema",
@@ -95,6 +100,8 @@ class OpenAIAdapter(HttpAdapter):
     def adaptation_for(self, problem: Problem, body: Mapping[str, Any]) -> str | None:
         if "max_tokens" in body and problem.is_about("max_tokens") and _wants_other_limit(problem):
             return _MAX_COMPLETION_TOKENS
+        if body.get("top_logprobs", 0) > _FEW_TOP_LOGPROBS and problem.is_about("top_logprobs"):
+            return _FEWER
         for parameter, adaptation in _DROPPABLE.items():
             if parameter in body and problem.is_about(parameter):
                 return adaptation
@@ -111,7 +118,7 @@ class OpenAIAdapter(HttpAdapter):
                 refusal=message.get("refusal") or "",
                 finish_reason=choice.get("finish_reason") or "",
                 model=answer.get("model") or "",
-                logprobs=_logprobs_of(choice),
+                logprobs=tuple(_Spelling().logprobs_of(choice)),
                 usage=answer.get("usage") or {},
             )
             return gathered.reply(_request_id(answer, headers))
@@ -192,6 +199,7 @@ class _OpenAIStream(StreamReader):
         self._texts: list[str] = []
         self._reasonings: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._spelling = _Spelling()
         self._gathered = _Gathered()
         self._id = ""
         self._last = ""
@@ -220,7 +228,7 @@ class _OpenAIStream(StreamReader):
         text, reasoning = _text_of(delta.get("content")), _reasoning_of(delta)
         self._texts.append(text)
         self._reasonings.append(reasoning)
-        self._logprobs.extend(_logprobs_of(choice))
+        self._logprobs.extend(self._spelling.logprobs_of(choice))
         self._gathered.refusal += delta.get("refusal") or ""
         self._gathered.finish_reason = choice.get("finish_reason") or self._gathered.finish_reason
         return [Delta(text, reasoning)] if text or reasoning else []
@@ -278,18 +286,30 @@ def _reasoning_of(message: Mapping[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _logprobs_of(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
-    entries = (choice.get("logprobs") or {}).get("content") or []
-    return tuple(
-        TokenLogprob(
-            token=entry["token"],
-            logprob=_logprob(entry.get("logprob")),
-            top=tuple(
-                (top["token"], _logprob(top.get("logprob"))) for top in entry.get("top_logprobs") or ()
-            ),
-        )
-        for entry in entries
-    )
+class _Spelling:
+    """The text of each token. Characters of which a token holds only some bytes go to the token that completes them."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def logprobs_of(self, choice: Mapping[str, Any]) -> list[TokenLogprob]:
+        entries = (choice.get("logprobs") or {}).get("content") or []
+        return [
+            TokenLogprob(
+                token=self._text(entry),
+                logprob=_logprob(entry.get("logprob")),
+                top=tuple(
+                    (top["token"], _logprob(top.get("logprob"))) for top in entry.get("top_logprobs") or ()
+                ),
+            )
+            for entry in entries
+        ]
+
+    def _text(self, entry: Mapping[str, Any]) -> str:
+        token, spelled = entry["token"], entry.get("bytes")
+        if not isinstance(spelled, list) or not spelled:
+            return str(token)
+        return self._decoder.decode(bytes(spelled))
 
 
 def _logprob(value: Any) -> float:

@@ -65,8 +65,8 @@ def test_without_errors_or_gold_there_is_no_figure(run):
 
 
 def test_the_histogram_counts_each_probability_once(run):
-    Criticism.objects.filter(error_prob=0.9).update(error_prob=1.0)
-    Criticism.objects.filter(error_prob=0.2).update(error_prob=0.0)
+    Criticism.objects.filter(error_prob=0.9).update(error_prob=1.0, priority=1.0)
+    Criticism.objects.filter(error_prob=0.2).update(error_prob=0.0, priority=0.0)
 
     counts = error_prob_histogram(run, bins=5)
 

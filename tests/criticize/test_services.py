@@ -72,7 +72,7 @@ def test_the_trained_criticizer_needs_calibration_labels():
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"connection": None}, "connection"), ({"model": ""}, "model"), ({"strategy": "devil"}, "strategy")],
+    [({"connection": None}, "connection"), ({"model": ""}, "model"), ({"strategy": "guess"}, "strategy")],
 )
 def test_a_choice_that_cannot_be_run_is_refused(fields, field):
     run = make_run()

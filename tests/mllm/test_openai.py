@@ -2,6 +2,7 @@ import asyncio
 import base64
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,38 @@ def test_logprobs(wire: Wire):
     assert token.top == (("Yes", -0.1), ("No", NO_LOGPROB))
 
 
+def split_in_bytes(text: str) -> list[dict[str, Any]]:
+    """Entries as OpenAI writes them, one a byte: a part of a character is written as an escape."""
+    return [
+        {
+            "token": f"bytes:\\x{byte:02x}" if byte > 127 else chr(byte),
+            "bytes": [byte],
+            "logprob": -0.5,
+            "top_logprobs": [],
+        }
+        for byte in text.encode()
+    ]
+
+
+def test_the_tokens_spell_the_answer_though_a_character_is_split_over_several(wire: Wire):
+    text = "[Es ist 😀, ja.][no]"
+    wire.answer(as_json(answer_body(text, logprobs={"content": split_in_bytes(text)})))
+    [reply] = complete(make_settings("openai", wire.url), make_request(top_logprobs=1))
+    assert "".join(token.token for token in reply.logprobs) == text
+    assert [token.token for token in reply.logprobs].count("") == 3
+    assert len(reply.logprobs) == len(text.encode())
+
+
+def test_tokens_whose_bytes_are_not_told_are_taken_as_written(wire: Wire):
+    content = [
+        {"token": "Yes", "bytes": None, "logprob": -0.1},
+        {"token": ".", "logprob": -0.2, "bytes": "x"},
+    ]
+    wire.answer(as_json(answer_body("Yes.", logprobs={"content": content})))
+    [reply] = complete(make_settings("openai", wire.url), make_request(top_logprobs=1))
+    assert [token.token for token in reply.logprobs] == ["Yes", "."]
+
+
 def test_structured_output_is_asked_for_as_a_strict_schema(wire: Wire):
     wire.answer(as_json(answer_body('{"label": "cat"}')))
     [reply] = complete(make_settings("openai", wire.url), make_request(schema=SCHEMA))
@@ -237,9 +270,25 @@ def test_what_was_learned_of_one_model_is_not_held_against_another(wire: Wire):
 
 def test_a_rejected_parameter_that_cannot_be_dropped_is_a_failure_at_once(wire: Wire):
     wire.answer(rejection("Invalid value for 'top_logprobs'", "top_logprobs"))
-    error = failure(make_settings("openai", wire.url), make_request(top_logprobs=99))
+    error = failure(make_settings("openai", wire.url), make_request(top_logprobs=5))
     assert error.failure is Failure.BAD_REQUEST
     assert len(wire.seen) == 1
+
+
+def test_a_server_that_gives_fewer_alternatives_is_asked_for_five_from_then_on(wire: Wire):
+    wire.answer(
+        rejection("Invalid value for 'top_logprobs': must be at most 5", "top_logprobs"),
+        as_json(answer_body()),
+    )
+    complete(make_settings("openai", wire.url), make_request(top_logprobs=20), make_request(top_logprobs=3))
+    assert [seen.body["top_logprobs"] for seen in wire.seen] == [20, 5, 3]
+
+
+def test_a_server_that_gives_no_alternatives_at_all_is_asked_twice_and_not_again(wire: Wire):
+    wire.answer(rejection("logprobs and top_logprobs are not supported by this model", "top_logprobs"))
+    error = failure(make_settings("openai", wire.url), make_request(top_logprobs=20))
+    assert error.failure is Failure.BAD_REQUEST
+    assert [seen.body["top_logprobs"] for seen in wire.seen] == [20, 5]
 
 
 def test_a_limit_that_is_too_large_is_not_taken_for_a_large_item(wire: Wire):
@@ -285,6 +334,18 @@ def test_stream_with_logprobs(wire: Wire):
     reply = stream(make_settings("openai", wire.url), make_request(top_logprobs=1))[-1].reply
     assert reply is not None
     assert [(token.token, token.logprob) for token in reply.logprobs] == [("No", -1.5)]
+
+
+def test_a_character_split_over_two_pieces_of_a_stream(wire: Wire):
+    first, second = split_in_bytes("é")
+    choices = [
+        {"index": 0, "delta": {"content": ""}, "logprobs": {"content": [first]}},
+        {"index": 0, "delta": {"content": "é"}, "finish_reason": "stop", "logprobs": {"content": [second]}},
+    ]
+    wire.answer(as_events(*(data({"choices": [choice]}) for choice in choices), "data: [DONE]\n\n"))
+    reply = stream(make_settings("openai", wire.url), make_request(top_logprobs=1))[-1].reply
+    assert reply is not None
+    assert [token.token for token in reply.logprobs] == ["", "é"]
 
 
 def test_stream_of_a_server_without_usage_or_end_mark(wire: Wire):
