@@ -15,7 +15,7 @@ from typing import Any
 import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env
+from environs import Env, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -73,7 +73,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS: int = env.int("OVERREAD_HSTS_SECONDS", 3600 if HTTPS else 0)
 if env.bool("OVERREAD_BEHIND_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -139,6 +139,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "jobs.liveness.worker_banner",
+                "jobs.health.banners",
             ],
         },
     },
@@ -223,6 +224,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 # Chunks of one job that may run at the same time: as many as there are worker processes to run them.
 WORKER_PROCESSES: int = env.int("OVERREAD_WORKER_PROCESSES", 2)
 LEASE_SECONDS: int = env.int("OVERREAD_LEASE_SECONDS", 60)
+# Lets a Prometheus server read /metrics, as "Authorization: Bearer …"; without it only administrators can.
+METRICS_TOKEN: str = env.str("OVERREAD_METRICS_TOKEN", "")
 # Days that a model's answers are kept for identical requests; 0 keeps none.
 KEEP_ANSWERS_DAYS: int = env.int("OVERREAD_KEEP_ANSWERS_DAYS", 30)
 # Rows a result transaction holds; small on SQLite, so that a reviewer never waits behind a long write.
@@ -282,7 +285,12 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"()": "jobs.logs.LineFormatter"}, "json": {"()": "jobs.logs.JsonFormatter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": env.str("OVERREAD_LOG_FORMAT", "line", validate=validate.OneOf(["line", "json"])),
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("OVERREAD_LOG_LEVEL", "INFO")},
 }

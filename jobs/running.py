@@ -2,7 +2,8 @@
 
 import logging
 
-from jobs.leases import LeaseLost, claim
+from jobs.leases import Lease, LeaseLost, claim
+from jobs.logs import about
 from jobs.models import Chunk, Job
 from jobs.services import JobStateError, finish_if_complete, job_fail, job_pause, wake
 from jobs.work import CannotGoOn, work_of
@@ -19,6 +20,11 @@ def run_next_chunk(job_id: int) -> bool:
     if lease is None:
         finish_if_complete(job_id)  # its last chunk may have ended while it was paused
         return False
+    with about(job=lease.job.pk, chunk=lease.chunk.pk):
+        return _run(lease)
+
+
+def _run(lease: Lease) -> bool:
     job, chunk = lease.job, lease.chunk
     try:
         if chunk.leases > MOST_LEASES:
