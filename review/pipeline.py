@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from django.core.files import File
 
@@ -188,6 +189,7 @@ class Pipeline:
                 cards[layout] = export.card
         card = cards[Export.Layout.WIDE]
         configs = {layout: f"{layout}.{Export.Format.PARQUET}" for layout in Export.Layout.values}
+        card["export"]["file"] = configs[Export.Layout.WIDE]
         (folder / README).write_text(readme(card, configs), encoding="utf-8")
         (folder / CARD).write_text(card_json(card), encoding="utf-8")
 
