@@ -16,6 +16,7 @@ from annotate.errors import Refusal
 from annotate.models import User
 from annotate.services.local_admin import local_admin
 from annotate.task_types import TASK_TYPES
+from criticize.strategies import STRATEGIES
 from jobs.models import Job
 from jobs.running import run_to_end
 from review import pipeline
@@ -35,7 +36,9 @@ class Command(BaseCommand):
         parser.add_argument("--task", required=True, choices=list(TASK_TYPES))
         parser.add_argument("--labels", default="", help="Separated by commas; default: the values of --gold")
         parser.add_argument("--annotator", default="trained", help=model)
-        parser.add_argument("--criticizer", default="trained", help=model)
+        parser.add_argument(
+            "--criticizer", default="trained", help=f"{model}; strategies: {', '.join(STRATEGIES)}"
+        )
         parser.add_argument("--calibration", type=int, default=100, help="Items of the calibration sample")
         parser.add_argument("--budget", default="0.1", help="A share of the items (0.1) or a count (500)")
         parser.add_argument("--rule", default="threshold", choices=list(RULES))
