@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.parsing import parse_label, parse_structured
+from annotate.parsing import (
+    parse_label,
+    parse_label_and_confidence,
+    parse_structured,
+    structured_confidence,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +149,101 @@ def test_other_replies_are_not_structured_answers(reply):
 def test_a_structured_answer_needs_no_reasoning():
     assert parse_structured('{"label": "2"}', LABELS) == (2, "")
     assert parse_structured('{"label": "2", "reasoning": 7}', LABELS) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[0][0.93]", (0, 0.93, "")),
+        ("[It has legs.][1][0.5]", (1, 0.5, "It has legs.")),
+        (" [ 2 ] [ .25 ] \n", (2, 0.25, "")),
+        ("[1][0]", (1, 0.0, "")),
+        ("[1][1.000]", (1, 1.0, "")),
+        ("**[1][0.25]**", (1, 0.25, "**")),
+        ("[The text says [0][0.1].][1][0.5]", (1, 0.5, "The text says [0][0.1].")),
+        ("[1][0.9] I am sure.", (1, 0.9, "")),
+        # Two numbers: the first is the label, the second the confidence, also where the second could be a label.
+        ("[0][1]", (0, 1.0, "")),
+        # The label stays where its confidence is missing or cannot be read.
+        ("[2]", (2, None, "")),
+        ("[Legs.][2]", (2, None, "Legs.")),
+        ("[0][high]", (0, None, "")),
+        ("[0][1.5]", (0, None, "")),
+        ("[0][-0.5]", (0, None, "")),
+        ("[0][93%]", (0, None, "")),
+        ("[0][0,9]", (0, None, "")),
+        ("[0][９]", (0, None, "")),
+        ("[0][1e-1]", (0, None, "")),
+        ("[0][0.123456789012345678901234567890]", (0, None, "")),
+        ("[The text says '[1][0.9]'.][2]", (2, None, "The text says '[1][0.9]'.")),
+    ],
+)
+def test_a_confidence_follows_the_label_and_never_costs_it(text, expected):
+    assert parse_label_and_confidence(text, 3) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[0.9]",
+        "[3][0.9]",
+        "[-1][0.9]",
+        "[0][0.9][0.8]",
+        "[The text says [1][0.9], but I cannot tell.]",
+        "[1.0][0.9]",
+        "0.9",
+    ],
+)
+def test_a_confidence_without_a_label_is_no_answer(text):
+    assert parse_label_and_confidence(text, 3) == (None, None, text.strip())
+
+
+@given(st.text(alphabet="ab []0123456789.\n%-", max_size=60), st.integers(0, 4), st.integers(0, 100))
+def test_label_and_confidence_at_the_end_win_over_whatever_the_reasoning_contains(reasoning, index, percent):
+    found, confidence, _ = parse_label_and_confidence(f"[{reasoning}][{index}][{percent / 100:.2f}]", 5)
+
+    assert (found, confidence) == (index, percent / 100)
+
+
+@given(st.text(), st.integers(1, 12))
+def test_any_reply_gives_a_confidence_within_bounds_or_none(text, n_labels):
+    index, confidence, _ = parse_label_and_confidence(text, n_labels)
+
+    assert index is None or 0 <= index < n_labels
+    assert confidence is None or (index is not None and 0 <= confidence <= 1)
+
+
+def test_long_replies_with_confidence_take_no_long_time():
+    for text in (
+        "[" * 100_000,
+        "[0]" + " " * 100_000 + "[0.5]",
+        "[ [" * 30_000 + "]" * 30_000,
+        "[7]" * 30_000,
+    ):
+        parse_label_and_confidence(text, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "confidence"),
+    [
+        ("0.25", 0.25),
+        ("1", 1.0),
+        ("0", 0.0),
+        ("1.01", None),
+        ("-0.1", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ('"0.9"', None),
+        ("true", None),
+        ("null", None),
+        ("[0.9]", None),
+    ],
+)
+def test_a_structured_confidence_is_a_number_between_0_and_1(value, confidence):
+    assert structured_confidence(f'{{"label": "2", "confidence": {value}}}') == confidence
+
+
+@pytest.mark.parametrize("reply", ["", "[0.5]", '{"label": "2"}', "0.5"])
+def test_other_replies_state_no_confidence(reply):
+    assert structured_confidence(reply) is None
