@@ -36,15 +36,16 @@ _SAMPLE_SALT = 0x53616D70
 
 @dataclass(frozen=True, slots=True)
 class _TrainingSet:
-    """Labelled items first, with fold −1, then machine-labelled ones with the fold of their key."""
+    """Labelled items first, then machine-labelled ones, each with the fold of its key; −1 where it has none."""
 
     items: list[TrainedItem]
     labels: IntArray
     folds: IntArray
+    n_labelled: int
 
     @property
     def is_labelled(self) -> npt.NDArray[np.bool_]:
-        labelled: npt.NDArray[np.bool_] = self.folds == -1
+        labelled: npt.NDArray[np.bool_] = np.arange(len(self.items)) < self.n_labelled
         return labelled
 
 
@@ -54,8 +55,8 @@ class TrainedCriticizer:
 
     Both are other families of classifiers on other features than the trained annotator's. They learn from the
     labelled items and from the machine labels of *other folds* (as confident learning does): an item in
-    fold k is judged by a model that saw no machine label of fold k. ε̂ orders items by suspicion; it is not
-    calibrated.
+    fold k is judged by a model that saw no machine label of fold k. Where labelled items are judged themselves, as
+    those of a candidate are, it saw no human label of fold k either. ε̂ orders items by suspicion; it is not calibrated.
 
     The same arguments give the same ε̂ in any order, in any chunks, and in any process.
     """
@@ -78,15 +79,21 @@ class TrainedCriticizer:
         keys: Keys,
         labelled_items: Sequence[TrainedItem],
         labels: Sequence[int] | IntArray,
+        labelled_keys: Keys | None = None,
     ) -> "TrainedCriticizer":
         """Learn from machine-labelled `items` with their unique integer `keys`, and from human-labelled
         items.
+
+        `labelled_keys` are the keys by which labelled items are judged: −1 for one that is not among the items
+        judged, None where none is.
 
         At most `MAX_TRAINING_ITEMS` of each are used; which of the machine-labelled ones is decided by
         their keys and the seed. Raises ValueError when shapes or label indices don't fit, keys repeat, an
         image is missing, or some fold would have nothing to learn from.
         """
-        training = self._training_set(items, machine_labels, keys, labelled_items, labels)
+        if labelled_keys is None:
+            labelled_keys = np.full(len(labelled_items), -1, dtype=np.int64)
+        training = self._training_set(items, machine_labels, keys, labelled_items, labels, labelled_keys)
         for fold in range(self.folds):
             if not np.any(training.folds != fold):
                 raise ValueError(
@@ -128,10 +135,12 @@ class TrainedCriticizer:
         keys: Keys,
         labelled_items: Sequence[TrainedItem],
         labels: Sequence[int] | IntArray,
+        labelled_keys: Keys,
     ) -> _TrainingSet:
         machine_targets = checked_labels(items, machine_labels, self.n_labels)
         labelled_targets = checked_labels(labelled_items, labels, self.n_labels)
         item_keys = _checked_keys(items, keys)
+        human_keys = _checked_keys(labelled_items, labelled_keys)
         if len(np.unique(item_keys)) < len(item_keys):
             raise ValueError("Each item needs a key of its own.")
         sampled = np.lexsort((item_keys, _hashed(item_keys, self.seed ^ _SAMPLE_SALT)))[:MAX_TRAINING_ITEMS]
@@ -144,10 +153,13 @@ class TrainedCriticizer:
             labels=np.concatenate([labelled_targets[labelled], machine_targets[sampled]]),
             folds=np.concatenate(
                 [
-                    np.full(len(labelled), -1, dtype=np.intp),
+                    np.where(
+                        human_keys[labelled] == -1, -1, fold_of(human_keys[labelled], self.folds, self.seed)
+                    ),
                     fold_of(item_keys[sampled], self.folds, self.seed),
                 ]
             ),
+            n_labelled=len(labelled),
         )
 
 

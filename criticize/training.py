@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.contents import label_specs
-from annotate.models import Annotation
+from annotate.models import Annotation, Item
 from annotate.training import trained_items, training_set
 from criticize.models import CriticismRun
 from criticize.selectors import annotations_in_order
@@ -41,6 +41,13 @@ class FittedCriticizer:
     def places_of(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.int64]:
         return np.searchsorted(self.item_ids, [annotation.item_id for annotation in annotations])
 
+    def places_or_none(self, items: Sequence[Item]) -> npt.NDArray[np.int64]:
+        """The items' places, −1 for those that the run did not annotate."""
+        ids = np.array([item.pk for item in items], dtype=np.int64)
+        places = np.searchsorted(self.item_ids, ids)
+        is_annotated = np.isin(ids, self.item_ids)
+        return np.where(is_annotated, places, -1)
+
 
 @lru_cache(maxsize=2)
 def fitted_criticizer(run_id: int) -> FittedCriticizer:
@@ -66,6 +73,7 @@ def fitted_criticizer(run_id: int) -> FittedCriticizer:
             fitted.places_of(annotations),
             trained_items(calibration),
             np.array(calibration_labels),
+            fitted.places_or_none(calibration),
         )
     except ValueError as error:
         raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST, pause=False) from error

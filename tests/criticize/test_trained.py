@@ -114,6 +114,32 @@ def test_an_items_own_machine_label_has_no_part_in_its_judgement(task_type, data
 @pytest.mark.parametrize(
     ("task_type", "data"), [("text_classification", remarks), ("image_classification", digits)]
 )
+def test_an_items_own_human_label_has_no_part_in_its_judgement(task_type, data):
+    items, labels = data()
+    items, labels = items[:200], labels[:200]
+    machine_labels = annotate(task_type, items, labels, n_labelled=60)
+    judged, said = items[60:], machine_labels
+    keys = np.arange(len(judged))
+
+    def judge(human):
+        criticizer = TrainedCriticizer(task_type, int(labels.max()) + 1, seed=0)
+        criticizer.fit(judged, said, keys, judged, human, keys)
+        return criticizer.error_probabilities(judged, said, keys)
+
+    human = labels[60:]
+    before = judge(human)
+    for i in (0, 11, 57):
+        changed = human.copy()
+        changed[i] = (changed[i] + 1) % (labels.max() + 1)
+        after = judge(changed)
+        same_fold = fold_of(keys, 5, 0) == fold_of([keys[i]], 5, 0)
+        assert np.array_equal(before[same_fold], after[same_fold])
+        assert not np.array_equal(before, after)  # it teaches how to judge the others
+
+
+@pytest.mark.parametrize(
+    ("task_type", "data"), [("text_classification", remarks), ("image_classification", digits)]
+)
 def test_the_same_items_get_the_same_answers_in_any_order_and_chunks(task_type, data):
     items, labels = data()
     items, labels = items[:700], labels[:700]
