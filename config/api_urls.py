@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView
 from annotate.api import connections, items, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
 from criticize import api as criticize
+from criticize import api_candidates as candidates
 from review import api as review
 from review import certificate_api
 
@@ -94,6 +95,27 @@ urlpatterns = [
         "projects/<int:project_id>/criticism-runs/estimate/",
         criticize.CriticismRunEstimate.as_view(),
         name="criticism_run_estimate",
+    ),
+    path("projects/<int:project_id>/candidates/", candidates.Candidates.as_view(), name="candidates"),
+    path(
+        "projects/<int:project_id>/candidates/estimate/",
+        candidates.CandidateEstimate.as_view(),
+        name="candidates_estimate",
+    ),
+    path(
+        "projects/<int:project_id>/candidates/grid/",
+        candidates.CandidateGrid.as_view(),
+        name="candidate_grid",
+    ),
+    path(
+        "projects/<int:project_id>/candidates/grid/estimate/",
+        candidates.CandidateGridEstimate.as_view(),
+        name="candidate_grid_estimate",
+    ),
+    path(
+        "projects/<int:project_id>/candidates/curves/",
+        candidates.CandidateCurves.as_view(),
+        name="candidate_curves",
     ),
     path("criticism-runs/<int:run_id>/", criticize.OneCriticismRun.as_view(), name="criticism_run"),
     *(

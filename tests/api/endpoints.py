@@ -50,16 +50,23 @@ def address(name: str, world: World) -> str:
 
 def body_of(case: Case, world: World) -> Any:
     """The body, with the names of ids replaced by the ids of the world."""
-    if not isinstance(case.body, dict):
-        return case.body
-    return {
-        name: world.ids[value[1:]] if isinstance(value, str) and value.startswith("@") else value
-        for name, value in case.body.items()
-    }
+    return case.body if isinstance(case.body, str) else with_ids(case.body, world)
+
+
+def with_ids(value: Any, world: World) -> Any:
+    match value:
+        case dict():
+            return {name: with_ids(each, world) for name, each in value.items()}
+        case list():
+            return [with_ids(each, world) for each in value]
+        case str() if value.startswith("@"):
+            return world.ids[value[1:]]
+    return value
 
 
 _TRAINED = {"kind": "trained"}
 _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5-mini", "strategy": "naive"}
+_CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
 CASES = [
     Case("schema", "get", (200, 200, 200, 200)),
@@ -130,6 +137,12 @@ CASES = [
     Case("criticism_runs", "get", OWNERS),
     Case("criticism_runs", "post", but(OWNERS, 201), {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
     Case("criticism_run_estimate", "post", OWNERS, {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
+    Case("candidates", "get", OWNERS),
+    Case("candidates", "post", but(OWNERS, 201), {"choices": [_PROMPTED]}),
+    Case("candidates_estimate", "post", OWNERS, {"choices": [_PROMPTED]}),
+    Case("candidate_grid", "post", but(OWNERS, 201), _CELLS),
+    Case("candidate_grid_estimate", "post", OWNERS, _CELLS),
+    Case("candidate_curves", "get", OWNERS, query="?cell=criticism-1"),
     Case("criticism_run", "get", OWNERS),
     Case("criticism_run_pause", "post", but(OWNERS, 409)),
     Case("criticism_run_resume", "post", but(OWNERS, 409)),

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from knox.models import AuthToken
 
-from annotate.models import ModelPrice, RejectedRow, Upload, User
+from annotate.models import AnnotationRun, ModelPrice, RejectedRow, Upload, User
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound
@@ -51,11 +51,13 @@ def make_world() -> World:
     project = make_project(owner=owner, reviewers=[reviewer], labels=("negative", "positive", "unused"))
     item = make_item(project, image=make_image(project), gold="positive")
     make_items(project, 3, gold="negative")
-    make_calibration_label(make_item(project, gold="positive"), "positive")
+    calibrated = make_item(project, gold="positive")
+    make_calibration_label(calibrated, "positive")
     upload = upload_receive(project=project, user=owner, file=SimpleUploadedFile("tweets.csv", CSV))
     RejectedRow.objects.create(upload=upload, row=3, message="Row 3 has no text.")
     annotations = make_annotation_run(project)
     criticisms = make_criticism_run(annotations)
+    candidate = make_annotation_run(project, {calibrated: "negative"}, scope=AnnotationRun.Scope.CALIBRATION)
     round = make_round(criticisms)
     price = ModelPrice.objects.create(provider="openai", model="small", input=1, output=2, updated_by=owner)
     first = annotations.annotations.earliest("pk")
@@ -67,6 +69,7 @@ def make_world() -> World:
         "item_id": item.pk,
         "annotation_run_id": annotations.pk,
         "annotation_id": first.pk,
+        "candidate_run_id": candidate.pk,
         "criticism_run_id": criticisms.pk,
         "criticism_id": criticisms.criticisms.earliest("pk").pk,
         "round_id": round.pk,
