@@ -93,7 +93,8 @@ class ParquetWriter(ExportWriter):
     def __init__(self, path: Path, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> None:
         super().__init__(path, columns)
         self._schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        # Arrow's own copy of the schema would hide what `add_metadata` adds; these types need none.
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", store_schema=False)
         self._rows: list[dict[str, Any]] = []
         self._characters = 0
 
