@@ -1,19 +1,29 @@
 import json
+import math
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
+from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelPrice, Project
+from annotate.parsing import ANSWER_FORMATS
 from annotate.services.runs import TRAINED, ModelChoice
+from criticize.criticizers import PromptedCriticism
+from criticize.methods import METHODS
 from criticize.models import CriticismRun
 from criticize.services import criticism_run_create, criticism_run_retry
+from criticize.strategies import STRATEGIES
+from jobs.calling import Outcome
 from jobs.models import Job
 from jobs.running import run_to_end
 from jobs.services import job_resume
 from mllm import retry
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
+from review.services.rounds import round_create
 from tests.conftest import Provider
+from tests.criticize.replies import pieces_of, reply_of, tokens_of, written
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -127,6 +137,161 @@ class TestAnswers:
         assert "neutral" not in text_of(request)
 
 
+class TestEveryStrategy:
+    """From the request to a review round, through the scripted provider."""
+
+    VALUES = {
+        "naive": ["0.125", "0.750", "0.300", "high"],
+        "cot": ["0.125", "0.750", "0.300", "high"],
+        "devil": ["0.125", "0.750", "0.300", "high"],
+        "mc": ["1", "5", "5", "6"],
+        "naive_logit": ["no", "yes", "no", "maybe"],
+        "cot_logit": ["no", "yes", "no", "maybe"],
+        "cot_ppl": ["no", "yes", "no", "maybe"],
+    }
+
+    def script(self, run: AnnotationRun, strategy: str, answer_format: str) -> Callable[[Request], Reply]:
+        """One answer an item, in order of items; the last one is none."""
+        texts = list(run.project.items.order_by("id").values_list("text", flat=True))
+
+        def answer(request: Request) -> Reply:
+            (number,) = [n for n, text in enumerate(texts) if text in text_of(request)]
+            value = self.VALUES[strategy][number]
+            text = written(strategy, answer_format, value, f"Reason {number}.")
+            p_yes = (0.1, 0.9, 0.4, 0.5)[number]
+            return reply_of(
+                text,
+                tokens=tokens_of(
+                    pieces_of(text), logprob=-0.1 * (number + 1), alternatives={"yes": p_yes, "no": 1 - p_yes}
+                ),
+            )
+
+        return answer
+
+    @pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+    @pytest.mark.parametrize("strategy", list(STRATEGIES))
+    def test_answers_become_priorities_and_a_round_is_drawn_of_them(
+        self, strategy: str, answer_format: str, provider: Provider
+    ):
+        annotation_run = annotated(4)
+        adapter = provider(self.script(annotation_run, strategy, answer_format))
+
+        run = start(annotation_run, strategy=strategy, answer_format=answer_format)
+        job = work_on(run)
+
+        rows = list(run.criticisms.order_by("annotation__item_id"))
+        assert (job.done, job.failed) == (4, 1)
+        assert [bool(row.failure) for row in rows] == [False, False, False, True]
+        assert {request.top_logprobs for request in adapter.requests} == {STRATEGIES[strategy].top_logprobs}
+        assert run.prompt_version == METHODS[strategy].version
+        if STRATEGIES[strategy].ranks_only:
+            assert [row.error_prob for row in rows] == [None] * 4
+        else:
+            assert [row.error_prob for row in rows] == [row.priority for row in rows]
+        if STRATEGIES[strategy].reasons:
+            assert [row.reasoning for row in rows[:3]] == [f"Reason {n}." for n in range(3)]
+        expected = {
+            "mc": [1.0, 5.0, 5.0],
+            "cot_ppl": [-math.exp(-0.1), math.exp(-0.2), -math.exp(-0.3)],
+            "naive_logit": [0.1, 0.9, 0.4],
+            "cot_logit": [0.1, 0.9, 0.4],
+        }.get(strategy, [0.125, 0.75, 0.3])
+        assert [row.priority for row in rows[:3]] == pytest.approx(expected)
+
+        round = round_create(run=run, user=run.created_by, count=2)
+        order = list(round.tasks.order_by("rank").values_list("item_id", flat=True))
+        items = [row.annotation.item_id for row in rows]
+        # No answer is the most suspicious; then the highest priority; ties of levels are broken at random.
+        assert order[0] == items[3]
+        assert order[1] in ((items[1], items[2]) if strategy == "mc" else (items[1],))
+
+        for rule in ("normalize", "exponential"):
+            if STRATEGIES[strategy].ranks_only:
+                with pytest.raises(Refusal, match="only ranks"):
+                    round_create(run=run, user=run.created_by, count=2, rule=rule)
+            else:
+                drawn = round_create(run=run, user=run.created_by, count=2, rule=rule)
+                assert drawn.tasks.count() <= 2
+
+    def test_ties_of_levels_are_broken_by_the_draws_seed(self, provider: Provider):
+        annotation_run = annotated(12)
+        provider(lambda request: "[Plain.][4]")
+        run = start(annotation_run, strategy="mc")
+        work_on(run)
+
+        drawn = [
+            set(
+                round_create(run=run, user=run.created_by, count=4, seed=seed).tasks.values_list(
+                    "item_id", flat=True
+                )
+            )
+            for seed in (1, 1, 2, 3)
+        ]
+
+        assert [len(each) for each in drawn] == [4] * 4
+        assert drawn[0] == drawn[1]
+        assert len({frozenset(each) for each in drawn}) > 1
+
+    def test_the_order_in_which_answers_arrive_changes_nothing(self, provider: Provider):
+        annotation_run = annotated(4)
+        replies = self.script(annotation_run, "cot_ppl", "bracket")
+        work = PromptedCriticism()
+        found = []
+        for reverse in (False, True):
+            provider(replies)
+            run = start(annotation_run, strategy="cot_ppl")
+            annotations = list(annotation_run.annotations.order_by("item_id").values_list("pk", flat=True))
+            outcomes = [
+                Outcome(pk, reply=replies(request))
+                for pk, request in work.requests(run.job, annotations)
+                if isinstance(request, Request)
+            ]
+            work.write(run.job, outcomes[::-1] if reverse else outcomes)
+            found.append(dict(run.criticisms.values_list("annotation_id", "priority")))
+
+        assert len(found[0]) == 4
+        assert found[0] == found[1]
+
+    def test_what_a_probability_was_computed_from_is_kept(self, provider: Provider):
+        annotation_run = annotated(1)
+        provider(self.script(annotation_run, "naive_logit", "bracket"))
+        run = start(annotation_run, strategy="naive_logit")
+        work_on(run)
+
+        kept = run.criticisms.get().logprobs
+        assert [entry[0] for entry in kept] == ["[", "no", "]"]
+        assert kept[1][1] == pytest.approx(-0.1)
+        assert [(token, math.exp(logprob)) for token, logprob in kept[1][2]] == [
+            ("yes", pytest.approx(0.1)),
+            ("no", pytest.approx(0.9)),
+        ]
+
+    def test_an_annotation_without_reasoning_is_a_named_failure_of_its_own(self, provider: Provider):
+        annotation_run = annotated(2)
+        first = annotation_run.annotations.order_by("item_id")[0]
+        annotation_run.annotations.filter(pk=first.pk).update(reasoning="")
+        adapter = provider(lambda request: "[It may be meant otherwise.][0.5]")
+
+        run = start(annotation_run, strategy="devil")
+        job = work_on(run)
+
+        row = run.criticisms.get(annotation=first)
+        assert (job.state, job.done, job.failed, len(adapter.requests)) == ("done", 2, 1, 1)
+        assert row.failure == Failure.BAD_REQUEST
+        assert "no reasoning for this label" in row.message
+        assert "It reads like one." in text_of(adapter.requests[0])
+
+    def test_a_model_without_log_probabilities_is_named_so(self, provider: Provider):
+        provider(lambda request: Reply("[yes]", "Thinking.", "m", "stop", 9, 3, 0, (), 0.0))
+
+        run = start(annotated(1), strategy="naive_logit")
+        work_on(run)
+
+        row = run.criticisms.get()
+        assert (row.failure, row.reasoning) == (Failure.UNPARSEABLE, "Thinking.")
+        assert row.message.startswith("The model gave no log-probabilities.")
+
+
 class TestStops:
     def test_retry_asks_the_failed_alone_and_keeps_what_they_said(self, provider: Provider):
         annotation_run = annotated(20)
@@ -201,6 +366,57 @@ class TestOverTheWire:
         kinds = [part["type"] for part in body["messages"][-1]["content"]]
         assert "image_url" in kinds
         assert ("response_format" in body) == (answer_format == "structured")
+
+    def entries(self, text: str, top: dict[str, float]) -> list[dict[str, object]]:
+        """As OpenAI writes the log-probabilities of an answer."""
+        return [
+            {
+                "token": piece,
+                "bytes": list(piece.encode()),
+                "logprob": -0.25,
+                "top_logprobs": [
+                    {"token": spelling, "bytes": list(spelling.encode()), "logprob": math.log(p)}
+                    for spelling, p in (top if piece.strip() in top else {piece: 0.8}).items()
+                ],
+            }
+            for piece in pieces_of(text)
+        ]
+
+    @pytest.mark.parametrize(
+        ("strategy", "text", "error_prob", "priority"),
+        [
+            ("naive_logit", '{"answer": "no"}', 0.25, 0.25),
+            ("cot_logit", '{"reasoning": "Ironie 😀: yes, no.", "answer": "no"}', 0.25, 0.25),
+            ("cot_ppl", '{"reasoning": "Ironie 😀: yes, no.", "answer": "no"}', None, -math.exp(-0.25)),
+        ],
+    )
+    def test_log_probabilities_of_a_compatible_server(
+        self, strategy, text, error_prob, priority, wire: Wire, monkeypatch
+    ):
+        monkeypatch.setattr(retry, "DEFAULT_POLICY", retry.NO_RETRY)
+        annotation_run = annotated(1)
+        logprobs = {"content": self.entries(text, {"yes": 0.15, "Yes": 0.05, "no": 0.5, " NO": 0.1})}
+        choice = {"message": {"content": text}, "logprobs": logprobs, "finish_reason": "stop"}
+        refusal = {"error": {"message": "top_logprobs must be at most 5", "param": "top_logprobs"}}
+        wire.answer(
+            *([as_json(refusal, 400)] if strategy != "cot_ppl" else []), as_json({"choices": [choice]})
+        )
+        connection = make_connection(annotation_run.created_by, base_url=f"{wire.url}/v1")
+
+        run = start(annotation_run, connection=connection, strategy=strategy, answer_format="structured")
+        work_on(run)
+
+        row = run.criticisms.get()
+        assert row.failure == "", row.message
+        assert row.error_prob == (None if error_prob is None else pytest.approx(error_prob))
+        assert row.priority == pytest.approx(priority)
+        body = wire.seen[-1].body
+        assert body["logprobs"] is True
+        assert body["top_logprobs"] == (1 if strategy == "cot_ppl" else 5)
+        assert body["response_format"]["json_schema"]["schema"]["properties"]["answer"]["enum"] == [
+            "yes",
+            "no",
+        ]
 
 
 class TestTrained:
