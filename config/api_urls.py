@@ -8,7 +8,7 @@ from annotate.api.endpoint import UnknownAddress
 from criticize import api as criticize
 from criticize import api_candidates as candidates
 from review import api as review
-from review import certificate_api
+from review import api_advice, certificate_api
 
 app_name = "api"
 
@@ -138,6 +138,7 @@ urlpatterns = [
     ),
     path("criticism-runs/<int:run_id>/criticisms/", criticize.Criticisms.as_view(), name="criticisms"),
     path("criticisms/<int:criticism_id>/", criticize.OneCriticism.as_view(), name="criticism"),
+    path("projects/<int:project_id>/budget-plan/", review.ProjectBudgetPlan.as_view(), name="budget_plan"),
     path("projects/<int:project_id>/review-rounds/", review.ReviewRounds.as_view(), name="review_rounds"),
     path(
         "projects/<int:project_id>/review-rounds/preview/",
@@ -159,6 +160,21 @@ urlpatterns = [
         "review-rounds/<int:round_id>/certificate/",
         certificate_api.ReviewRoundCertificate.as_view(),
         name="review_round_certificate",
+    ),
+    path(
+        "review-rounds/<int:round_id>/advice/",
+        api_advice.ReviewRoundAdvice.as_view(),
+        name="review_round_advice",
+    ),
+    path(
+        "review-rounds/<int:round_id>/raise/",
+        api_advice.ReviewRoundRaise.as_view(),
+        name="review_round_raise",
+    ),
+    path(
+        "review-rounds/<int:round_id>/raise-preview/",
+        api_advice.ReviewRoundRaisePreview.as_view(),
+        name="review_round_raise_preview",
     ),
     path("review-rounds/<int:round_id>/next/", review.ReviewRoundNext.as_view(), name="review_round_next"),
     path("review-rounds/<int:round_id>/undo/", review.ReviewRoundUndo.as_view(), name="review_round_undo"),

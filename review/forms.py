@@ -9,6 +9,7 @@ from annotate.models import Project
 from criticize.models import CriticismRun
 from review.drawing import BETA
 from review.models import Export, ReviewRound
+from review.planning import BUFFER
 from review.priorities import TRAINING_SHARE
 from review.sampling import RULES, SamplingRule
 from review.selectors import drawable_runs
@@ -17,18 +18,9 @@ THRESHOLD = "threshold"
 COUNT, SHARE = "count", "share"
 
 
-class RoundForm(RefusableForm):
-    """Which criticisms to draw from, how many items people are to review, and by which rule they are drawn."""
+class AmountForm(RefusableForm):
+    """A budget of reviews, as a share of the items or a number of them."""
 
-    criticism_run = forms.ModelChoiceField(
-        CriticismRun.objects.none(),
-        empty_label=None,
-        label="Draw from",
-        error_messages={
-            "required": "Choose the criticism run to draw from.",
-            "invalid_choice": "Choose one of this project's finished criticism runs.",
-        },
-    )
     unit = forms.ChoiceField(
         choices=[(SHARE, "% of the items"), (COUNT, "items")], initial=SHARE, label="Counted in"
     )
@@ -44,6 +36,38 @@ class RoundForm(RefusableForm):
             "min_value": "The budget must be more than 0.",
         },
         widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        budget, unit = cleaned.get("budget"), cleaned.get("unit")
+        if budget is None or unit is None:
+            return cleaned
+        if unit == COUNT and budget != budget.to_integral_value():
+            self.add_error("budget", "A number of items is a whole number.")
+        elif unit == SHARE and budget > 100:
+            self.add_error("budget", "A share is at most 100%.")
+        return cleaned
+
+    def amount(self) -> dict[str, Any]:
+        """The valid form's budget as `review.services.rounds` takes it: as a count or as a share."""
+        budget = self.cleaned_data["budget"]
+        if self.cleaned_data["unit"] == COUNT:
+            return {"count": int(budget)}
+        return {"share": float(budget / 100)}
+
+
+class RoundForm(AmountForm):
+    """Which criticisms to draw from, how many items people are to review, and by which rule they are drawn."""
+
+    criticism_run = forms.ModelChoiceField(
+        CriticismRun.objects.none(),
+        empty_label=None,
+        label="Draw from",
+        error_messages={
+            "required": "Choose the criticism run to draw from.",
+            "invalid_choice": "Choose one of this project's finished criticism runs.",
+        },
     )
     rule = forms.ChoiceField(
         required=False,
@@ -100,24 +124,6 @@ class RoundForm(RefusableForm):
     def chosen_rule(self) -> str:
         return str(self["rule"].value() or THRESHOLD)
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        budget, unit = cleaned.get("budget"), cleaned.get("unit")
-        if budget is None or unit is None:
-            return cleaned
-        if unit == COUNT and budget != budget.to_integral_value():
-            self.add_error("budget", "A number of items is a whole number.")
-        elif unit == SHARE and budget > 100:
-            self.add_error("budget", "A share is at most 100%.")
-        return cleaned
-
-    def amount(self) -> dict[str, Any]:
-        """The valid form's budget as `review.services.rounds` takes it: as a count or as a share."""
-        budget = self.cleaned_data["budget"]
-        if self.cleaned_data["unit"] == COUNT:
-            return {"count": int(budget)}
-        return {"share": float(budget / 100)}
-
     def plan(self) -> dict[str, Any]:
         """What the valid form says of the draw, as `round_preview` and `round_create` take it."""
         given = self.cleaned_data
@@ -134,6 +140,19 @@ class RoundForm(RefusableForm):
         }
 
 
+class RaiseForm(AmountForm):
+    """A larger budget for a round: in items at first, a tenth more than now."""
+
+    def __init__(self, *args: Any, round: ReviewRound, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        planned = round.parameters.get("planned_budget", 0)
+        larger = max(planned, round.budget + max(1, round.budget // 10))
+        self.fields["budget"].initial = min(larger, round.population)
+        self.fields["budget"].label = "Raise the budget to"
+        self.fields["budget"].help_text = f"It is {round.budget:,} of {round.population:,} items now."
+        self.fields["unit"].initial = COUNT
+
+
 class AuditForm(RefusableForm):
     count = forms.IntegerField(
         initial=200,
@@ -145,6 +164,60 @@ class AuditForm(RefusableForm):
             "min_value": "An audit needs at least one item.",
         },
         widget=forms.NumberInput(attrs={"min": "1", "inputmode": "numeric"}),
+    )
+
+
+class BudgetForm(RefusableForm):
+    """What a budget plan is for. Nothing is required: an empty budget is the recommended one."""
+
+    criticism_run = forms.ModelChoiceField(
+        CriticismRun.objects.none(),
+        required=False,
+        empty_label=None,
+        label="Criticism run",
+        error_messages={"invalid_choice": "Choose one of this project's finished criticism runs."},
+    )
+    budget = forms.IntegerField(
+        required=False,
+        label="Budget, in reviews",
+        error_messages={"invalid": "Enter the budget as a whole number of reviews."},
+        widget=forms.NumberInput(attrs={"min": "1", "step": "1", "inputmode": "numeric"}),
+    )
+    buffer = forms.DecimalField(
+        required=False,
+        initial=100 * BUFFER,
+        label="Buffer, in points",
+        error_messages={"invalid": "Enter the buffer as a number of percentage points."},
+        help_text="Added to the ideal budget: no criticizer puts every error first.",
+        widget=forms.NumberInput(attrs={"min": "0", "max": "100", "step": "any", "inputmode": "decimal"}),
+    )
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["criticism_run"].queryset = drawable_runs(project).order_by("-created_at")  # type: ignore[attr-defined]
+
+    def plan(self) -> dict[str, Any]:
+        """The valid form, as `budget_plan` takes it."""
+        given = self.cleaned_data
+        return {
+            "criticism_run": given["criticism_run"],
+            "count": given["budget"],
+            "buffer": BUFFER if given["buffer"] is None else float(given["buffer"] / 100),
+        }
+
+
+class ReviewPriceForm(RefusableForm):
+    review_price = forms.DecimalField(
+        min_value=0,
+        max_digits=8,
+        decimal_places=4,
+        label="US$ a review",
+        error_messages={
+            "required": "Enter what one review costs.",
+            "invalid": "Enter the price as a number, such as 0.08.",
+            "min_value": "The price must be 0 or more.",
+        },
+        widget=forms.NumberInput(attrs={"min": "0", "step": "any", "inputmode": "decimal"}),
     )
 
 

@@ -163,11 +163,27 @@ def corrections_of(project: Project) -> dict[int, Answer]:
     return {item_id: (label_id, answer.strip()) for item_id, label_id, answer in rows}
 
 
-def candidates_like(run: AnnotationRun) -> QuerySet[AnnotationRun]:
-    """Finished runs over the calibration items by the run's annotator, newest first. A vote has none."""
-    return run.project.annotation_runs.filter(
+def known_of(run: CriticismRun) -> Known:
+    """The annotations with a criticism that people judged: reviewed ones, and calibration items where there is a
+    candidate of the same annotator and criticizer. `doubts` of runs that only rank are places in the order.
+    """
+    judged = _judged(run.annotation_run, run, corrections_of(run.annotation_run.project))
+    return _known(judged, _judged_candidate(run, with_criticism=True), with_criticism=True)
+
+
+def candidates_like(run: AnnotationRun) -> list[AnnotationRun]:
+    """Finished runs over the calibration items by the run's annotator, newest first.
+
+    That is the same model with the same strategy, asked for its confidence and shown examples or not in both. Votes
+    and discussions have none: what they rest on are runs of their own.
+    """
+    if run.kind == ModelRun.Kind.VOTED or run.parameters.get("sources"):
+        return []
+    runs = run.project.annotation_runs.filter(
         **_who(run), scope=AnnotationRun.Scope.CALIBRATION, job__state__in=_FINISHED
-    ).exclude(kind=ModelRun.Kind.VOTED)
+    ).select_related("job", "project")
+    asked = _how_asked(run)
+    return [candidate for candidate in runs.order_by("-pk") if _how_asked(candidate) == asked]
 
 
 def criticisms_like(run: CriticismRun) -> QuerySet[CriticismRun]:
@@ -178,9 +194,14 @@ def criticisms_like(run: CriticismRun) -> QuerySet[CriticismRun]:
             annotation_run__in=candidates_like(run.annotation_run),
             job__state__in=_FINISHED,
         )
-        .select_related("annotation_run__project")
-        .order_by("-created_at")
+        .select_related("annotation_run__project", "job")
+        .order_by("-pk")
     )
+
+
+def _how_asked(run: AnnotationRun) -> tuple[bool, int, bool]:
+    asked = run.parameters
+    return bool(asked.get("confidence")), int(asked.get("examples") or 0), bool(asked.get("sources"))
 
 
 _FINISHED = [state for state in Job.State.values if state not in Job.UNFINISHED]
@@ -203,8 +224,8 @@ def _judged_candidate(run: CriticismRun, *, with_criticism: bool) -> Judged | No
     if with_criticism:
         criticism = criticisms_like(run).first()
         return None if criticism is None else _judged(criticism.annotation_run, criticism, truth)
-    candidate = candidates_like(run.annotation_run).first()
-    return None if candidate is None else _judged(candidate, None, truth)
+    candidates = candidates_like(run.annotation_run)
+    return _judged(candidates[0], None, truth) if candidates else None
 
 
 def _judged(run: AnnotationRun, criticism_run: CriticismRun | None, truth: Mapping[int, Answer]) -> Judged:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from review.views import audits, calibration, exports, items, overview, review, rounds
+from review.views import audits, calibration, exports, items, overview, planner, review, rounds
 
 _ROUNDS = "projects/<int:project_id>/review-rounds/"
 _EXPORTS = "projects/<int:project_id>/exports/"
@@ -10,6 +10,7 @@ urlpatterns = [
     path("projects/<int:project_id>/", overview.project, name="project"),
     path("projects/<int:project_id>/items/<int:item_id>/", items.item, name="item"),
     path("projects/<int:project_id>/calibration/", calibration.calibration, name="calibration"),
+    path("projects/<int:project_id>/budget/", planner.budget_planner, name="budget_planner"),
     path(_ROUNDS, rounds.review_rounds, name="review_rounds"),
     path(f"{_ROUNDS}preview/", rounds.review_round_preview, name="review_round_preview"),
     path(f"{_ROUNDS}<int:round_id>/", rounds.review_round, name="review_round"),

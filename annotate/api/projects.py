@@ -37,6 +37,7 @@ class LabelSerializer(serializers.ModelSerializer[Label]):
 class ProjectSerializer(serializers.ModelSerializer[Project]):
     role = serializers.ChoiceField(Membership.Role.choices, read_only=True, help_text="Yours.")
     created_by = serializers.CharField(source="created_by.username", read_only=True)
+    review_price = serializers.FloatField(read_only=True, help_text="US$ a human review.")
 
     class Meta:
         model = Project
@@ -47,6 +48,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "instructions",
             "sample",
             "seed",
+            "review_price",
             "role",
             "created_by",
             "created_at",
@@ -90,6 +92,7 @@ class ProjectCreateSerializer(Input):
 class ProjectUpdateSerializer(Input):
     name = serializers.CharField(max_length=120, required=False)
     instructions = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
+    review_price = serializers.DecimalField(8, 4, required=False, min_value=0, help_text="US$ a review.")
 
 
 class ProjectDeleteFilter(Input):
@@ -162,7 +165,7 @@ class OneProject(Endpoint):
         return _project_reply(self, project_for(self.user, project_id))
 
     @extend_schema(
-        summary="Change a project's name or guidelines",
+        summary="Change a project's name, guidelines or price of a review",
         request=ProjectUpdateSerializer,
         responses=ProjectDetailSerializer,
     )

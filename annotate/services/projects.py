@@ -3,6 +3,7 @@
 import shutil
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from annotate.task_types import get_task_type
 from jobs.models import Job
 
 MAX_LABEL_NAME = 200
+MOST_REVIEW_PRICE = 1000
 
 
 @transaction.atomic
@@ -49,12 +51,23 @@ def project_create(
     return project
 
 
-def project_update(*, project: Project, name: str, instructions: str) -> None:
+def project_update(
+    *, project: Project, name: str, instructions: str, review_price: Decimal | None = None
+) -> None:
+    """Change the project's name and guidelines; and, where it is given, what a review costs in US$."""
     if not name.strip():
         raise Refusal("Give the project a name.", field="name")
+    if review_price is not None and not 0 <= review_price <= MOST_REVIEW_PRICE:
+        raise Refusal(
+            f"The price of a review must be between $0 and ${MOST_REVIEW_PRICE:,}.", field="review_price"
+        )
     project.name = name.strip()
     project.instructions = instructions
-    project.save(update_fields=["name", "instructions"])
+    changed = ["name", "instructions"]
+    if review_price is not None:
+        project.review_price = review_price
+        changed.append("review_price")
+    project.save(update_fields=changed)
 
 
 def project_delete(*, project: Project, confirm_name: str) -> None:

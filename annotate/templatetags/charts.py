@@ -208,3 +208,82 @@ def _at(points: Sequence[tuple[float, float]], x: float) -> float:
         if x0 <= x <= x1:
             return y0 + (y1 - y0) * ((x - x0) / (x1 - x0) if x1 > x0 else 0.0)
     return points[-1][1] if points else 0.0
+
+
+@register.inclusion_tag("charts/bars.html")
+def bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Bars of US$ one below the other on one scale: rows {"name", "parts", "total"} with parts as of `stacked`."""
+    most = max([sum(part["value"] for part in row["parts"]) for row in rows] + [0])
+    drawn = []
+    for row in rows:
+        parts, start = [], 0.0
+        for part in row["parts"]:
+            width = WIDTH * part["value"] / most if most else 0.0
+            parts.append({**part, "x": _units(start), "width": _units(width)})
+            start += width
+        drawn.append({**row, "parts": parts})
+    legend = dict.fromkeys((part["label"], part["tone"]) for row in rows for part in row["parts"])
+    return {"rows": drawn, "legend": list(legend)}
+
+
+@register.inclusion_tag("charts/error_groups.html")
+def error_groups(groups: Sequence[Any], size: int) -> dict[str, Any]:
+    """Errors found in each `size` reviews, in the order of review, as bars; a last group with fewer is marked.
+
+    Each of `groups` has `first` and `last`, counted from 1, `errors` and `is_whole`.
+    """
+    top = _round_up(max([group.errors for group in groups] + [1]))
+    step = WIDTH / max(1, len(groups))
+    bars = [
+        {
+            "x": _units(number * step + step * 0.06),
+            "width": _units(step * 0.88),
+            "y": _units(HEIGHT * (1 - group.errors / top)),
+            "height": _units(HEIGHT * group.errors / top),
+            "group": group,
+        }
+        for number, group in enumerate(groups)
+    ]
+    return {
+        "bars": bars,
+        "size": size,
+        "top": top,
+        "middle": top // 2 if top % 2 == 0 else top / 2,
+        "reviews": groups[-1].last if groups else 0,
+        "errors": sum(group.errors for group in groups),
+        "has_part": any(not group.is_whole for group in groups),
+    }
+
+
+@register.inclusion_tag("charts/reliability.html")
+def reliability_plot(
+    bins: Sequence[Any], steps: Sequence[Any], x_label: str, has_diagonal: bool
+) -> dict[str, Any]:
+    """How often a score in [0, 1] is right: a dot a bin at its mean score and share wrong, with its interval.
+
+    Each of `bins` has `low`, `high`, `mean`, `reviewed`, `errors`, `share`, `share_low` and `share_high`; each of
+    `steps`, the line of the calibration, `low`, `high` and `error_prob`. The diagonal means something for
+    probabilities alone.
+    """
+
+    def across(score: float) -> str:
+        return _units(WIDTH * min(1.0, max(0.0, score)))
+
+    dots = [
+        {
+            "x": across(each.mean),
+            "y": _units(HEIGHT * (1 - each.share)),
+            "low_y": _units(HEIGHT * (1 - each.share_low)),
+            "high_y": _units(HEIGHT * (1 - each.share_high)),
+            "bin": each,
+        }
+        for each in bins
+    ]
+    ends = [(score, step.error_prob) for step in steps for score in (step.low, step.high)]
+    return {
+        "dots": dots,
+        "line": " ".join(f"{across(score)},{_units(HEIGHT * (1 - prob))}" for score, prob in ends),
+        "x_label": x_label,
+        "has_diagonal": has_diagonal,
+        "reviewed": sum(each.reviewed for each in bins),
+    }

@@ -19,6 +19,7 @@ _PAGES = (
     ("calibration", "Calibration", False),
     ("annotation_runs", "Annotation", False),
     ("criticism_runs", "Criticism", False),
+    ("budget_planner", "Budget", False),
     ("review_rounds", "Review", True),
     ("exports", "Exports", False),
     ("project_settings", "Settings", False),

@@ -151,6 +151,7 @@ CASES = [
     Case("criticism_run_quality", "get", OWNERS, query="?budget=1"),
     Case("criticisms", "get", OWNERS),
     Case("criticism", "get", OWNERS),
+    Case("budget_plan", "get", OWNERS, query="?share=0.5&buffer=0.05"),
     Case("review_rounds", "get", MEMBERS),
     Case("review_rounds", "post", but(OWNERS, 201), {"criticism_run": "@criticism_run_id", "share": 0.5}),
     Case("review_round_preview", "post", OWNERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
@@ -159,6 +160,9 @@ CASES = [
     Case("review_round_audits", "get", MEMBERS),
     Case("review_round_audits", "post", but(OWNERS, 400), {"count": 1}),  # it is not finished
     Case("review_round_certificate", "get", MEMBERS),
+    Case("review_round_advice", "get", OWNERS),
+    Case("review_round_raise", "post", OWNERS, {"budget": 3}),
+    Case("review_round_raise_preview", "post", OWNERS, {"share": 0.75}),
     Case("review_round_next", "post", MEMBERS),
     Case("review_round_undo", "post", but(MEMBERS, 400)),  # nobody has answered anything
     Case("review_round_release", "post", MEMBERS),
