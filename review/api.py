@@ -689,7 +689,7 @@ class ExportCreateSerializer(Input):
     )
     with_card = serializers.BooleanField(
         required=False,
-        help_text="A zip archive of the file and its data card instead of the file alone; an image folder always is one.",
+        help_text="A zip archive of the file and its data card instead of the file alone. An image folder is one.",
     )
 
 

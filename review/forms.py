@@ -260,8 +260,8 @@ class ExportForm(RefusableForm):
         required=False,
         initial=True,
         label="With its data card",
-        help_text="A zip archive of the file with README.md and data_card.json: what ran, what it cost, how accurate it "
-        "is. An image folder always has them.",
+        help_text="A zip archive of the file with README.md and data_card.json: what ran, what it cost, how accurate "
+        "it is. An image folder always has them.",
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
