@@ -19,6 +19,15 @@ const keyOf = (label, index) => (areDigits ? label.name : index < 9 ? String(ind
 const byKey = new Map(labels.map((label, index) => [keyOf(label, index), label]).filter(([key]) => key));
 const isRoomy = byKey.size === labels.length; // Every label has a key.
 
+const written = root.dataset.written
+  ? new (await import(root.dataset.written)).WrittenAnswer({
+    save: (text) => answer("label", null, "", text),
+    onMode: () => showProgress(),
+    announce,
+    notify,
+  })
+  : null;
+
 let progress = JSON.parse(byId("progress-data").textContent);
 let queue = []; // The first one is on the page.
 let shown = null;
@@ -96,33 +105,38 @@ const answers = new Answers({
     answered.delete(answer.task.id);
     recent.delete(answer.task.id);
     forget(answer.task.id);
+    if (answer.body.answer) written?.keepDraft(answer.task.id, answer.body.answer);
     notify(`Your answer to item ${answer.task.item.external_id} was not kept. ${reply.sentence}`);
     void refill();
   },
 });
 
-function answer(action, label = null, reason = "") {
+// `text` is a written answer, where the project's answers are written.
+function answer(action, label = null, reason = "", text = null) {
   if (!shown || undoing) return;
   if (action === "label" && !ready) return announce("The image is not there yet.");
   const task = shown;
   const body = {
     action, label: label ? label.id : null, reason, version: task.version, seconds: secondsShown(), key: crypto.randomUUID(),
   };
+  if (text !== null) body.answer = text;
+  const words = label ? label.name : text === null ? "skipped" : text === task.machine?.answer ? "accepted" : "edited";
   queue = queue.filter((each) => each.id !== task.id);
   answered.set(task.id, task.version);
-  given.push({ taskId: task.id, words: label ? label.name : "skipped" });
+  given.push({ taskId: task.id, words });
   shown = null;
   // Of the item only what a sentence needs: texts and reasonings do not belong in the browser's storage.
   const kept = { id: task.id, version: task.version, item: { external_id: task.item.external_id } };
   recent.set(task.id, task);
   answers.add({ task: kept, body, at: Date.now() });
-  announce(label ? `${label.name}.` : "Skipped.");
+  announce(label ? `${label.name}.` : `${words[0].toUpperCase()}${words.slice(1)}.`);
   showNext();
   if (queue.length < WANTED - 1) void refill();
 }
 
 function accept() {
   if (!shown?.machine) return;
+  if (written) return answer("label", null, "", shown.machine.answer);
   const label = labels.find((each) => each.id === shown.machine.label_id);
   if (label) answer("label", label);
 }
@@ -133,12 +147,12 @@ async function undo() {
   root.setAttribute("aria-busy", "true");
   try {
     const unsent = answers.takeBack();
-    if (unsent && recent.has(unsent.task.id)) return takeBack(recent.get(unsent.task.id));
+    if (unsent && recent.has(unsent.task.id)) return takeBack(recent.get(unsent.task.id), unsent.body.answer);
     if (!(await answers.flush())) return notify("Undo needs the server: wait until your answers are saved.");
     const reply = await post(roundUrl("undo"), {});
     if (reply.status !== 200) return notify(reply.sentence);
     progress = reply.data.progress ?? progress;
-    takeBack(reply.data.task);
+    takeBack(reply.data.task, reply.data.answer);
   } catch {
     notify("The server cannot be reached, so nothing was undone.");
   } finally {
@@ -148,7 +162,8 @@ async function undo() {
   }
 }
 
-function takeBack(task) {
+function takeBack(task, text = "") {
+  if (text && text !== task.machine?.answer) written?.keepDraft(task.id, text);
   answered.delete(task.id);
   forget(task.id);
   queue = [task, ...queue.filter((each) => each.id !== task.id)];
@@ -193,11 +208,13 @@ async function claim() {
   progress = reply.data.progress ?? progress;
   const fresh = reply.data.tasks.filter(isOpen);
   const current = shown && fresh.find((task) => task.id === shown.id && task.version === shown.version);
-  const isLost = shown !== null && !current;
-  queue = current ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : fresh;
+  const isKept = !current && written?.hasDraft === true; // Nobody's words are taken away under the fingers.
+  const isLost = shown !== null && !current && !isKept;
+  queue = isKept ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : current ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : fresh;
   queue.forEach(preload);
   tellTabs();
   showProgress();
+  if (isKept) notify("Too much time went by: others can get this item now. You can still save your text; it counts unless somebody was faster.");
   if (fresh.length) isClosed = false;
   else if (isLost) isClosed = true; // An open round would have handed out the same items again.
   if (isLost) {
@@ -274,6 +291,7 @@ function show(task) {
   showWords(task);
   showMachine(task);
   showLabels(task);
+  written?.show(task);
   closeFilter();
   for (const panel of document.querySelectorAll(".review-stage, .review-said")) panel.scrollTop = 0;
   startClock();
@@ -283,9 +301,21 @@ function show(task) {
 }
 
 function describe(task) {
+  if (written) return describeAnswer(task);
   const machine = task.machine ? `The machine says ${task.machine.label}.` : "";
   const doubt = task.criticism?.error_prob != null ? `Error probability ${task.criticism.error_prob.toFixed(3)}.` : "";
   return [`Item ${task.item.external_id}.`, machine, doubt].join(" ");
+}
+
+function describeAnswer(task) {
+  const facts = task.criticism?.facts ?? [];
+  const flagged = facts.filter((fact) => fact.error_prob >= 0.25).length;
+  const quality = task.criticism?.quality;
+  return [
+    `Item ${task.item.external_id}.`,
+    facts.length ? `${flagged} of ${facts.length} facts in doubt.` : "",
+    quality == null ? "" : `Quality ${quality.toFixed(3)}.`,
+  ].join(" ");
 }
 
 function showImage(task) {
@@ -345,15 +375,15 @@ function element(tag, text) {
 function showMachine(task) {
   if (!byId("machine")) return; // A blind round's page has no place for it.
   const { machine, criticism, failure } = task;
-  byId("machine").hidden = !machine;
+  byId("machine").hidden = !machine || (written !== null && criticism == null);
   byId("machine-voice").hidden = !machine;
   if (machine) {
-    byId("machine-label").textContent = machine.label;
+    write("machine-label", machine.label);
     byId("machine-who").textContent = machine.who;
     write("machine-confidence", machine.confidence == null ? "" : `Its confidence is ${machine.confidence.toFixed(2)}.`);
     write("machine-reasoning", machine.reasoning);
   }
-  const doubt = criticism?.error_prob;
+  const doubt = criticism?.error_prob ?? criticism?.quality;
   byId("doubt-line").hidden = doubt == null;
   if (doubt != null) {
     byId("doubt").setAttribute("width", String(100 * doubt));
@@ -365,7 +395,7 @@ function showMachine(task) {
     write("criticism-reasoning", criticism.reasoning);
   }
   byId("failure").hidden = !failure;
-  if (failure) byId("failure-text").textContent = `The machine gave no label. ${failure.message}`;
+  if (failure) byId("failure-text").textContent = `The machine gave no ${written ? "answer" : "label"}. ${failure.message}`;
 }
 
 function write(id, text) {
@@ -404,7 +434,8 @@ function showLabels(task) {
   const acceptButton = byId("accept-button");
   if (!acceptButton) return;
   acceptButton.disabled = !task.machine;
-  byId("accept-text").textContent = task.machine ? `Accept ${task.machine.label}` : "No label to accept";
+  if (written) byId("accept-text").textContent = task.machine ? "Accept" : "No answer";
+  else byId("accept-text").textContent = task.machine ? `Accept ${task.machine.label}` : "No label to accept";
 }
 
 const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
@@ -511,6 +542,7 @@ function setState(state) {
   byId("loading").hidden = state !== "loading";
   byId("done").hidden = state !== "done";
   if (state !== "item") {
+    written?.hide();
     for (const id of ["frame", "words", "columns"]) byId(id).hidden = true;
   }
 }
@@ -609,7 +641,9 @@ const commands = {
   u: () => void undo(),
   z: () => zoom(),
   "?": () => byId("help-dialog").showModal(),
-  "/": () => openFilter(""),
+  ...(written
+    ? { e: () => written.edit(), f: (event) => written.jump(event.shiftKey ? -1 : 1) }
+    : { "/": () => openFilter("") }),
 };
 
 function onKey(event) {
@@ -627,7 +661,7 @@ function onKey(event) {
   const digit = command ? "" : digitOf(event);
   if (command) {
     event.preventDefault();
-    command();
+    command(event);
   } else if (digit) {
     event.preventDefault();
     if (byKey.has(digit)) answer("label", byKey.get(digit));
@@ -661,7 +695,7 @@ addEventListener("online", () => void answers.flush().then(() => refill()));
 setInterval(() => { if (shown) void refill(); }, RENEW_EVERY);
 
 addEventListener("beforeunload", (event) => {
-  if (answers.count && answers.trouble) event.preventDefault();
+  if ((answers.count && answers.trouble) || written?.hasDraft) event.preventDefault();
 });
 
 // What is held goes back to the others at once; answers still on their way are sent along.
