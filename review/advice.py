@@ -32,6 +32,8 @@ LEAST_IN_A_BIN = 5
 WORTHWHILE = 0.05
 # Within so many reviews of its end, what lies beyond the budget counts too.
 NEAR_THE_END = 50
+# An order that finds hardly more than this many times what random review finds is no help.
+_NO_HELP = 1.25
 
 EARLY, GO_ON, RAISE, ENOUGH = "early", "go_on", "raise", "enough"
 TITLES = {
@@ -240,7 +242,7 @@ def _quantile(calibration: Calibration, scores: FloatArray, probability: float) 
     if len(scores) > _MOST_EXACT:
         mean, variance = sum(part.mean() for part in parts), sum(part.var() for part in parts)
         value = mean + float(ndtri(probability)) * math.sqrt(variance)
-        return round(min(max(value, 0.0), len(scores)))
+        return round(float(np.clip(value, 0, len(scores))))
     density = np.ones(1)
     for part, (n, _) in zip(parts, counted, strict=True):
         density = np.convolve(density, part.pmf(np.arange(n + 1)))
@@ -275,28 +277,21 @@ def verdict(
     """
     if not left and not beyond.reviews:
         return Verdict(ENOUGH, "Every item was selected: there is nothing left to add.")
-    next_ones = ahead if left else beyond
-    reason = _rate_in_words(next_ones, review_price, beyond_budget=not left)
-    is_worth = next_ones.rate >= WORTHWHILE
-    if is_worth and at_random is not None and next_ones.rate <= 1.25 * at_random:
-        reason += (
-            f" Random review would find about {100 * at_random:.0f} in 100: the order hardly helps any more."
-        )
-    elif at_random is not None:
-        reason += f" Random review of what is left would find about {100 * at_random:.0f} in 100."
-    if not is_worth:
+    ends = not left or (left <= NEAR_THE_END and min(ahead.rate, beyond.rate) >= WORTHWHILE)
+    next_ones = beyond if ends else ahead
+    reason = _rate_in_words(next_ones, review_price, beyond_budget=ends)
+    if at_random is not None:
+        reason += f" Random review of what is left would find about {100 * at_random:.0f} in 100"
+        reason += ": the order hardly helps any more." if next_ones.rate <= _NO_HELP * at_random else "."
+    if next_ones.rate < WORTHWHILE:
         return Verdict(
             ENOUGH, f"{reason} Fewer than {100 * WORTHWHILE:.0f} in 100 is seldom worth a person's time."
         )
-    if not left:
-        return Verdict(RAISE, f"The budget is spent. {reason}{_in_small_steps(beyond)}")
-    if left <= NEAR_THE_END and beyond.reviews and beyond.rate >= WORTHWHILE:
-        return Verdict(
-            RAISE,
-            f"The budget is nearly spent. {_rate_in_words(beyond, review_price, beyond_budget=True)}"
-            f"{_in_small_steps(beyond)}",
-        )
-    return Verdict(GO_ON, reason)
+    if not ends:
+        return Verdict(GO_ON, reason)
+    spent = "nearly spent" if left else "spent"
+    steps = " Nothing as unsuspicious was reviewed yet, so raise it in small steps and look here again."
+    return Verdict(RAISE, f"The budget is {spent}. {reason}{steps if next_ones.is_bound else ''}")
 
 
 def _rate_in_words(expected: Expected, review_price: float, *, beyond_budget: bool) -> str:
@@ -307,12 +302,6 @@ def _rate_in_words(expected: Expected, review_price: float, *, beyond_budget: bo
         return f"{sentence}."
     least = "at least " if expected.is_bound else ""
     return f"{sentence}: {least}${review_price / expected.rate:,.2f} for each."
-
-
-def _in_small_steps(expected: Expected) -> str:
-    if not expected.is_bound:
-        return ""
-    return " Nothing as unsuspicious was reviewed yet, so raise it in small steps and look here again."
 
 
 def _counted(count: int, noun: str) -> str:

@@ -13,7 +13,9 @@ from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
-from review.forms import RoundForm
+from review.advice import EARLY, ENOUGH, GO_ON, RAISE
+from review.advising import round_advice
+from review.forms import RaiseForm, RoundForm
 from review.models import ReviewRound
 from review.previews import RANK
 from review.selectors import (
@@ -24,9 +26,11 @@ from review.selectors import (
     round_progress,
     rounds_of,
 )
+from review.services.raising import raise_preview, round_raise
 from review.services.rounds import round_close, round_create, round_preview, round_reopen
 
 TASKS_A_PAGE = 50
+ADVICE_TONES = {EARLY: "quiet", GO_ON: "human", RAISE: "warn", ENOUGH: "ok"}
 
 
 @require_http_methods(["GET", "POST"])
@@ -92,21 +96,70 @@ def progress_context(round: ReviewRound, user: User) -> dict[str, Any]:
         {"label": "Being looked at", "value": progress.leased, "tone": "accent"},
         {"label": "Waiting", "value": progress.waiting, "tone": "quiet"},
     ]
-    return {"progress": progress, "parts": parts}
+    counts = (progress.answered, progress.skipped, progress.selected, progress.corrected)
+    seen = "-".join(str(number) for number in (round.draw_number, *counts))
+    return {"progress": progress, "parts": parts, "seen": seen}
+
+
+def advice_context(round: ReviewRound) -> dict[str, Any]:
+    advice = round_advice(round)
+    return {"advice": advice, "advice_tone": ADVICE_TONES[advice.verdict.advice]}
+
+
+def raise_context(round: ReviewRound, form: RaiseForm | None = None) -> dict[str, Any]:
+    raises = list(round.budget_raises.select_related("created_by"))
+    if round.budget >= round.population:
+        return {"raises": raises}
+    return {"raise_form": form or RaiseForm(round=round), "raises": raises}
+
+
+def raise_preview_part(request: PageRequest, round: ReviewRound) -> HttpResponse:
+    """What the larger budget in the form would add; part of the form, asked for as it changes."""
+    form = RaiseForm(request.GET, round=round)
+    context: dict[str, Any] = {"round": round}
+    if form.is_valid():
+        try:
+            context["preview"] = raise_preview(round=round, **form.amount())
+        except Refusal as refusal:
+            context["problem"] = refusal.sentence
+    else:
+        context["problem"] = next(iter(form.errors.values()))[0]
+    return render(request, "review/round_raise_preview.html", context)
 
 
 @require_GET
 def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
     project = project_for(request.user, project_id)
     round = round_of(project, round_id)
+    part = request.GET.get("part") if request.htmx else None
+    if part not in ("advice", "raise"):
+        return round_page(request, round, part)
+    project_for(request.user, project_id, owner=True)
+    if round.kind != ReviewRound.Kind.REVIEW:
+        raise Http404("There is no advice on blind rounds.")
+    if part == "raise":
+        return raise_preview_part(request, round)
+    context = {"project": project, "round": round, **progress_context(round, request.user)}
+    if request.GET.get("seen") == context["seen"]:
+        return HttpResponse(status=204)  # nothing changed: what is open on the page stays open
+    return render(request, "review/round_advice.html", context | advice_context(round))
+
+
+def round_page(
+    request: PageRequest, round: ReviewRound, part: str | None = None, form: RaiseForm | None = None
+) -> HttpResponse:
+    """The round's page, or its progress alone; with `form`, a raise that was refused."""
+    project = round.project
     context: dict[str, Any] = {
         "project": project,
         "round": round,
         "is_owner": role_in(request.user, project) == OWNER,
         **progress_context(round, request.user),
     }
-    if request.htmx and request.GET.get("part") == "progress":
+    if part == "progress":
         return render(request, "review/round_progress.html", context)
+    if context["is_owner"] and round.kind == ReviewRound.Kind.REVIEW:
+        context |= advice_context(round) | raise_context(round, form)
     context["reviewers"] = counts_by_reviewer(round)
     context["tasks"] = Paginator(reviewed_tasks(round), TASKS_A_PAGE).get_page(request.GET.get("page"))
     if context["is_owner"] and round.criticism_run is not None:
@@ -125,6 +178,20 @@ def review_round_action(request: PageRequest, project_id: int, round_id: int, ac
     elif action == "reopen":
         round_reopen(round=round)
         messages.success(request, "The round is open again.")
+    elif action == "raise":
+        form = RaiseForm(request.POST, round=round)
+        if not form.is_valid() or not _raise(request, round, form):
+            return round_page(request, round, form=form)
     else:
         raise Http404("There is no such action.")
     return redirect("review_round", project.pk, round.pk)
+
+
+def _raise(request: PageRequest, round: ReviewRound, form: RaiseForm) -> bool:
+    try:
+        raised = round_raise(round=round, user=request.user, **form.amount())
+    except Refusal as refusal:
+        form.refuse(refusal)
+        return False
+    messages.success(request, f"The budget is {raised.budget:,} now, and the round is drawn on.")
+    return True

@@ -266,7 +266,7 @@ class TestVerdict:
         ).reason
 
         assert "About 20 in 100 reviews beyond the budget find an error: $0.40 for each." in reason
-        assert "Random review of what is left would find about 2 in 100." in reason
+        assert "Random review of what is left would find about 2 in 100" in reason
 
     def test_an_upper_bound_is_said_to_be_one(self):
         reason = verdict(
