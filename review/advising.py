@@ -268,7 +268,8 @@ def _beyond(round: ReviewRound, draw: DrawArrays) -> np.ndarray:
     selection = select(
         items, rule=round.rule, budget=AHEAD, seed=round.seed, beta=round.parameters.get("beta") or BETA
     )
-    return others[selection.selected]
+    added: np.ndarray = others[selection.selected]
+    return added
 
 
 def _calibration_answers(round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:

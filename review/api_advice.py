@@ -101,7 +101,7 @@ class ReviewRoundAdviceSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Up to 100 reviews that a larger budget would add."
     )
     verdict = VerdictSerializer()
-    raises = BudgetRaiseSerializer(many=True, source="budget_raises")
+    raises = BudgetRaiseSerializer(many=True)
 
 
 class RaiseSerializer(Input):
@@ -137,12 +137,10 @@ class ReviewRoundAdvice(RoundEndpoint):
         round = self.round(round_id, owner=True)
         if round.kind != ReviewRound.Kind.REVIEW:
             raise Refusal("There is advice on review rounds alone.")
-        advice = round_advice(round)
-        fields = {
-            name: getattr(advice, name) for name in ReviewRoundAdviceSerializer().fields if name != "raises"
-        }
         raises = round.budget_raises.select_related("created_by")
-        return self.reply(ReviewRoundAdviceSerializer, fields | {"budget_raises": raises})
+        advice = round_advice(round)
+        said = {**vars(advice), "steps": advice.steps, "raises": raises}
+        return self.reply(ReviewRoundAdviceSerializer, said)
 
 
 class ReviewRoundRaise(RoundEndpoint):

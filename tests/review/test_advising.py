@@ -181,6 +181,7 @@ class TestScales:
         Criticism.objects.update(error_prob=None)
         for place, criticism in enumerate(Criticism.objects.order_by("-pk")):
             Criticism.objects.filter(pk=criticism.pk).update(priority=1000 * place)
+        assert round.criticism_run is not None
         round = round_create(run=round.criticism_run, user=round.created_by, count=50)
         answer(round, [True] * 20 + [False] * 20)
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def drawn(round: ReviewRound, item_ids: list[int]) -> tuple[list[float], list[bo
 
 
 def everything(round: ReviewRound) -> list[dict[str, Any]]:
-    return list(round.tasks.order_by("pk").values())
+    return [dict(row) for row in round.tasks.order_by("pk").values()]
 
 
 class TestWhatStays:
@@ -310,9 +311,9 @@ class TestRefusals:
         round = make("threshold")
         before = everything(round)
 
-        for act in (raise_preview, round_raise):
+        for act in (raise_preview, partial(round_raise, user=round.created_by)):
             with pytest.raises(Refusal, match=sentence) as refusal:
-                act(round=round, **amount, **({"user": round.created_by} if act is round_raise else {}))
+                act(round=round, **amount)
             assert refusal.value.field == "budget"
 
         round.refresh_from_db()
