@@ -111,3 +111,85 @@ def test_a_criticism_run_is_cancelled_and_its_failures_retried(provider: Provide
 
     rows = call(owner, "get", f"criticism-runs/{run.pk}/criticisms/")["results"]
     assert [row["error_prob"] for row in rows] == [0.75]
+
+
+def test_a_criticizer_that_only_ranks_gives_priorities_and_answers(provider: Provider) -> None:
+    project = make_project()
+    make_items(project, 3)
+    annotations = make_annotation_run(project)
+    provider(["[Plain.][5]", "[Plain.][2]", "[Plain.][9]"])
+    body = {
+        "annotation_run": annotations.pk,
+        "kind": "prompted",
+        "connection": make_connection(project.created_by, in_flight=1).pk,
+        "model": "small",
+        "strategy": "mc",
+        "answer_format": "bracket",
+    }
+    made = call(project.created_by, "post", f"projects/{project.pk}/criticism-runs/", body, status=201)
+    work()
+
+    run = call(project.created_by, "get", f"criticism-runs/{made['id']}/")
+    assert (run["ranks_only"], run["histogram"]) == (True, None)
+    assert [(row["answer"], row["count"]) for row in run["answers"] if row["count"]] == [
+        ("certainly wrong", 1),
+        ("probably right", 1),
+    ]
+    rows = call(project.created_by, "get", f"criticism-runs/{made['id']}/criticisms/")["results"]
+    assert [(row["error_prob"], row["priority"], row["answer"]) for row in rows] == [
+        (None, 5.0, "certainly wrong"),
+        (None, 2.0, "probably right"),
+        (None, None, None),
+    ]
+    assert rows[2]["failure"] == "unparseable"
+
+
+def test_perplexities_are_told() -> None:
+    project = make_project()
+    make_item(project)
+    run = make_criticism_run(make_annotation_run(project), [None], strategy="cot_ppl")
+    run.criticisms.update(priority=-0.25, failure="")
+
+    (row,) = call(project.created_by, "get", f"criticism-runs/{run.pk}/criticisms/")["results"]
+
+    assert (row["answer"], row["perplexity"], row["error_prob"]) == ("no, it is right", 4.0, None)
+
+
+def test_a_probability_has_neither_answer_nor_perplexity() -> None:
+    project = make_project()
+    make_item(project)
+    run = make_criticism_run(make_annotation_run(project), [0.5])
+
+    detail = call(project.created_by, "get", f"criticism-runs/{run.pk}/")
+    (row,) = call(project.created_by, "get", f"criticism-runs/{run.pk}/criticisms/")["results"]
+
+    assert (detail["ranks_only"], detail["answers"], sum(detail["histogram"])) == (False, None, 1)
+    assert (row["priority"], row["answer"], row["perplexity"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"strategy": "naive_logit"}, "Anthropic gives no log-probabilities"),
+        ({"strategy": "devil"}, "made without any"),
+        ({"strategy": "guess"}, "not a valid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_the_strategy(changes: dict[str, str], sentence: str) -> None:
+    project = make_project()
+    make_item(project)
+    annotations = make_annotation_run(project)
+    annotations.annotations.update(reasoning="")
+    connection = make_connection(project.created_by, provider="anthropic")
+    body = {
+        "annotation_run": annotations.pk,
+        "kind": "prompted",
+        "connection": connection.pk,
+        "model": "m",
+        **changes,
+    }
+
+    for address in ("criticism-runs/", "criticism-runs/estimate/"):
+        problem = call(project.created_by, "post", f"projects/{project.pk}/{address}", body, status=400)
+        assert sentence in str(problem["errors"]["strategy"])
+    assert not CriticismRun.objects.exists()

@@ -2,12 +2,13 @@ import pytest
 
 from annotate.selectors import machine_accuracy
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity
-from criticize.models import Criticism
+from criticize.models import Criticism, CriticismRun
 from criticize.selectors import (
     aqg_at,
     criticism_quality,
     error_prob_histogram,
     gold_arrays,
+    rank_counts,
 )
 from tests.factories import make_annotation_run, make_criticism_run, make_item, make_project
 
@@ -71,3 +72,42 @@ def test_the_histogram_counts_each_probability_once(run):
     counts = error_prob_histogram(run, bins=5)
 
     assert (sum(counts), counts[0], counts[-1]) == (4, 1, 1)
+
+
+def ranked(strategy: str, priorities: list[float | None]) -> CriticismRun:
+    project = make_project()
+    items = [make_item(project, gold="positive") for _ in priorities]
+    answers = dict.fromkeys(items, "positive") | {items[0]: "negative"}
+    run = make_criticism_run(make_annotation_run(project, answers), [None] * len(items), strategy=strategy)
+    for row, priority in zip(run.criticisms.order_by("annotation__item_id"), priorities, strict=True):
+        if priority is not None:
+            run.criticisms.filter(pk=row.pk).update(priority=priority, failure="")
+    return run
+
+
+def test_a_missing_answer_is_above_every_rank():
+    assert gold_arrays(ranked("mc", [1.0, 1.0, None]))[0].tolist() == [1.0, 1.0, 2.0]
+    assert gold_arrays(ranked("cot_ppl", [-0.5, -0.25, None]))[0].tolist() == [-0.5, -0.25, 0.75]
+    assert gold_arrays(ranked("mc", [None, None]))[0].tolist() == [1.0, 1.0]
+
+
+def test_ranks_are_counted_by_their_answers():
+    levels = ranked("mc", [5.0, 4.0, 5.0, 1.0, None])
+    answers = ranked("cot_ppl", [0.5, -0.5, -0.25])
+
+    assert (error_prob_histogram(levels), error_prob_histogram(answers)) == (None, None)
+    assert rank_counts(levels) == [
+        ("certainly wrong", 2),
+        ("probably wrong", 1),
+        ("as likely right as wrong", 0),
+        ("probably right", 0),
+        ("certainly right", 1),
+    ]
+    assert rank_counts(answers) == [("yes, it is wrong", 1), ("no, it is right", 2)]
+
+
+def test_ranks_have_a_quality(run):
+    assert rank_counts(run) is None
+    # The one error is the most suspicious of three.
+    quality = criticism_quality(ranked("mc", [5.0, 4.0, 1.0]))
+    assert (quality.errors, quality.abs) == (1, 1.0)

@@ -1,4 +1,5 @@
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from annotate.models import ModelPrice
 from annotate.services.runs import TRAINED, ModelChoice
 from criticize.models import CriticismRun
 from criticize.services import annotations_to_criticize, criticism_estimate, criticism_run_create
+from criticize.strategies import STRATEGIES
 from jobs.models import Job
 from tests.factories import make_annotation_run, make_connection, make_items, make_project
 
@@ -110,3 +112,67 @@ def test_self_criticism_is_known_as_such():
     other = criticism_run_create(annotation_run=run, user=run.created_by, choice=chosen(run, model="large"))
 
     assert (own.is_self_criticism, other.is_self_criticism) == (True, False)
+
+
+LOGPROB_STRATEGIES = [name for name, strategy in STRATEGIES.items() if strategy.needs_logprobs]
+
+
+@pytest.mark.parametrize("strategy", LOGPROB_STRATEGIES)
+def test_a_provider_without_log_probabilities_is_refused_when_it_is_chosen(strategy):
+    run = make_run()
+    choice = chosen(run, connection=make_connection(run.created_by, provider="anthropic"), strategy=strategy)
+
+    for ask in (criticism_estimate, partial(criticism_run_create, user=run.created_by)):
+        with pytest.raises(Refusal, match=r"^Anthropic gives no log-probabilities.*Choose another") as refusal:
+            ask(annotation_run=run, choice=choice)
+        assert refusal.value.field == "strategy"
+    assert not CriticismRun.objects.exists()
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in LOGPROB_STRATEGIES])
+def test_a_provider_without_log_probabilities_does_all_else(strategy):
+    run = make_run()
+    choice = chosen(run, connection=make_connection(run.created_by, provider="anthropic"), strategy=strategy)
+
+    created = criticism_run_create(annotation_run=run, user=run.created_by, choice=choice)
+
+    assert (created.strategy, created.parameters["top_logprobs"]) == (strategy, 0)
+
+
+def test_labels_made_without_reasoning_cannot_be_argued_against():
+    run = make_run()
+    run.annotations.update(reasoning="")
+    choice = chosen(run, strategy="devil")
+
+    for ask in (criticism_estimate, partial(criticism_run_create, user=run.created_by)):
+        with pytest.raises(Refusal, match=r"made without any\. Choose another strategy, or labels") as refusal:
+            ask(annotation_run=run, choice=choice)
+        assert refusal.value.field == "strategy"
+
+    run.annotations.filter(failure="").order_by("pk")[:1].get().delete()
+    run.annotations.filter(pk=run.annotations.filter(failure="")[:1].get().pk).update(
+        reasoning="It sounds so."
+    )
+    assert criticism_run_create(annotation_run=run, user=run.created_by, choice=choice).strategy == "devil"
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_each_strategy_has_its_own_estimate_and_alternatives(strategy):
+    run = make_run()
+    estimate = criticism_estimate(annotation_run=run, choice=chosen(run, strategy=strategy))
+    created = criticism_run_create(
+        annotation_run=run, user=run.created_by, choice=chosen(run, strategy=strategy)
+    )
+
+    assert estimate.output_tokens == 4 * STRATEGIES[strategy].usual_tokens
+    assert estimate.seconds == 4 * STRATEGIES[strategy].usual_seconds / 2
+    assert created.parameters["top_logprobs"] == STRATEGIES[strategy].top_logprobs
+    assert created.ranks_only == (strategy in ("mc", "cot_ppl"))
+
+
+def test_log_probabilities_that_were_asked_for_are_never_fewer_than_needed():
+    run = make_run()
+    for strategy, wanted in (("naive_logit", 20), ("cot_ppl", 5), ("cot", 5)):
+        choice = chosen(run, strategy=strategy, top_logprobs=5)
+        created = criticism_run_create(annotation_run=run, user=run.created_by, choice=choice)
+        assert created.parameters["top_logprobs"] == wanted
