@@ -169,7 +169,7 @@ class TestFormats:
     @pytest.mark.parametrize("layout", Export.Layout.values)
     def test_all_three_say_the_same(self, layout, nasty_round):
         exports = {
-            format: write(nasty_round, layout=layout, format=format, escape_formulas=False)
+            str(format): write(nasty_round, layout=layout, format=format, escape_formulas=False)
             for format in Export.TABLES
         }
 

@@ -11,7 +11,7 @@ from jobs.running import run_to_end
 from review.models import Export, ReviewRound
 from review.services.exports import export_create
 from review.services.rounds import round_reopen
-from tests.api.caller import Caller
+from tests.api.caller import Caller, content_of
 from tests.factories import (
     make_audit_round,
     make_export,
@@ -188,7 +188,7 @@ class TestApi:
         run_to_end(Export.objects.get(pk=made["id"]).job_id)
         assert client.get(card).json() == Export.objects.get(pk=made["id"]).card
         download = client.get(reverse("api:export_download", kwargs={"export_id": made["id"]}))
-        assert b"".join(download.streaming_content)[:2] == b"PK"
+        assert content_of(download)[:2] == b"PK"
 
     def test_a_folder_of_texts_is_refused(self, round):
         exports = reverse("api:exports", kwargs={"project_id": round.project_id})
