@@ -13,14 +13,14 @@ def answer_all(run: CriticismRun, count: int, *, wrong: int) -> ReviewRound:
     """
     round = round_create(run=run, user=run.created_by, count=count)
     labels: list[Label] = list(round.project.labels.all())
-    tasks = list(round.tasks.select_related("annotation").order_by("rank"))
+    tasks = list(round.tasks.select_related("annotation__label").order_by("rank"))
     step = count / wrong if wrong else 0
     corrected = {int(number * step) for number in range(wrong)}
     for number, task in enumerate(tasks):
         assert task.annotation is not None
-        machine = task.annotation.label_id
-        label = next(each for each in labels if (each.pk != machine) == (number in corrected))
-        answer_task(task, label)
+        machine = task.annotation.label or labels[0]
+        other = next(label for label in labels if label != machine)
+        answer_task(task, other if number in corrected else machine)
     return round
 
 
