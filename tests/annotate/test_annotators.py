@@ -3,10 +3,12 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 
-from annotate.models import Annotation, AnnotationRun, ModelPrice, Project
+from annotate.errors import Refusal
+from annotate.models import Annotation, AnnotationRun, Connection, ModelPrice, Project
 from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create, annotation_run_retry
 from jobs.models import Job
 from jobs.running import run_to_end
@@ -439,3 +441,203 @@ class TestTrained:
 
         assert work_on(run).done == 120
         assert run.annotations.count() == 120
+
+
+class TestConfidence:
+    @pytest.mark.parametrize(
+        ("answer_format", "said", "label", "confidence"),
+        [
+            ("bracket", "[It is.][1][0.85]", "positive", 0.85),
+            ("bracket", "[It is.][1][very]", "positive", None),
+            ("bracket", "[It is.][1]", "positive", None),
+            ("bracket", "[It is.][7][0.85]", None, None),
+            (
+                "structured",
+                '{"reasoning": "It is.", "label": "positive", "confidence": 0.85}',
+                "positive",
+                0.85,
+            ),
+            (
+                "structured",
+                '{"reasoning": "It is.", "label": "positive", "confidence": 85}',
+                "positive",
+                None,
+            ),
+            ("structured", '{"reasoning": "It is.", "label": "sunny", "confidence": 0.85}', None, None),
+        ],
+    )
+    def test_it_is_kept_with_the_label_and_never_costs_it(
+        self, answer_format, said, label, confidence, provider: Provider
+    ):
+        project = make_project()
+        make_item(project)
+        adapter = provider(lambda request: said)
+
+        run = start(project, strategy="cot", answer_format=answer_format, confidence=True)
+        work_on(run)
+
+        row = run.annotations.select_related("label").get()
+        assert (row.label and row.label.name, row.confidence) == (label, confidence)
+        assert row.failure == ("" if label else Failure.UNPARSEABLE)
+        assert "confidence" in adapter.requests[0].system
+        assert (run.prompt_version, run.parameters["confidence"]) == ("annotate-cot-1+conf-1", True)
+
+    def test_it_is_not_asked_for_nor_read_by_default(self, provider: Provider):
+        project = make_project()
+        make_item(project)
+        adapter = provider(lambda request: '{"label": "positive", "confidence": 0.85}')
+
+        run = start(project, answer_format="structured")
+        work_on(run)
+
+        assert run.annotations.get().confidence is None
+        assert "confidence" not in adapter.requests[0].system
+        assert run.prompt_version == "annotate-naive-1"
+
+    def test_an_answer_cut_off_has_none(self, provider: Provider):
+        project = make_project()
+        make_item(project)
+        provider(lambda request: Reply("[The text says [1][0.9]", "", "m", "length", 5, 2, 0, (), 0.0))
+
+        run = start(project, confidence=True)
+        work_on(run)
+
+        row = run.annotations.get()
+        assert (row.label, row.confidence, row.failure) == (None, None, Failure.UNPARSEABLE)
+
+
+NAMES = ["[1]", "0", "否定", "a {b}", "ज़्यादा"]
+
+
+@pytest.mark.parametrize(
+    "task_type", ["image_classification", "text_classification", "closed_vqa", "image_text_agreement"]
+)
+@pytest.mark.parametrize("strategy", ["naive", "cot"])
+@pytest.mark.parametrize("answer_format", ["bracket", "structured"])
+def test_every_task_strategy_and_format_reads_every_label(
+    task_type, strategy, answer_format, provider: Provider
+):
+    project = make_project(task_type, NAMES)
+    items = make_items(project, len(NAMES))
+    place = {item.pk: place for place, item in enumerate(items)}
+    reasoning = "It says [2], [0.9] and {7}."
+    replies = []
+    for index, name in enumerate(NAMES):
+        if answer_format == "structured":
+            replies.append(
+                json.dumps({"reasoning": reasoning, "label": name} if strategy == "cot" else {"label": name})
+            )
+        else:
+            replies.append(f"[{reasoning}][{index}]" if strategy == "cot" else f"[{index}]")
+    adapter = provider(replies)
+
+    run = start(project, strategy=strategy, answer_format=answer_format, connection=one_at_a_time(project))
+    work_on(run)
+
+    rows = run.annotations.select_related("label")
+    assert {place[row.item_id]: row.label and row.label.name for row in rows} == dict(enumerate(NAMES))
+    assert {row.reasoning for row in rows} == {reasoning if strategy == "cot" else ""}
+    assert run.answer_format == answer_format
+    assert all(bool(request.images) == project.task.needs_image for request in adapter.requests)
+
+
+def one_at_a_time(project: Project) -> Connection:
+    return make_connection(project.created_by, in_flight=1)
+
+
+class TestTrainedCandidate:
+    def project(self, labels: list[str]) -> Project:
+        project = make_project()
+        for number, label in enumerate(labels):
+            item = make_item(project, text=f"word{number} {'lovely' if label == 'positive' else 'awful'}")
+            make_calibration_label(item, label)
+        make_item(project)
+        return project
+
+    def candidate(self, project: Project) -> AnnotationRun:
+        return annotation_run_create(
+            project=project, user=project.created_by, choice=TRAINED, scope="calibration"
+        )
+
+    def test_no_item_is_labelled_by_a_classifier_that_saw_its_label(self, monkeypatch):
+        from annotate.trained import TrainedAnnotator
+
+        project = self.project(["positive", "negative"] * 15)
+        fitted: dict[int, set[str]] = {}
+        leaks: list[str] = []
+        fit, predict = TrainedAnnotator.fit, TrainedAnnotator.predict
+
+        def spying_fit(self, items, labels):
+            fitted[id(self)] = {item.text for item in items}
+            return fit(self, items, labels)
+
+        def spying_predict(self, items):
+            leaks.extend(item.text for item in items if item.text in fitted[id(self)])
+            return predict(self, items)
+
+        monkeypatch.setattr(TrainedAnnotator, "fit", spying_fit)
+        monkeypatch.setattr(TrainedAnnotator, "predict", spying_predict)
+        run = self.candidate(project)
+        job = work_on(run)
+
+        assert (job.state, job.done, job.failed) == ("done", 30, 0)
+        assert leaks == []
+        assert sorted(map(len, fitted.values())) == [27] * 10
+        assert set(run.annotations.values_list("item", flat=True)) == set(
+            project.calibration_labels.values_list("item", flat=True)
+        )
+        labels = run.annotations.select_related("label", "item__calibration_label__label")
+        assert all(row.label == row.item.calibration_label.label for row in labels)
+
+    def test_labels_without_a_pattern_are_not_learned_by_heart(self):
+        """A classifier that had seen the labels would be right about nearly all of these."""
+        rng = np.random.default_rng(3)
+        project = make_project()
+        for number in range(60):
+            label = "positive" if rng.random() < 0.5 else "negative"
+            make_calibration_label(make_item(project, text=f"word{number} other{number}"), label)
+
+        run = self.candidate(project)
+        work_on(run)
+
+        right = run.annotations.filter(label=F("item__calibration_label__label")).count()
+        assert right < 45
+
+    def test_the_same_seed_gives_the_same_folds_and_labels(self):
+        project = self.project(["positive", "negative", "negative"] * 10)
+        runs = [self.candidate(project) for _ in range(2)]
+        for run in runs:
+            work_on(run)
+
+        assert runs[0].parameters == runs[1].parameters
+        first, second = (
+            list(run.annotations.order_by("item").values_list("item", "label", "confidence")) for run in runs
+        )
+        assert first == second
+
+    def test_a_label_changed_in_the_meantime_leaves_the_folds_as_they_were(self):
+        project = self.project(["positive", "negative"] * 10)
+        run = self.candidate(project)
+        project.calibration_labels.filter(pk=project.calibration_labels.earliest("pk").pk).delete()
+
+        assert work_on(run).done == 20
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            ["positive"] * 6 + ["negative"] * 5,
+            ["positive"] * 20 + ["negative"],
+            ["positive"] * 20,
+        ],
+    )
+    def test_too_few_items_or_labels_are_refused(self, labels):
+        project = self.project(labels)
+
+        with pytest.raises(Refusal):
+            self.candidate(project)
+        assert not Job.objects.exists()
+
+    def test_two_items_of_a_rare_label_are_enough(self):
+        project = self.project(["positive"] * 18 + ["negative"] * 2)
+
+        assert work_on(self.candidate(project)).state == "done"

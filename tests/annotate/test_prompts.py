@@ -187,7 +187,7 @@ def test_a_change_of_wording_needs_a_new_version(strategy):
 OTHER_IMAGE = Image(b"of an example", "image/jpeg")
 EXAMPLE = Example(ItemContent(text="Its text.", question="Its question?", image=OTHER_IMAGE), 2)
 OPINIONS = [Opinion(0, "It says [1]."), Opinion(None, "I refuse."), Opinion(2)]
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "confidence": {"confidence": True},
     "examples": {"examples": [EXAMPLE, Example(EXAMPLE.item, 0)]},
     "discussion": {"opinions": OPINIONS},
@@ -209,7 +209,7 @@ def texts_of(request):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_has_a_version_and_a_change_of_its_wording_needs_a_new_one(strategy, option):
-    # When this fails: give the option (or the strategy) a new number in annotate.prompts, and note the new digest above.
+    # When this fails: give the option or the strategy a new number in annotate.prompts; note the new digest above.
     prompts = [
         [request.system, *texts_of(request), json.dumps(request.schema)]
         for task_type in LABEL_TASKS
