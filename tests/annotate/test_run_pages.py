@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
-from annotate.models import Annotation, AnnotationRun, Project
+from annotate.models import Annotation, AnnotationRun, ModelPrice, Project
 from jobs.models import Job
+from jobs.running import run_to_end
 from tests.conftest import Provider
 from tests.factories import (
     make_annotation_run,
@@ -467,6 +468,8 @@ def addresses(run: AnnotationRun) -> list[tuple[str, str]]:
         ("post", url("annotation_runs", project)),
         ("get", url("annotation_run_estimate", project)),
         ("get", url("connection_models", project)),
+        ("get", url("annotation_run_combine_estimate", project)),
+        ("post", url("annotation_run_combine", project)),
         ("get", url("annotation_run", project, run.pk)),
         ("post", url("annotation_run_action", project, run.pk, "cancel")),
     ]
@@ -511,3 +514,264 @@ def test_signed_out_people_are_sent_to_sign_in(client: Client, project: Project)
 
     assert response.status_code == 302
     assert reverse("sign_in") in response.headers["Location"]
+
+
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+
+def test_confidence_and_examples_are_chosen_under_advanced_and_shown_on_the_run(
+    owner: Client, project: Project
+) -> None:
+    calibrate(project)
+    connection = make_connection(project.created_by)
+    form = {"kind": "prompted", "connection": connection.pk, "model": "gpt-4o-mini", "strategy": "cot"}
+
+    page = text_of(owner, url("annotation_runs", project))
+    owner.post(url("annotation_runs", project), form | {"confidence": "on", "examples": "2"})
+
+    assert "Advanced" in page
+    assert "those of your 2 labeled items that are most like it" in page
+    run = project.annotation_runs.get()
+    assert (run.parameters["confidence"], run.parameters["examples"]) == (True, 2)
+    page = text_of(owner, url("annotation_run", project, run.pk))
+    assert "2 with each item, of 2 labeled items" in page
+    assert "stated by the model with each label" in page
+    assert "JSON by a schema, labels by name" in page
+    assert "annotate-cot-1+conf-1+ex-1" in page
+
+
+@pytest.mark.parametrize(
+    ("examples", "sentence"),
+    [
+        ("many", "Enter a number of examples"),
+        ("-1", "greater than or equal to 0"),
+        ("17", "between 0 and 16"),
+    ],
+)
+def test_a_bad_number_of_examples_is_answered_at_its_field(
+    owner: Client, project: Project, examples: str, sentence: str
+) -> None:
+    calibrate(project)
+    connection = make_connection(project.created_by)
+    form = {"kind": "prompted", "connection": connection.pk, "model": "m", "strategy": "cot"}
+
+    response = owner.post(url("annotation_runs", project), form | {"examples": examples})
+
+    page = response.content.decode()
+    assert sentence in page
+    assert '<details class="disclosure" open>' in page
+    assert not project.annotation_runs.exists()
+
+
+def test_without_labeled_items_there_is_nothing_to_show_as_an_example(
+    owner: Client, project: Project
+) -> None:
+    connection = make_connection(project.created_by)
+    form = {"kind": "prompted", "connection": connection.pk, "model": "m", "strategy": "cot"}
+
+    assert "They are drawn from labeled items, and there are none." in text_of(
+        owner, url("annotation_runs", project)
+    )
+    owner.post(url("annotation_runs", project), form | {"examples": "3"})
+
+    assert "examples" not in project.annotation_runs.get().parameters
+
+
+def test_fields_that_a_model_needs_are_never_called_optional(owner: Client, project: Project) -> None:
+    make_connection(project.created_by)
+    calibrate(project)
+
+    # The limit is wrong, so that the form comes back; the trained classifier needs no model.
+    response = owner.post(url("annotation_runs", project), {"kind": "trained", "spend_limit": "much"})
+
+    page = response.content.decode()
+    for field in ("connection", "model", "strategy"):
+        label = page.split(f'<label for="id_{field}">')[1].split("</label>")[0]
+        assert "optional" not in label
+
+
+def test_candidates_are_not_among_the_projects_runs(owner: Client, project: Project) -> None:
+    item = make_item(project)
+    make_calibration_label(item, "positive")
+    candidate = make_annotation_run(project, {item: "positive"}, scope="calibration", model="tried")
+
+    assert "tried" not in text_of(owner, url("annotation_runs", project))
+    page = text_of(owner, url("annotation_run", project, candidate.pk))
+    assert "candidate" in page
+
+
+# --- Combining runs --------------------------------------------------------------------------------------------------
+
+
+def two_runs(project: Project) -> list[AnnotationRun]:
+    """Two finished runs that agree on one of three items."""
+    one, two, three = project.items.order_by("pk")
+    connection = make_connection(project.created_by)
+    answers = (
+        {one: "positive", two: "positive", three: ""},
+        {one: "positive", two: "negative", three: "negative"},
+    )
+    return [
+        make_annotation_run(
+            project, given, model=f"m{n}", connection=connection, answer_format="bracket", strategy="naive"
+        )
+        for n, given in enumerate(answers, start=1)
+    ]
+
+
+def combine(client: Client, project: Project, runs: list[AnnotationRun], how: str, **form: Any) -> Any:
+    return client.post(
+        url("annotation_run_combine", project),
+        {"sources": [run.pk for run in runs], "how": how, **form},
+        follow=True,
+    )
+
+
+def test_combining_is_offered_once_two_runs_are_finished(owner: Client, project: Project) -> None:
+    make_connection(project.created_by)
+    make_annotation_run(project)
+    make_annotation_run(project, state=Job.State.RUNNING)
+    assert "Combine runs" not in text_of(owner, url("annotation_runs", project))
+
+    make_annotation_run(project)
+
+    assert "Combine runs" in text_of(owner, url("annotation_runs", project))
+
+
+def test_a_vote_starts_and_its_page_says_who_voted(owner: Client, project: Project) -> None:
+    runs = two_runs(project)
+
+    response = combine(owner, project, runs, "vote")
+
+    vote = project.annotation_runs.get(kind="voted")
+    assert response.redirect_chain[-1][0] == url("annotation_run", project, vote.pk)
+    run_to_end(vote.job_id)
+    page = text_of(owner, url("annotation_run", project, vote.pk))
+    assert "Vote of 2 annotators" in page
+    for run in runs:
+        assert url("annotation_run", project, run.pk) in page
+    assert "not tried" in page
+    assert "go to the annotator that was chosen first" in page
+    assert "How they voted" in page
+    assert "confidence 0.50" in page
+
+
+def test_a_vote_by_accuracy_says_so(owner: Client, project: Project) -> None:
+    runs = two_runs(project)
+    item = make_item(project)
+    make_calibration_label(item, "positive")
+    for run, label in zip(runs, ("negative", "positive"), strict=True):
+        make_annotation_run(project, {item: label}, scope="calibration", model=run.model, strategy="naive")
+
+    combine(owner, project, runs, "vote")
+
+    vote = project.annotation_runs.get(kind="voted")
+    page = text_of(owner, url("annotation_run", project, vote.pk))
+    assert "go to the annotator that was most accurate on the calibration items" in page
+    assert page.index("100.0%") < page.index("0.0%</td>")
+
+
+def test_a_discussion_starts_is_listed_as_one_and_votes_by_itself(
+    owner: Client, project: Project, provider: Provider
+) -> None:
+    runs = two_runs(project)
+    provider(lambda request: "[1]")
+
+    page = combine(owner, project, runs, "discussion").content.decode()
+
+    discussing = list(project.annotation_runs.filter(job__kind="discussion").order_by("pk"))
+    assert "The discussion has started." in page
+    assert "Who is shown to whom" in page
+    assert "The whole discussion" in page
+    assert text_of(owner, url("annotation_runs", project)).count("discussion 1</span>") == 2
+    for run in discussing:
+        run_to_end(run.job_id)
+    listed = text_of(owner, url("annotation_runs", project))
+    assert listed.count("discussion 1</span>") == 3
+    assert "Vote of 2 annotators" in listed
+
+
+def test_a_discussion_that_was_cancelled_offers_its_vote(
+    owner: Client, project: Project, provider: Provider
+) -> None:
+    runs = two_runs(project)
+    provider(lambda request: "[1]")
+    combine(owner, project, runs, "discussion")
+    first, second = project.annotation_runs.filter(job__kind="discussion").order_by("pk")
+    assert "their vote did not start" not in text_of(owner, url("annotation_run", project, first.pk))
+    run_to_end(first.job_id)
+    owner.post(url("annotation_run_action", project, second.pk, "cancel"))
+
+    page = text_of(owner, url("annotation_run", project, first.pk))
+    assert "their vote did not start by itself" in page
+    combine(owner, project, [first, second], "vote")
+
+    vote = project.annotation_runs.get(kind="voted")
+    assert vote.parameters["discussion"] == first.parameters["discussion"]
+    assert "their vote did not start" not in text_of(owner, url("annotation_run", project, first.pk))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "how", "sentence"),
+    [
+        ([], "vote", "Choose two or more different runs."),
+        ([0], "vote", "Choose two or more different runs."),
+        ([0, 1], "", "Choose a vote or a discussion."),
+        ([0, 1], "duel", "duel"),
+    ],
+)
+def test_what_cannot_be_combined_is_answered_with_a_sentence(
+    owner: Client, project: Project, chosen: list[int], how: str, sentence: str
+) -> None:
+    runs = two_runs(project)
+
+    page = combine(owner, project, [runs[i] for i in chosen], how).content.decode()
+
+    assert sentence in page
+    assert f'action="{url("annotation_runs", project)}"' in page
+    assert project.annotation_runs.count() == 2
+    assert owner.get(url("annotation_run_combine", project)).headers["Location"] == url(
+        "annotation_runs", project
+    )
+
+
+def test_runs_of_other_projects_cannot_be_combined(owner: Client, project: Project) -> None:
+    (mine, _), other = two_runs(project), make_project(owner=project.created_by)
+    make_item(other)
+
+    page = combine(owner, project, [mine, make_annotation_run(other)], "vote").content.decode()
+
+    assert "Choose finished runs of this project." in page
+
+
+def combine_estimate(client: Client, project: Project, runs: list[AnnotationRun], how: str) -> str:
+    data = {"sources": [run.pk for run in runs], "how": how}
+    return text_of(client, url("annotation_run_combine_estimate", project), data=data, headers=HTMX)
+
+
+def test_before_money_is_spent_the_page_says_how_much(owner: Client, project: Project) -> None:
+    runs = two_runs(project)
+    for model in ("m1", "m2"):
+        ModelPrice.objects.create(provider="openai", model=model, input=1, output=2)
+
+    vote = combine_estimate(owner, project, runs, "vote")
+    discussion = combine_estimate(owner, project, runs, "discussion")
+    nothing = combine_estimate(owner, project, runs[:1], "vote")
+
+    assert "33.3%" in vote
+    assert "<dd>0</dd>" in vote
+    assert "the one listed first decides" in vote
+    assert "<dd>4</dd>" in discussion
+    assert "$0.00" in discussion
+    assert "Choose two or more different runs. Then you see here" in nothing
+    assert project.annotation_runs.count() == 2
+
+
+def test_where_all_agree_there_is_nothing_to_discuss(owner: Client, project: Project) -> None:
+    connection = make_connection(project.created_by)
+    runs = [make_annotation_run(project, connection=connection) for _ in range(2)]
+
+    part = combine_estimate(owner, project, runs, "discussion")
+
+    assert "100.0%" in part
+    assert "nothing to discuss" in part
