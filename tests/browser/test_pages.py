@@ -27,6 +27,7 @@ from tests.browser.conftest import keep_problems
 from tests.factories import (
     label_named,
     make_annotation_run,
+    make_audit_round,
     make_calibration_round,
     make_connection,
     make_criticism_run,
@@ -88,7 +89,8 @@ def pages_of_texts(owner: User) -> list[str]:
     first, second, *_ = tasks_claim(round=round, user=owner, count=4)
     task_submit(task=first, user=owner, answer=Answer("label", label_named(project, UNBROKEN)))
     task_submit(task=second, user=owner, answer=Answer("skip", reason=UNBROKEN))
-    run_to_end(export_create(round=round, user=owner).job_id)
+    export = export_create(round=round, user=owner, with_card=True)
+    run_to_end(export.job_id)
 
     item = first.item
     return [
@@ -96,6 +98,8 @@ def pages_of_texts(owner: User) -> list[str]:
         reverse("upload", args=[project.pk, upload.pk]),
         reverse("upload", args=[project.pk, waiting.pk]),
         reverse("item", args=[project.pk, item.pk]),
+        reverse("export_card", args=[project.pk, export.pk]),
+        reverse("review_round_audits", args=[project.pk, round.pk]),
         reverse("annotation_run", args=[project.pk, run.pk]),
         reverse("criticism_run", args=[project.pk, criticism_run.pk]),
         reverse("review_round", args=[project.pk, round.pk]),
@@ -111,12 +115,19 @@ def pages_of_images(owner: User) -> list[str]:
     round = make_round(make_criticism_run(run), 3)
     paused = make_annotation_run(project, {items[0]: "no"}, state=Job.State.PAUSED)
     Job.objects.filter(pk=paused.job_id).update(failure="authentication", reason=LONG_NAME, total=6)
+    audit = make_audit_round(round, 2)
+    while tasks := tasks_claim(round=audit, user=owner):
+        task_submit(task=tasks[0], user=owner, answer=Answer("label", label_named(project, "yes")))
     blind = make_calibration_round(project, 2)
     return [
         *addresses(project),
         reverse("item", args=[project.pk, items[0].pk]),
         reverse("annotation_run", args=[project.pk, run.pk]),
         reverse("annotation_run", args=[project.pk, paused.pk]),
+        reverse("review_round_audits", args=[project.pk, round.pk]),
+        reverse("review_round", args=[project.pk, round.pk]),
+        reverse("review_round", args=[project.pk, audit.pk]),
+        reverse("review", args=[project.pk, audit.pk]),
         reverse("review_round", args=[project.pk, blind.pk]),
         reverse("review", args=[project.pk, round.pk]),
         reverse("review", args=[project.pk, blind.pk]),
