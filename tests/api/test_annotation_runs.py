@@ -10,6 +10,7 @@ from tests.api.caller import call, work
 from tests.conftest import Provider
 from tests.factories import (
     make_annotation_run,
+    make_calibration_label,
     make_connection,
     make_item,
     make_items,
@@ -200,3 +201,139 @@ def test_a_wrong_key_pauses_the_run_and_says_so(provider: Provider) -> None:
 
     assert (progress["state"], progress["failure"]) == ("paused", "authentication")
     assert progress["reason"]
+
+
+def test_options_and_scope_are_chosen_listed_and_filtered(provider: Provider) -> None:
+    project = make_project()
+    make_items(project, 2)
+    make_calibration_label(make_item(project), "positive")
+    owner = project.created_by
+    provider(lambda request: "[1][0.75]")
+
+    body = prompted(project, answer_format="bracket", confidence=True, examples=1)
+    made = call(owner, "post", runs_address(project), body, status=201)
+    tried = call(owner, "post", runs_address(project), body | {"scope": "calibration"}, status=201)
+    work()
+
+    assert (made["confidence"], made["examples"], made["example_items"]) == (True, 1, 1)
+    assert (made["scope"], tried["scope"]) == ("project", "calibration")
+    assert made["prompt_version"] == "annotate-naive-1+conf-1+ex-1"
+    assert (made["sources"], made["precedence"], made["discussion"]) == ([], [], "")
+    rows = call(owner, "get", f"annotation-runs/{made['id']}/annotations/")["results"]
+    assert {(row["label"]["name"], row["confidence"]) for row in rows} == {("positive", 0.75)}
+
+    def listed(query: str) -> list[int]:
+        return [run["id"] for run in call(owner, "get", runs_address(project) + query)["results"]]
+
+    assert listed("") == [tried["id"], made["id"]]
+    assert listed("?scope=project") == [made["id"]]
+    assert listed("?scope=calibration") == [tried["id"]]
+    call(owner, "get", runs_address(project) + "?scope=everything", status=400)
+
+
+def test_an_estimate_is_of_the_scope_and_the_options_asked_for() -> None:
+    project = make_project()
+    make_items(project, 3)
+    make_calibration_label(make_item(project, text="a long day " * 100), "positive")
+    address = runs_address(project) + "estimate/"
+
+    plain = call(project.created_by, "post", address, prompted(project))
+    examples = call(project.created_by, "post", address, prompted(project, examples=1))
+    tried = call(project.created_by, "post", address, prompted(project, scope="calibration"))
+
+    assert (plain["calls"], tried["calls"]) == (3, 1)
+    assert examples["input_tokens"] > plain["input_tokens"] + 3 * 200
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"examples": 17}, "examples"),
+        ({"examples": -1}, "examples"),
+        ({"examples": 2}, "examples"),  # nothing is labelled
+        ({"confidence": "perhaps"}, "confidence"),
+        ({"scope": "everything"}, "scope"),
+        ({"kind": "voted"}, "kind"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(change: dict[str, Any], field: str) -> None:
+    project = make_project()
+    make_item(project)
+
+    problem = call(project.created_by, "post", runs_address(project), prompted(project) | change, status=400)
+
+    assert list(problem["errors"]) == [field]
+
+
+@pytest.mark.parametrize(
+    ("provider_key", "task", "change", "field"),
+    [
+        ("anthropic", "text_classification", {"top_logprobs": 5}, "top_logprobs"),
+        ("gguf", "image_classification", {}, "connection"),
+    ],
+)
+def test_what_a_provider_cannot_do_is_refused_when_it_is_chosen(
+    provider_key: str, task: str, change: dict[str, Any], field: str
+) -> None:
+    project = make_project(task, ["a", "b"])
+    make_item(project)
+    connection = make_connection(project.created_by, provider=provider_key, key="sk-x")
+    body = prompted(project, connection=connection.pk, **change)
+
+    problem = call(project.created_by, "post", runs_address(project), body, status=400)
+
+    assert list(problem["errors"]) == [field]
+
+
+def test_runs_vote_and_discuss(provider: Provider) -> None:
+    project = make_project()
+    agreed, disputed = make_items(project, 2)
+    owner = project.created_by
+    connection = make_connection(owner)
+    runs = [
+        make_annotation_run(
+            project,
+            {agreed: "positive", disputed: label},
+            model=f"m-{label}",
+            connection=connection,
+            strategy="naive",
+            answer_format="bracket",
+        ).pk
+        for label in ("positive", "negative")
+    ]
+    adapter = provider(lambda request: "[0]")
+    address = runs_address(project)
+
+    estimate = call(owner, "post", address + "discussion/estimate/", {"sources": runs})
+    vote = call(owner, "post", address + "vote/", {"sources": runs}, status=201)
+    discussing = call(owner, "post", address + "discussion/", {"sources": runs}, status=201)
+    work()
+    work()
+
+    assert estimate["calls"] == 2
+    assert (vote["kind"], vote["sources"], vote["precedence"]) == ("voted", runs, runs)
+    assert [run["sources"] for run in discussing] == [runs, runs]
+    assert len({run["discussion"] for run in discussing}) == 1
+    assert len(adapter.requests) == 2
+    last = call(owner, "get", address)["results"][0]
+    assert (last["kind"], last["sources"]) == ("voted", [run["id"] for run in discussing])
+    assert last["discussion"] == discussing[0]["discussion"]
+    rows = call(owner, "get", f"annotation-runs/{last['id']}/annotations/")["results"]
+    assert [(row["label"]["name"], row["confidence"]) for row in rows] == [
+        ("positive", 1.0),
+        ("negative", 1.0),
+    ]
+
+
+@pytest.mark.parametrize("how", ["vote/", "discussion/", "discussion/estimate/"])
+def test_what_cannot_be_combined_is_named(how: str) -> None:
+    project = make_project()
+    make_item(project)
+    run = make_annotation_run(project).pk
+    foreign = make_annotation_run(make_project()).pk
+    address = runs_address(project) + how
+
+    for sources in ([], [run], [run, run], [run, foreign], [run, "x"], [run, 10**30], "all"):
+        problem = call(project.created_by, "post", address, {"sources": sources}, status=400)
+        assert list(problem["errors"]) == ["sources"], sources
+    call(project.created_by, "post", address, {}, status=400)
