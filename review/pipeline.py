@@ -1,7 +1,7 @@
 """The whole job without a browser: upload, calibrate, annotate, criticize, draw, and review from a gold column."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,9 +18,12 @@ from annotate.services.connections import connection_save
 from annotate.services.projects import project_create
 from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
+from annotate.task_types import get_task_type
+from criticize.judging import JUDGE_STRATEGIES
 from criticize.models import CriticismRun
 from criticize.selectors import aqg_at, criticism_quality
 from criticize.services import criticism_run_create
+from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 from jobs.models import Job
 from mllm.registry import PROVIDERS
 from review.data_card import CARD, README, card_json, readme
@@ -51,11 +54,13 @@ class Result:
     seconds: float
 
 
-def model_choice(text: str, user: User, *, in_flight: int) -> ModelChoice:
+def model_choice(
+    text: str, user: User, *, in_flight: int, strategies: Collection[str] = STRATEGIES
+) -> ModelChoice:
     """`trained`, `CONNECTION/MODEL[:strategy]`, or `PROVIDER@URL/MODEL[:strategy]`. Raises Refusal."""
     if text == "trained":
         return TRAINED
-    rest, strategy = _strategy(text)
+    rest, strategy = _strategy(text, strategies)
     if "@" in rest.partition("/")[0]:
         provider, _, address = rest.partition("@")
         base_url, model = _address(address)
@@ -86,9 +91,10 @@ def budget_of(text: str) -> tuple[int | None, float | None]:
     return count, share
 
 
-def _strategy(text: str) -> tuple[str, str]:
+def _strategy(text: str, strategies: Collection[str]) -> tuple[str, str]:
+    # Names of models have colons too.
     rest, separator, strategy = text.rpartition(":")
-    return (rest, strategy) if separator and strategy in STRATEGIES else (text, "cot")
+    return (rest, strategy) if separator and strategy in strategies else (text, "cot")
 
 
 def _address(address: str) -> tuple[str, str]:
@@ -254,12 +260,31 @@ class Options:
     spend_limit: Decimal | None
 
 
+def _check_written(options: Options, annotator: ModelChoice, criticizer: ModelChoice) -> None:
+    """Refuse, before anything is paid for, what only tasks with a label set have."""
+    because = "Written answers have no label set, so"
+    if options.gold is not None or options.labels:
+        raise Refusal(f"{because} leave --gold and --labels out.")
+    if annotator.is_trained or criticizer.is_trained:
+        raise Refusal(
+            f"{because} no classifier can be trained on them: name a model with --annotator and --criticizer."
+        )
+    if criticizer.strategy not in JUDGE_STRATEGIES:
+        raise Refusal(
+            f"{because} {criticizer.strategy} cannot judge them: choose {' or '.join(JUDGE_STRATEGIES)}."
+        )
+
+
 def run(options: Options, pipeline: Pipeline) -> ReviewRound:
     """Take a data file to a drawn round, answered from gold where there is a gold column."""
     user = pipeline.user
     count, share = budget_of(options.budget)  # before anything is paid for
     annotator = model_choice(options.annotator, user, in_flight=options.in_flight)
-    criticizer = model_choice(options.criticizer, user, in_flight=options.in_flight)
+    criticizer = model_choice(
+        options.criticizer, user, in_flight=options.in_flight, strategies=CRITICIZER_STRATEGIES
+    )
+    if get_task_type(options.task).is_written:
+        _check_written(options, annotator, criticizer)
     if options.gold is None and (annotator.is_trained or criticizer.is_trained):
         raise Refusal(
             "The trained classifiers learn from calibration labels, and those come from the gold column here: "

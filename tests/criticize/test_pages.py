@@ -7,10 +7,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.html import escape
 from pytest_django import DjangoAssertNumQueries
 
 from annotate.models import Project
 from criticize.models import Criticism, CriticismRun
+from criticize.strategies import STRATEGIES
 from jobs.models import Job
 from tests.factories import (
     make_annotation_run,
@@ -318,3 +320,73 @@ def test_while_a_run_goes_on_its_quality_is_not_stated(owner: Client, project: P
 
     assert "This shows once the run is finished" in page
     assert "ABS" not in page
+
+
+# --- Strategies ------------------------------------------------------------------------------------------------------
+
+
+def test_the_form_explains_every_strategy(owner: Client, project: Project) -> None:
+    make_connection(project.created_by)
+    make_annotation_run(project)
+
+    page = text_of(owner, url("criticism_runs", project))
+
+    for name, strategy in STRATEGIES.items():
+        assert f'name="strategy" value="{name}"' in page
+        assert escape(strategy.label) in page
+        assert escape(strategy.description) in page
+    assert page.count("Needs a provider that gives log-probabilities.") == 3
+    assert 'value="cot" checked' in page
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        ("cot_ppl", "Anthropic gives no log-probabilities"),
+        ("devil", "made without any"),
+        ("guess", "Select a valid"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_the_strategy_and_beside_the_estimate(
+    owner: Client, project: Project, strategy: str, sentence: str
+) -> None:
+    annotation_run = make_annotation_run(project)
+    annotation_run.annotations.update(reasoning="")
+    form = {
+        "kind": "prompted",
+        "annotation_run": annotation_run.pk,
+        "connection": make_connection(project.created_by, provider="anthropic").pk,
+        "model": "claude",
+        "strategy": strategy,
+    }
+
+    assert sentence in text_of(owner, url("criticism_run_estimate", project), data=form, headers=HTMX)
+    response = owner.post(url("criticism_runs", project), form)
+
+    assert sentence in str(response.context["form"].errors["strategy"])
+    assert sentence in response.content.decode()
+    assert not CriticismRun.objects.exists()
+
+
+def test_a_run_that_only_ranks_shows_answers_and_no_probabilities(owner: Client, project: Project) -> None:
+    annotation_run = make_annotation_run(project)
+    levels = make_criticism_run(annotation_run, [None] * 3, strategy="mc")
+    levels.criticisms.update(priority=4.0, failure="")
+    fluent = make_criticism_run(annotation_run, [None] * 3, strategy="cot_ppl")
+    fluent.criticisms.update(priority=0.25, failure="")
+
+    page = text_of(owner, url("criticism_run", project, levels.pk))
+    assert "gives no error probabilities" in page
+    assert "probably wrong" in page
+    assert "Error probabilities" not in page
+    assert '<th scope="col" class="num">Error probability</th>' not in page
+
+    page = text_of(owner, url("criticism_run", project, fluent.pk))
+    assert "yes, it is wrong" in page
+    assert "perplexity 4.00" in page
+    assert "Error probabilities" not in page
+
+    item = project.items.order_by("id")[0]
+    page = text_of(owner, url("item", project, item.pk))
+    assert "priority 4.000" in page
+    assert "error probability" not in page

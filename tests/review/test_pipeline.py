@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from annotate.models import Item, Project
+from annotate.models import AnnotationRun, Item, Project
 from annotate.selectors import machine_accuracy
+from criticize.models import CriticismRun
 from mllm.errors import CallError, Failure
-from mllm.messages import Request
+from mllm.messages import Reply, Request
 from review.models import ReviewRound, ReviewTask
 from review.selectors import final_accuracy
 from tests.conftest import Provider
+from tests.criticize.replies import reply_of, said
 from tests.factories import make_connection, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -162,3 +164,35 @@ def test_a_wrong_key_ends_it_with_what_the_provider_said(data: Path, provider: P
 
     with pytest.raises(CommandError, match=r"The key was not accepted\."):
         pipeline(data, annotator="openai@http://127.0.0.1:9/v1/small")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "value"),
+    [*((name, "0.5") for name in ("naive", "cot", "devil")), ("mc", "4")]
+    + [(name, "yes") for name in ("naive_logit", "cot_logit", "cot_ppl")],
+)
+def test_every_criticizer_strategy_can_be_named(
+    strategy: str, value: str, data: Path, provider: Provider
+) -> None:
+    def answer(request: Request) -> Reply:
+        if request.model == "small":
+            return reply_of("[It sounds so.][0]")
+        return said(strategy, "bracket", value)
+
+    provider(answer)
+    make_connection(make_user("rita"), name="lab", base_url="http://127.0.0.1:9/v1")
+
+    pipeline(data, annotator="lab/small", criticizer=f"lab/llama3:8b:{strategy}", user="rita")
+
+    run = CriticismRun.objects.get()
+    assert (run.model, run.strategy, run.job.done, run.job.failed) == ("llama3:8b", strategy, 40, 0)
+    assert run.annotation_run.strategy == "cot"
+
+
+def test_a_strategy_of_criticizers_is_none_of_annotators(data: Path, provider: Provider) -> None:
+    provider(lambda request: "[It sounds so.][0]")
+    make_connection(make_user("rita"), name="lab", base_url="http://127.0.0.1:9/v1")
+
+    pipeline(data, annotator="lab/small:mc", criticizer="lab/small", user="rita")
+
+    assert AnnotationRun.objects.get().model == "small:mc"
