@@ -1,5 +1,6 @@
 """What orders a round: criticism, criticism with confidence, and the CDI detector; what they learn from."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -320,10 +321,10 @@ def test_different_seeds_train_on_different_items() -> None:
 def test_a_training_part_that_cannot_be_is_refused(count: int, share: float, sentence: str) -> None:
     run = make_run()
 
-    for act in (round_preview, round_create):
-        more = {"user": run.created_by} if act is round_create else {}
+    plan: dict[str, Any] = {"run": run, "count": count, "priority": CDI, "training_share": share}
+    for act in (round_preview, partial(round_create, user=run.created_by)):
         with pytest.raises(Refusal, match=sentence) as caught:
-            act(run=run, count=count, priority=CDI, training_share=share, **more)  # type: ignore[operator]
+            act(**plan)
         assert caught.value.field == "training_share"
     assert not ReviewRound.objects.exists()
 

@@ -339,7 +339,7 @@ def test_a_training_draw_is_previewed_as_one(client: Client) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_the_api_draws_what_it_previews(client: Client, rule: str) -> None:
     run = signed_in(client, make_run())
-    plan = {"budget": 4, "rule": rule, "beta": 4.0, "seed": 9, "priority": "criticism"}
+    plan: dict[str, Any] = {"budget": 4, "rule": rule, "beta": 4.0, "seed": 9, "priority": "criticism"}
 
     preview = post(client, run, "review_round_preview", **plan).json()
     created = post(client, run, **plan).json()
