@@ -110,6 +110,7 @@ def one_seed(data: DataSet, options: argparse.Namespace, seed: int, folder: Path
             trainings = comparison.prepare(data, parts, wide, upload)
             figures.machine_accuracy = comparison.machine_accuracy(wide, trainings.gold)
             figures.ends = dict(comparison.without_people(trainings, wide))
+        figures.errors_found[extra] = comparison.errors_found(wide, trainings.gold)
         confidence = np.array([confidences.get(item_id, np.nan) for item_id in wide["item_id"]])
         figures.by_budget[extra] = {
             **dict(comparison.with_act(trainings, exports)),

@@ -92,6 +92,12 @@ def machine_accuracy(wide: Wide, gold: LabelArray) -> float:
     return float(np.mean(wide["machine_label"][annotated] == gold[annotated]))
 
 
+def errors_found(wide: Wide, gold: LabelArray) -> float:
+    """Of the machine's errors, the share that was reviewed (the AQG of the round's budget)."""
+    wrong = (wide["machine_label"] != np.array(None)) & (wide["machine_label"] != gold)
+    return float(np.mean(wide["status"][wrong] == "reviewed")) if wrong.any() else 1.0
+
+
 def without_people(comparison: Comparison, wide: Wide) -> Iterator[tuple[str, Chosen]]:
     """The two ends: gold labels of all the items, and the machine's labels alone."""
     items = np.arange(len(comparison.gold))

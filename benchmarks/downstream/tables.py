@@ -20,6 +20,7 @@ class Figures:
     calibration_accuracy: float
     machine_accuracy: float = 0.0
     reviews: dict[float, int] = field(default_factory=dict)
+    errors_found: dict[float, float] = field(default_factory=dict)
     ends: dict[str, Chosen] = field(default_factory=dict)
     by_budget: dict[float, dict[str, Chosen]] = field(default_factory=dict)
 
@@ -43,7 +44,11 @@ def print_tables(data: DataSet, figures: Sequence[Figures], options: argparse.Na
         for extra in options.extra:
             share = np.mean([one.reviews[extra] / population for one in figures])
             print()
-            print(f"{title}, {_budget_name(extra)}: {share:.1%} of the items reviewed")
+            found = np.mean([one.errors_found[extra] for one in figures])
+            print(
+                f"{title}, {_budget_name(extra)}: {share:.1%} of the items reviewed; "
+                f"by ACT's threshold rule that meets {found:.0%} of the machine's errors"
+            )
             print(f"{'labels and loss':<{WIDTH}}{'accuracy':>16}{'gap':>8}{'closed':>8}  λ")
             _print_rows(figures, extra, prefix)
     print()
