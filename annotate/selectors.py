@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Avg, Count, F, Max, Min, Q, QuerySet
+from django.db.models.functions import Length
 
 from annotate.models import Annotation, AnnotationRun, Project
 from jobs.models import Job
@@ -38,6 +39,25 @@ def label_counts(run: AnnotationRun) -> list[LabelCount]:
     )
     labels = run.project.labels.order_by("position").values_list("pk", "name")
     return [LabelCount(name, given.get(pk, 0)) for pk, name in labels]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenLengths:
+    """How many answers a run wrote, and how long they are in characters; None without any."""
+
+    count: int
+    shortest: int | None
+    mean: float | None
+    longest: int | None
+
+
+def written_lengths(run: AnnotationRun) -> WrittenLengths:
+    given = run.annotations.filter(failure="").annotate(length=Length("answer"))
+    return WrittenLengths(
+        **given.aggregate(
+            count=Count("pk"), shortest=Min("length"), mean=Avg("length"), longest=Max("length")
+        )
+    )
 
 
 def machine_accuracy(run: AnnotationRun) -> Accuracy:

@@ -104,6 +104,11 @@ class CriticismSerializer(serializers.ModelSerializer[Criticism]):
     label = LabelNameSerializer(  # type: ignore[assignment]
         source="annotation.label", read_only=True, allow_null=True
     )
+    facts = serializers.JSONField(
+        read_only=True,
+        help_text="The statements of a written answer, each with `start`, `end` (in characters) and `error_prob`; "
+        "null elsewhere.",
+    )
     answer = serializers.SerializerMethodField(
         help_text="In words, where the strategy only ranks; null elsewhere."
     )
@@ -120,6 +125,7 @@ class CriticismSerializer(serializers.ModelSerializer[Criticism]):
             "label",
             "error_prob",
             "priority",
+            "facts",
             "answer",
             "perplexity",
             *CALL_FIELDS,

@@ -1,5 +1,6 @@
 """The form of a new criticism run: whose labels, and who criticizes them."""
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -8,6 +9,21 @@ from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.run_forms import RunForm
 from criticize.strategies import STRATEGIES, Strategy
 from jobs.models import Job
+
+
+def strategies_of(project: Project) -> list[Strategy]:
+    """Those that can criticize the project's answers, as the page explains them."""
+    if not project.task.is_written:
+        return list(STRATEGIES.values())
+    verb = "checks each fact" if project.task.checks_facts else "rates the answer"
+    return [
+        replace(STRATEGIES["cot"], label="Think, then judge", description=f"Reasons first, then {verb}."),
+        replace(
+            STRATEGIES["naive"],
+            label="Judge at once",
+            description=f"At once {verb}. Cheaper, and less accurate.",
+        ),
+    ]
 
 
 class CriticismRunForm(RunForm):
@@ -28,18 +44,16 @@ class CriticismRunForm(RunForm):
         runs = project.annotation_runs.select_related("job").exclude(job__state__in=Job.UNFINISHED)
         self.fields["annotation_run"].queryset = runs  # type: ignore[attr-defined]
         strategy = self.fields["strategy"] = forms.ChoiceField(
-            choices=[(name, each.label) for name, each in STRATEGIES.items()],
+            choices=[(each.name, each.label) for each in strategies_of(project)],
             initial="cot",
             required=self.fields["strategy"].required,
             widget=forms.RadioSelect,
             error_messages={"required": "Choose a strategy."},
         )
-        strategy.template_name = "criticize/strategy_field.html"
-
-    @property
-    def strategies(self) -> list[Strategy]:
-        """As the page explains them."""
-        return list(STRATEGIES.values())
+        strategy.template_name = "criticize/strategy_field.html"  # type: ignore[attr-defined]
+        self.strategies = strategies_of(project)
+        if project.task.is_written:
+            self.fields["annotation_run"].label = "Answers of"
 
     @property
     def is_self_criticism(self) -> bool:

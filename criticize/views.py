@@ -13,6 +13,7 @@ from annotate.access import project_for
 from annotate.errors import Refusal
 from annotate.models import Project
 from annotate.requests import PageRequest
+from annotate.run_forms import asked_for
 from annotate.views.runs import (
     act_on_job,
     failures_context,
@@ -38,8 +39,8 @@ from criticize.services import criticism_estimate, criticism_run_create, critici
 @require_http_methods(["GET", "POST"])
 def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, owner=True)
-    asked_for = {"annotation_run": request.GET.get("annotation_run")}
-    form = CriticismRunForm(request.POST or None, user=request.user, project=project, initial=asked_for)
+    initial = {"annotation_run": request.GET.get("annotation_run"), **asked_for(request.GET)}
+    form = CriticismRunForm(request.POST or None, user=request.user, project=project, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             run = criticism_run_create(
@@ -104,8 +105,12 @@ def _run(project: Project, run_id: int) -> CriticismRun:
 
 
 def _outcome(run: CriticismRun) -> dict[str, Any]:
-    quality = criticism_quality(run) if run.job.is_finished else None
-    return {"histogram": error_prob_histogram(run), "ranks": rank_counts(run), "quality": quality}
+    task = run.annotation_run.project.task
+    quality = criticism_quality(run) if run.job.is_finished and not task.is_written else None
+    histogram = error_prob_histogram(run)
+    if task.is_rated and histogram is not None:
+        histogram = histogram[::-1]  # of the quality, where the selector counts 1 − quality
+    return {"histogram": histogram, "ranks": rank_counts(run), "quality": quality}
 
 
 def _with_ranks(run: CriticismRun) -> list[tuple[Criticism, Rank | None]]:

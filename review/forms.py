@@ -1,5 +1,6 @@
 """The forms of a new round and of an export."""
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -57,6 +58,14 @@ class AmountForm(RefusableForm):
         return {"share": float(budget / 100)}
 
 
+# What the rules do where answers are rated.
+_BY_QUALITY = {
+    "threshold": "Reviews the answers of the lowest quality, up to the budget.",
+    "normalize": "Draws answers with chances in proportion to 1 − their quality.",
+    "exponential": "Draws answers with chances that rise steeply at a cut in 1 − quality.",
+}
+
+
 class RoundForm(AmountForm):
     """Which criticisms to draw from, how many items people are to review, and by which rule they are drawn."""
 
@@ -96,7 +105,7 @@ class RoundForm(AmountForm):
     )
     training_share = forms.DecimalField(
         required=False,
-        initial=100 * TRAINING_SHARE,
+        initial=round(100 * TRAINING_SHARE),
         label="% of the budget to train on",
         error_messages={"invalid": "Enter the part of the budget to train on as a number."},
         help_text="Where too little is known yet, this part is drawn at random first. Once it is reviewed, the rest "
@@ -115,10 +124,13 @@ class RoundForm(AmountForm):
         super().__init__(*args, **kwargs)
         self.fields["criticism_run"].queryset = drawable_runs(project)  # type: ignore[attr-defined]
         self.fields["seed"].initial = project.seed
+        self.project = project
 
     @property
     def rules(self) -> list[SamplingRule]:
-        return list(RULES.values())
+        if not self.project.task.is_rated:
+            return list(RULES.values())
+        return [replace(rule, description=_BY_QUALITY[name]) for name, rule in RULES.items()]
 
     @property
     def chosen_rule(self) -> str:
@@ -185,7 +197,7 @@ class BudgetForm(RefusableForm):
     )
     buffer = forms.DecimalField(
         required=False,
-        initial=100 * BUFFER,
+        initial=round(100 * BUFFER),
         label="Buffer, in points",
         error_messages={"invalid": "Enter the buffer as a number of percentage points."},
         help_text="Added to the ideal budget: no criticizer puts every error first.",

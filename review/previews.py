@@ -21,6 +21,7 @@ _TIMED_ANSWERS = 1000
 ERROR_PROBABILITY = "Error probability ε̂"
 RANK = "Place in the order, from least to most suspicious"
 PRIORITY = "Priority"
+LOW_QUALITY = "1 − quality"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def preview_of(project: Project, drawn: Drawn) -> RoundPreview:
     """The figures and the picture of a draw; `cost` and `seconds` are of its whole planned budget."""
     items, selection = drawn.items, drawn.selection
     scale, places = _places(drawn)
+    if scale == PRIORITY and project.task.is_rated:
+        scale = LOW_QUALITY
     known = ~np.isnan(places)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     sums_say = items.has_probabilities and not drawn.is_training

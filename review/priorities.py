@@ -8,6 +8,7 @@ import numpy as np
 from django.db.models import QuerySet
 
 from annotate.errors import Refusal
+from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
 from criticize.cdi import CdiDetector
 from criticize.combination import Combination, rank_shares
@@ -77,6 +78,11 @@ def prioritized(
     items = population(run)
     if priority == ReviewRound.Priority.CRITICISM:
         return items, {}
+    need_label_set(
+        run.annotation_run.project,
+        "annotators state no confidence in them: let the criticizer alone order the items",
+        field="priority",
+    )
     judged = _judged(run.annotation_run, run, corrections_of(run.annotation_run.project))
     if np.all(np.isnan(judged.confidences)):
         raise Refusal(

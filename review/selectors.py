@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Value, When
 
 from annotate.models import Annotation, AnnotationRun, Project, User
 from criticize.models import CriticismRun
@@ -204,11 +204,15 @@ def counts_by_reviewer(round: ReviewRound) -> list[ReviewerCount]:
 
 
 def reviewed_tasks(round: ReviewRound) -> QuerySet[ReviewTask]:
-    """Tasks that somebody answered or skipped, most suspicious first, each with everything people did with it."""
+    """Tasks that somebody answered or skipped, most suspicious first, each with everything people did with it.
+
+    `is_agreed` says of each whether the answer is the machine's.
+    """
     everything = Correction.objects.select_related("author", "label").order_by("pk")
     return (
         round.tasks.filter(state__in=DONE)
         .select_related("item", "annotation__label", "criticism", "correction__label", "correction__author")
         .prefetch_related(Prefetch("corrections", queryset=everything))
+        .annotate(is_agreed=Case(When(AGREED, then=Value(True)), default=Value(False)))
         .order_by("rank")
     )

@@ -56,6 +56,11 @@ class Standing:
         return any(job is not None and job.is_active for job in jobs)
 
     @property
+    def answers(self) -> str:
+        """What annotators give, as pages call it."""
+        return "answers" if self.project.task.is_written else "labels"
+
+    @property
     def steps(self) -> "list[Step]":
         return steps_of(self)
 
@@ -182,9 +187,9 @@ def steps_of(standing: Standing) -> list[Step]:
     """Upload → Calibrate → Annotate → Criticize → Review → Export."""
     return [
         _upload_step(standing),
-        _calibrate_step(standing),
+        *([] if standing.project.task.is_written else [_calibrate_step(standing)]),
         _run_step(standing, "annotate", "Annotate", standing.annotation, "annotation_run", "items"),
-        _run_step(standing, "criticize", "Criticize", standing.criticism, "criticism_run", "labels"),
+        _run_step(standing, "criticize", "Criticize", standing.criticism, "criticism_run", standing.answers),
         _review_step(standing),
         _export_step(standing),
     ]
@@ -207,7 +212,9 @@ def _upload_step(standing: Standing) -> Step:
     if upload is not None and upload.state == Upload.State.RECEIVED:
         return Step("upload", "Upload", url, NOW, (*lines, "A file waits for its columns"))
     if standing.items:
-        return Step("upload", "Upload", url, DONE, (*lines, f"{standing.labels:,} labels"))
+        if not standing.project.task.is_written:
+            lines = (*lines, f"{standing.labels:,} labels")
+        return Step("upload", "Upload", url, DONE, lines)
     failed = upload is not None and upload.state == Upload.State.FAILED
     return Step(
         "upload",
@@ -241,9 +248,8 @@ def _run_step(
     things: str,
 ) -> Step:
     if run is None:
-        before = (
-            standing.calibration and standing.items if key == "annotate" else _is_done(standing.annotation)
-        )
+        is_ready = standing.calibration or standing.project.task.is_written
+        before = is_ready and standing.items if key == "annotate" else _is_done(standing.annotation)
         return Step(key, title, _page(standing, f"{page}s"), NOW if before else LATER, ("Not yet",))
     job = run.job
     url = _page(standing, page, run.pk)
@@ -322,7 +328,7 @@ def _next_for_data(standing: Standing) -> NextAction | None:
             "Upload a file",
             _page(standing, "uploads"),
         )
-    if standing.labels < 2:
+    if standing.labels < 2 and not standing.project.task.is_written:
         return NextAction(
             "Name the labels",
             "An annotator chooses among labels: it needs at least two.",
@@ -340,7 +346,7 @@ def _next_for_labels(standing: Standing) -> NextAction | None:
             "Start labeling",
             _page(standing, "review", standing.calibration_round.pk),
         )
-    if standing.calibration or standing.annotation:
+    if standing.calibration or standing.annotation or standing.project.task.is_written:
         return None
     return NextAction(
         "Make a calibration set",
@@ -367,18 +373,29 @@ def _next_for_runs(standing: Standing) -> NextAction | None:
     if standing.annotation is None:
         return NextAction(
             "Annotate the items",
-            "Choose who labels them: a model, or the classifier trained on your labels.",
+            "Choose the model that writes the answers."
+            if standing.project.task.is_written
+            else "Choose who labels them: a model, or the classifier trained on your labels.",
             "Choose an annotator",
             _page(standing, "annotation_runs"),
         )
     if standing.criticism is None:
         return NextAction(
             "Let a second reader doubt",
-            "A criticizer gives each label the probability that it is wrong.",
+            _what_criticizers_do(standing),
             "Choose a criticizer",
             _page(standing, "criticism_runs"),
         )
     return None
+
+
+def _what_criticizers_do(standing: Standing) -> str:
+    task = standing.project.task
+    if task.is_rated:
+        return "A criticizer rates the quality of each answer."
+    if task.checks_facts:
+        return "A criticizer gives each fact of an answer the probability that it is wrong."
+    return "A criticizer gives each label the probability that it is wrong."
 
 
 def _next_for_review(standing: Standing) -> NextAction:
@@ -386,21 +403,23 @@ def _next_for_review(standing: Standing) -> NextAction:
     if round is None:
         return NextAction(
             "Decide how much to review",
-            "Set a budget of reviews: the most suspicious labels are drawn for people.",
+            f"Set a budget of reviews: the most suspicious {standing.answers} are drawn for people.",
             "Draw a round",
             _page(standing, "review_rounds"),
         )
     if counts.left and round.state == ReviewRound.State.OPEN:
         return NextAction(
             f"Review {counts.left:,} items",
-            "The most suspicious labels come first. Digits choose, Enter agrees.",
+            "The most suspicious answers come first. Enter accepts, E edits."
+            if standing.project.task.is_written
+            else "The most suspicious labels come first. Digits choose, Enter agrees.",
             "Continue reviewing" if counts.reviewed else "Start reviewing",
             _page(standing, "review", round.pk),
         )
     if export is None:
         return NextAction(
-            "Export the labels",
-            "Final labels with the weights that make training on them fair.",
+            f"Export the {standing.answers}",
+            f"Final {standing.answers} with the weights that make training on them fair.",
             "Export",
             _page(standing, "exports"),
         )
@@ -412,7 +431,7 @@ def _next_for_review(standing: Standing) -> NextAction:
         why = export.job.reason or "Start it again."
         return NextAction("The export failed", why, "Look at the exports", _page(standing, "exports"), "bad")
     return NextAction(
-        "Take the labels with you",
+        f"Take the {standing.answers} with you",
         f"{export.rows:,} rows are ready, and were written after the last review."
         if not counts.left
         else f"{export.rows:,} rows are ready.",
@@ -422,17 +441,26 @@ def _next_for_review(standing: Standing) -> NextAction:
     )
 
 
+def _why_review(*, blind: bool, written: bool) -> str:
+    if written:
+        return (
+            "Nothing of the criticism is shown in this round."
+            if blind
+            else "The most suspicious answers come first."
+        )
+    return "No machine's label is shown in this round." if blind else "The most suspicious labels come first."
+
+
 def next_for_reviewer(rounds: Sequence[tuple[ReviewRound, RoundCounts]], project: Project) -> NextAction:
     """What a reviewer does next: the first open round with items left."""
     for round, counts in rounds:
         if counts.left:
             blind = round.is_blind
+            written = project.task.is_written
             return NextAction(
-                f"{'Label' if blind else 'Review'} {counts.left:,} items",
-                "No machine's label is shown in this round."
-                if blind
-                else "The most suspicious labels come first.",
-                "Start labeling" if blind else "Start reviewing",
+                f"{'Label' if blind and not written else 'Review'} {counts.left:,} items",
+                _why_review(blind=blind, written=written),
+                "Start labeling" if blind and not written else "Start reviewing",
                 reverse("review", args=[project.pk, round.pk]),
             )
     return NextAction("Nothing to review", "An owner of the project draws a round when there is something.")

@@ -287,7 +287,7 @@ class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
 
     class Meta:
         model = Annotation
-        fields = ["id", "item", "external_id", "label", "confidence", *CALL_FIELDS]
+        fields = ["id", "item", "external_id", "label", "answer", "confidence", *CALL_FIELDS]
         read_only_fields = fields
 
 

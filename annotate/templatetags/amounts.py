@@ -46,6 +46,12 @@ def decimals(value: float | None, places: int = 3) -> str:
 
 
 @register.filter
+def quality(suspicion: float | None) -> str:
+    """The quality, in [0, 1], of an answer whose suspicion is 1 − quality; a dash where there is none."""
+    return "–" if suspicion is None else decimals(1 - suspicion)
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     """A time span in its two largest units: "45 s", "3 min 20 s", "2 h 5 min"."""
     if seconds is None:

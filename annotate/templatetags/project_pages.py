@@ -25,6 +25,8 @@ _PAGES = (
     ("project_settings", "Settings", False),
 )
 
+_NEED_LABELS = {"calibration", "budget_planner"}
+
 
 @dataclass(frozen=True, slots=True)
 class Tab:
@@ -43,7 +45,7 @@ def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
     for name, title, for_reviewers in _PAGES:
         if role != OWNER and not for_reviewers:
             continue
-        if name == "calibration" and project.task.is_written:
+        if name in _NEED_LABELS and project.task.is_written:
             continue
         url = reverse(name, args=[project.pk])
         current = request.path == url or (url != overview and request.path.startswith(url))

@@ -19,13 +19,14 @@ from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
 from annotate.requests import PageRequest
-from annotate.run_forms import DISCUSSION, VOTE, AnnotationRunForm, CombineForm, RunForm
+from annotate.run_forms import DISCUSSION, VOTE, AnnotationRunForm, CombineForm, RunForm, asked_for
 from annotate.selectors import (
     discussion_runs,
     failed_annotations,
     label_counts,
     latest_annotations,
     machine_accuracy,
+    written_lengths,
 )
 from annotate.services.combining import (
     agreement_of,
@@ -45,7 +46,9 @@ ACTIONS = ("pause", "resume", "cancel", "retry")
 @require_http_methods(["GET", "POST"])
 def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, owner=True)
-    form = AnnotationRunForm(request.POST or None, user=request.user, project=project)
+    form = AnnotationRunForm(
+        request.POST or None, user=request.user, project=project, initial=asked_for(request.GET)
+    )
     if request.method == "POST" and form.is_valid():
         try:
             run = annotation_run_create(
@@ -279,6 +282,8 @@ def _failure_name(request: PageRequest) -> str:
 
 
 def _outcome(run: AnnotationRun) -> dict[str, Any]:
+    if run.project.task.is_written:
+        return {"written": written_lengths(run)}
     return {"label_counts": label_counts(run), "accuracy": machine_accuracy(run)}
 
 

@@ -34,6 +34,9 @@ class CountForm(RefusableForm):
 def calibration(request: PageRequest, project_id: int) -> HttpResponse:
     """`from` in a sent form says where the labels come from: the gold column, or a person."""
     project = project_for(request.user, project_id, owner=True)
+    if project.task.is_written:
+        status = 422 if request.method == "POST" else 200
+        return render(request, "review/no_calibration.html", {"project": project}, status=status)
     gold_left = project.items.filter(gold__isnull=False, calibration_label=None).count()
     gold_form = CountForm(initial={"count": min(_USUAL, gold_left)}, auto_id="gold-%s")
     person_form = CountForm(initial={"count": _USUAL}, auto_id="person-%s")

@@ -34,7 +34,11 @@ class Command(BaseCommand):
             "--data", type=Path, required=True, help="CSV, TSV, JSON, JSON Lines, Parquet or zip"
         )
         parser.add_argument("--task", required=True, choices=list(TASK_TYPES))
-        parser.add_argument("--labels", default="", help="Separated by commas; default: the values of --gold")
+        parser.add_argument(
+            "--labels",
+            default="",
+            help="Separated by commas; default: the values of --gold; none for written answers",
+        )
         parser.add_argument("--annotator", default="trained", help=model)
         parser.add_argument(
             "--criticizer", default="trained", help=f"{model}; strategies: {', '.join(STRATEGIES)}"
