@@ -80,7 +80,7 @@ def read_into(row: Criticism, run: CriticismRun, reply: Reply) -> None:
         row.failure, row.message = Failure.UNPARSEABLE, reading.problem
     else:
         row.error_prob, row.priority = reading.error_prob, reading.priority
-    if reading.answer_token is not None:
+    if reading.answer_token is not None and row.logprobs is not None:
         # The alternatives at the token that ε̂ was computed from are kept beside it.
         top = reply.logprobs[reading.answer_token].top
         row.logprobs[reading.answer_token].append([[storable(token), logprob] for token, logprob in top])

@@ -71,6 +71,7 @@ def test_the_histogram_counts_each_probability_once(run):
 
     counts = error_prob_histogram(run, bins=5)
 
+    assert counts is not None
     assert (sum(counts), counts[0], counts[-1]) == (4, 1, 1)
 
 
