@@ -28,6 +28,14 @@ ANSWER_FORMATS = [
 ]
 
 
+_ASKED_FOR = ("kind", "connection", "model", "strategy", "confidence", "examples")
+
+
+def asked_for(values: Mapping[str, str]) -> dict[str, str]:
+    """What an address says about the run that somebody wants, as the form's initial values."""
+    return {name: values[name] for name in _ASKED_FOR if name in values}
+
+
 class RunForm(forms.Form):
     """Who answers, how, and what it may cost at most. `training_items` is 0 where nothing can be trained yet."""
 

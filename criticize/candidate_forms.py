@@ -13,6 +13,7 @@ from annotate.services.runs import TRAINED, ModelChoice, candidate_parameters, t
 from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 
 _ANNOTATOR_LABELS = {"cot": "Think first, then answer (cot)", "naive": "Answer only (naive)"}
+_OF_MODELS = ("connection", "models", "strategies")
 
 
 class PairsForm(forms.Form):
@@ -20,18 +21,15 @@ class PairsForm(forms.Form):
 
     connection = forms.ModelChoiceField(
         Connection.objects.none(),
-        required=False,
         empty_label="Choose a connection",
         error_messages={"invalid_choice": "Choose one of your connections."},
     )
     models = forms.CharField(
-        required=False,
         max_length=4000,
         help_text="One or several, with commas between them. The list shows what the connection offers.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     strategies = forms.MultipleChoiceField(
-        required=False,
         widget=forms.CheckboxSelectMultiple,
         error_messages={"invalid_choice": "Choose among the strategies listed."},
     )
@@ -61,6 +59,14 @@ class PairsForm(forms.Form):
             self.check_training(project)
         except Refusal as refusal:
             self.training_problem = refusal.sentence
+
+    def full_clean(self) -> None:
+        """Check the form. Without a model its fields are not missing, and yet the page shows them as required."""
+        for name in _OF_MODELS:
+            self.fields[name].required = False
+        super().full_clean()
+        for name in _OF_MODELS:
+            self.fields[name].required = True
 
     def strategy_choices(self) -> list[tuple[str, str]]:
         raise NotImplementedError

@@ -190,6 +190,8 @@ def grid_of(project: Project) -> Grid:
     runs = [run for run in candidates_of(project) if run.job.is_finished]
     labels = _labels_of(project, runs)
     runs = [run for run in runs if run.pk in labels]
+    # The most accurate first, as on the leaderboard.
+    runs.sort(key=lambda run: (float(labels[run.pk].is_error.mean()), name_of_run(run), run.pk))
     columns = [
         Column(run, name_of_run(run), len(labels[run.pk].is_error), int(labels[run.pk].is_error.sum()))
         for run in runs

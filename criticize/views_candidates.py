@@ -144,7 +144,7 @@ def _links(
 
     def filled(page: str, candidate: Candidate, strategy: str) -> str:
         run = runs[candidate.score.tally.key]
-        values = _as_asked(request, run, strategy)
+        values = _as_asked(request, page, run, strategy)
         return reverse(page, args=[project.pk]) + (f"?{urlencode(values)}" if values else "")
 
     chosen, criticizer = recommendation.annotator, recommendation.criticizer
@@ -156,13 +156,16 @@ def _links(
     }
 
 
-def _as_asked(request: PageRequest, run: AnnotationRun, strategy: str) -> dict[str, str]:
+def _as_asked(request: PageRequest, page: str, run: AnnotationRun, strategy: str) -> dict[str, str]:
     """The values of the run form that ask the run's model again; none where the form cannot ask it."""
     if run.kind == ModelRun.Kind.TRAINED:
         return {"kind": run.kind}
     if run.kind != ModelRun.Kind.PROMPTED:
         return {}
     values = {"kind": run.kind, "model": run.model, "strategy": strategy}
+    if page == "annotation_runs":
+        options = ("confidence", "examples")
+        values |= {name: str(int(run.parameters[name])) for name in options if run.parameters.get(name)}
     is_mine = connections_of(request.user).filter(pk=run.connection_id).exists()
     return values | ({"connection": str(run.connection_id)} if is_mine else {})
 

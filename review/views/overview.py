@@ -54,6 +54,7 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
     if is_owner:
         standing = standing_of(row)
         context |= {"standing": standing, "next": standing.next, "is_live": standing.is_live}
+        context["may_try_candidates"] = _may_try_candidates(request, standing)
         if not request.htmx:
             context |= _owner_context(request, standing)
     else:
@@ -62,6 +63,12 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
         context |= _certificate_context(row, is_owner=is_owner)
     template = "review/overview_state.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
+
+
+def _may_try_candidates(request: PageRequest, standing: Standing) -> bool:
+    """Whether models can be compared on the calibration items before one of them annotates everything."""
+    is_calibrated = standing.calibration > 0 and not standing.calibration_counts.left
+    return is_calibrated and standing.annotation is None and connections_of(request.user).exists()
 
 
 def _open_rounds(row: Project) -> list[Any]:

@@ -1,5 +1,7 @@
 """The page of candidates: what it shows at each stage, what its forms start, and who may see it."""
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -358,3 +360,58 @@ def test_only_candidates_of_this_project_go_on(owner: Client, project: Project) 
 
     for run in (no_candidate, elsewhere):
         assert owner.post(url("candidate_go_on", project, run.pk)).status_code == 404
+
+
+# --- What leads here and on ------------------------------------------------------------------------------------------
+
+
+def test_the_recommended_pair_fills_in_the_forms_of_runs(
+    owner: Client, project: Project, server: Connection
+) -> None:
+    try_out(project, 1, model="best", connection=server, parameters={"confidence": True, "examples": 2})
+    page = text_of(owner, url("candidates", project))
+    address = re.search(r'class="button button-primary" href="([^"]*)"', page)
+    assert address is not None
+    make_items(project, 2)
+
+    form = text_of(owner, html.unescape(address.group(1)))
+
+    assert 'value="prompted" checked' in form
+    assert f'<option value="{server.pk}" selected>' in form
+    assert re.search(
+        r'<input[^>]*name="model"[^>]*value="best"|<input[^>]*value="best"[^>]*name="model"', form
+    )
+    assert re.search(r'<input[^>]*name="confidence"[^>]*checked', form)
+    assert re.search(
+        r'<input[^>]*name="examples"[^>]*value="2"|<input[^>]*value="2"[^>]*name="examples"', form
+    )
+
+
+def test_an_address_fills_in_the_form_of_a_criticism_run(
+    owner: Client, project: Project, server: Connection
+) -> None:
+    make_items(project, 2)
+    run = make_annotation_run(project)
+    asked = f"?annotation_run={run.pk}&kind=prompted&connection={server.pk}&model=judge&strategy=naive"
+
+    form = text_of(owner, url("criticism_runs", project) + asked)
+    nonsense = text_of(owner, url("criticism_runs", project) + "?kind=x&connection=y&strategy=z")
+
+    assert f'<option value="{server.pk}" selected>' in form
+    assert 'value="judge"' in form
+    assert re.search(r'value="naive"[^>]*checked', form)
+    assert "New criticism run" in nonsense
+
+
+def test_calibration_and_overview_lead_to_candidates(owner: Client, project: Project) -> None:
+    link = url("candidates", project)
+    make_items(project, 2)
+    assert link in text_of(owner, url("calibration", project))
+    assert link not in text_of(owner, url("project", project))  # nothing is connected
+
+    make_connection(project.created_by)
+    assert link in text_of(owner, url("project", project))
+    assert link in text_of(owner, url("project", project), headers=HTMX)
+    make_annotation_run(project)
+
+    assert link not in text_of(owner, url("project", project))

@@ -176,11 +176,11 @@ def test_rows_are_criticizers_and_columns_annotators_whichever_pairs_exist(proje
 
     grid = grid_of(project)
 
-    assert [column.run for column in grid.columns] == [second, first]
+    assert [column.run for column in grid.columns] == [first, second]
     assert [row.name for row in grid.rows] == ["first · cot", "only here · naive"]
-    assert [[cell is not None for cell in row.cells] for row in grid.rows] == [[True, True], [True, False]]
+    assert [[cell is not None for cell in row.cells] for row in grid.rows] == [[True, True], [False, True]]
     own = [cell.is_self_criticism for cell in grid.cells]
-    assert own == [False, True, False]
+    assert own == [True, False, False]
 
 
 def test_confidence_cdi_and_both_together_are_rows_of_their_own(project: Project) -> None:
