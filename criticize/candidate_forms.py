@@ -47,7 +47,8 @@ class PairsForm(forms.Form):
     what = "annotator"
 
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id=f"{self.what}-%s", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.auto_id = f"{self.what}-%s"
         connections = connections_of(user)
         self.fields["connection"].queryset = connections  # type: ignore[attr-defined]
         self.fields["models"].widget.attrs["list"] = f"{self.what}-model-list"

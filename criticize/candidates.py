@@ -4,9 +4,9 @@ A candidate is an annotation run over the calibration items. A person's labels a
 against, whatever they were when it ran.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db.models import Avg, Count, F, Q, Sum
 
@@ -191,7 +191,7 @@ def _tallies(runs: Sequence[AnnotationRun]) -> dict[int, Tally]:
     return {run.pk: _tally(run, counts.get(run.pk)) for run in runs}
 
 
-def _tally(run: AnnotationRun, row: dict[str, float | None] | None) -> Tally:
+def _tally(run: AnnotationRun, row: Mapping[str, Any] | None) -> Tally:
     name = name_of_run(run)
     if row is None:
         return Tally(run.pk, name, 0, 0)

@@ -166,8 +166,10 @@ def _as_asked(request: PageRequest, page: str, run: AnnotationRun, strategy: str
     if page == "annotation_runs":
         options = ("confidence", "examples")
         values |= {name: str(int(run.parameters[name])) for name in options if run.parameters.get(name)}
-    is_mine = connections_of(request.user).filter(pk=run.connection_id).exists()
-    return values | ({"connection": str(run.connection_id)} if is_mine else {})
+    connection_id = run.connection_id
+    if connection_id is None or not connections_of(request.user).filter(pk=connection_id).exists():
+        return values
+    return values | {"connection": str(connection_id)}
 
 
 @require_GET

@@ -194,11 +194,11 @@ def test_confidence_cdi_and_both_together_are_rows_of_their_own(project: Project
 
     grid = grid_of(project)
 
-    areas = {kind: only_cell(grid, kind).abs for kind in (CRITICISM, COMBINED, CONFIDENCE, CDI)}
+    areas = {kind: only_cell(grid, kind).abs or 0.0 for kind in (CRITICISM, COMBINED, CONFIDENCE, CDI)}
     confidence = np.array(run.annotations.order_by("item_id").values_list("confidence", flat=True))
     assert areas[CONFIDENCE] == pytest.approx(area_under_budget_sensitivity(1 - confidence, is_error))
-    assert all(area is not None and area > 0.6 for area in areas.values())
-    assert areas[COMBINED] > max(areas[CRITICISM], areas[CONFIDENCE])  # type: ignore[type-var]
+    assert all(area > 0.6 for area in areas.values())
+    assert areas[COMBINED] > max(areas[CRITICISM], areas[CONFIDENCE])
     assert len({only_cell(grid, kind).id for kind in areas}) == 4
 
 
