@@ -226,6 +226,12 @@ class DiscussionSerializer(SourcesSerializer):
     )
 
 
+class DiscussionRunsSerializer(serializers.Serializer[Any]):
+    """The runs of a discussion that was started, one for each source, in their order."""
+
+    runs = AnnotationRunSerializer(many=True, read_only=True)
+
+
 class RunFilter(Filter):
     scope = serializers.ChoiceField(
         AnnotationRun.Scope.choices, required=False, help_text="Only candidates, or only the others."
@@ -416,7 +422,7 @@ class AnnotationDiscussion(AnnotationRunEndpoint):
         summary="Let models discuss the items on which their runs disagree, and then vote",
         description="Answers with a run for each model. Their vote is a run of its own, started when they are done.",
         request=DiscussionSerializer,
-        responses={201: AnnotationRunSerializer(many=True)},
+        responses={201: DiscussionRunsSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, owner=True)
@@ -427,7 +433,7 @@ class AnnotationDiscussion(AnnotationRunEndpoint):
             sources=chosen_sources(project, given),
             spend_limit=given.get("spend_limit"),
         )
-        return Response(AnnotationRunSerializer(runs, many=True).data, status=201)
+        return self.reply(DiscussionRunsSerializer, {"runs": runs}, status=201)
 
 
 class AnnotationDiscussionEstimate(AnnotationRunEndpoint):

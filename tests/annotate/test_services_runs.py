@@ -1,4 +1,5 @@
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def chosen(project: Project, **fields: object) -> ModelChoice:
     return ModelChoice(**options)  # type: ignore[arg-type]
 
 
-def create(project: Project, choice: ModelChoice, **options: Decimal | None) -> AnnotationRun:
+def create(project: Project, choice: ModelChoice, **options: Any) -> AnnotationRun:
     return annotation_run_create(project=project, user=project.created_by, choice=choice, **options)
 
 

@@ -306,7 +306,7 @@ def test_runs_vote_and_discuss(provider: Provider) -> None:
 
     estimate = call(owner, "post", address + "discussion/estimate/", {"sources": runs})
     vote = call(owner, "post", address + "vote/", {"sources": runs}, status=201)
-    discussing = call(owner, "post", address + "discussion/", {"sources": runs}, status=201)
+    discussing = call(owner, "post", address + "discussion/", {"sources": runs}, status=201)["runs"]
     work()
     work()
 
