@@ -7,7 +7,6 @@ import numpy as np
 from django.db.models import Case, QuerySet, Value, When
 
 from criticize.combination import rank_shares
-from criticize.strategies import QUALITY, get_strategy
 from review.advice import (
     EARLY,
     GO_ON,
@@ -216,13 +215,7 @@ def _is_probability(round: ReviewRound) -> bool:
 
 
 def _is_quality(round: ReviewRound) -> bool:
-    run = round.criticism_run
-    return (
-        round.priority == ReviewRound.Priority.CRITICISM
-        and run is not None
-        and run.kind == run.Kind.PROMPTED
-        and get_strategy(run.strategy).scale == QUALITY
-    )
+    return round.priority == ReviewRound.Priority.CRITICISM and round.project.task.is_rated
 
 
 def _axis(round: ReviewRound) -> str:
