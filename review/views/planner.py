@@ -95,7 +95,16 @@ def _bars(plan: BudgetPlan) -> list[dict[str, Any]]:
 def _gaps(project: Project, plan: BudgetPlan) -> list[dict[str, str]]:
     """What is missing to a whole plan, and where to get it."""
     gaps = []
-    if plan.measured is None and not project.calibration_labels.exists():
+    if plan.measured is None and project.task.is_written:
+        gaps.append(
+            {
+                "sentence": "How often written answers are wrong is not known before people read some: begin with a "
+                "small round, and raise it while its advice says so.",
+                "action": "Draw a round",
+                "url": reverse("review_rounds", args=[project.pk]),
+            }
+        )
+    elif plan.measured is None and not project.calibration_labels.exists():
         gaps.append(
             {
                 "sentence": "Without calibration labels nobody knows how often the annotator is right, so no budget "

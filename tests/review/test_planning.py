@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
+from annotate.task_types import WRITTEN_TASKS
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.models import ReviewRound
@@ -367,6 +368,18 @@ def test_the_page_says_what_is_missing(client: Client) -> None:
     assert "Try annotators on the calibration items" in page
     assert "Criticize the labels" in page
     assert "Start the review round" not in page
+
+
+def test_of_written_answers_no_accuracy_is_asked_for(client: Client) -> None:
+    project = make_project(next(iter(WRITTEN_TASKS)), labels=())
+    client.force_login(project.created_by)
+    make_items(project, 20)
+
+    page = text_of(client, url(project))
+
+    assert "2 reviews, 10.0% of 20 items" in page
+    assert "begin with a small round" in page
+    assert "calibration set" not in page
 
 
 def test_the_planner_is_for_owners(client: Client, run: CriticismRun) -> None:
