@@ -16,11 +16,6 @@ from tests.factories import make_user
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def _broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_look_for_broker", lambda: "")
-
-
 def disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
 
@@ -58,7 +53,7 @@ def test_each_missing_part_is_named_and_the_web_process_lives_on(
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_broker_that_is_not_there_is_found_out(monkeypatch: pytest.MonkeyPatch, settings):
+def test_a_broker_that_is_not_there_is_found_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     cache.clear()
     monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
