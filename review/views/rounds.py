@@ -154,6 +154,9 @@ def round_page(
         "project": project,
         "round": round,
         "is_owner": role_in(request.user, project) == OWNER,
+        "is_rank": round.priority == ReviewRound.Priority.CRITICISM
+        and round.criticism_run is not None
+        and round.criticism_run.ranks_only,
         **progress_context(round, request.user),
     }
     if part == "progress":

@@ -135,7 +135,8 @@ def pages_of_images(owner: User) -> list[str]:
 
 
 def addresses(project: Project) -> list[str]:
-    names = "project project_settings uploads items calibration annotation_runs criticism_runs review_rounds exports"
+    names = "project project_settings uploads items calibration annotation_runs criticism_runs budget_planner"
+    names += " review_rounds exports"
     return [reverse(name, args=[project.pk]) for name in names.split()]
 
 

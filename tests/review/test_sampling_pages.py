@@ -333,6 +333,24 @@ def test_a_training_draw_is_previewed_as_one(client: Client) -> None:
     assert (round.budget, round.priority, round.parameters["planned_budget"]) == (20, "cdi", 50)
 
 
+def test_the_page_of_a_round_says_how_it_was_drawn(client: Client) -> None:
+    run = signed_in(client, make_run([0.5] * 60))
+    run.annotation_run.annotations.update(confidence=0.8)
+    ranks = signed_in(client, make_ranks([5, 4, 3]))
+
+    def head(run: CriticismRun, **plan: Any) -> str:
+        round = round_create(run=run, user=run.created_by, **plan)
+        client.force_login(run.created_by)
+        address = reverse("review_round", args=[round.project_id, round.pk])
+        return client.get(address).content.decode()
+
+    assert "most suspicious first, down to ε̂ = 0.500" in head(run, count=4)
+    assert "drawn by the rule “normalize” with seed 9" in head(run, count=4, rule="normalize", seed=9)
+    training = head(run, count=50, priority="cdi", training_share=0.4)
+    assert "drawn at random for a detector to learn from" in training
+    assert "down to" not in head(ranks, count=2)
+
+
 # --- The API ---------------------------------------------------------------------------------------------------------
 
 
