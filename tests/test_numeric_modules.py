@@ -32,6 +32,8 @@ MODULES = [
     "review/certificate.py",
     "review/sampling.py",
     "review/weights.py",
+    "route/replay.py",
+    "route/trace.py",
 ]
 
 # What they may use: pure parts of the standard library, arrays, and each other. Everything else is forbidden.
@@ -53,7 +55,7 @@ ALLOWED_PACKAGES = {
 }
 ALLOWED_MODULES = {path.removesuffix(".py").replace("/", ".") for path in MODULES} | {"mllm.messages"}
 
-ROOMS = ["annotate", "criticize", "review"]
+ROOMS = ["annotate", "criticize", "review", "route"]
 
 
 def imported(path: str) -> set[str]:
