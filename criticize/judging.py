@@ -8,7 +8,7 @@ from annotate.connections import run_price
 from annotate.contents import item_content
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, Project
-from annotate.prompts import STRATEGIES as JUDGE_STRATEGIES
+from annotate.prompts import STRATEGIES
 from annotate.task_types import TaskType
 from annotate.writing import is_cut_short
 from criticize.criticizers import PromptedCriticism, record_criticisms
@@ -29,6 +29,9 @@ from jobs.models import Job
 from jobs.recording import call_fields, storable
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
+
+# Of the criticizer strategies, those that need no label.
+JUDGE_STRATEGIES = STRATEGIES
 
 
 def check_judge(project: Project, *, strategy: str, is_trained: bool) -> None:

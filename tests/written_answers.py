@@ -7,7 +7,7 @@ from annotate.models import Annotation, AnnotationRun, Item, ModelRun, Project, 
 from annotate.services.projects import project_create
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
-from review.models import ReviewRound
+from review.models import ReviewRound, ReviewTask
 from tests.factories import make_items, make_job, make_membership, make_round, make_user
 
 GUIDELINES = "Sum the text up in two or three sentences."
@@ -104,6 +104,17 @@ def make_checks(annotation_run: AnnotationRun, facts: Sequence[Sequence[tuple[st
             ],
         )
     return run
+
+
+def answer_of(task: ReviewTask) -> str:
+    """What the machine wrote."""
+    assert task.annotation is not None
+    return task.annotation.answer
+
+
+def criticism_of(round: ReviewRound) -> CriticismRun:
+    assert round.criticism_run is not None
+    return round.criticism_run
 
 
 def make_written_round(

@@ -125,7 +125,9 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
     form = MappingForm(sent(request), upload=row, columns=preview.columns, suggested=preview.mapping)
     if request.method == "POST" and form.is_valid():
         try:
-            upload_import(upload=row, mapping=form.mapping(), add_labels=form.cleaned_data.get("add_labels", False))
+            upload_import(
+                upload=row, mapping=form.mapping(), add_labels=form.cleaned_data.get("add_labels", False)
+            )
         except Refusal as refusal:
             form.refuse(refusal)
         else:

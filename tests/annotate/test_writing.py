@@ -77,7 +77,9 @@ def test_a_structured_answer_is_read_from_its_key_and_made_fit_to_store(provider
     work_on(run)
 
     assert run.annotations.get().answer == "AB ?\nC"
-    assert adapter.requests[0].schema["required"] == ["reasoning", "answer"]
+    schema = adapter.requests[0].schema
+    assert schema is not None
+    assert schema["required"] == ["reasoning", "answer"]
 
 
 def reply(text, finish_reason):

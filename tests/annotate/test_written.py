@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ HOSTILE = [
 
 
 def ask(**changes):
-    arguments = {
+    arguments: dict[str, Any] = {
         "task_type": "rated_answer",
         "strategy": "naive",
         "answer_format": "bracket",

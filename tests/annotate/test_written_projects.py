@@ -88,6 +88,7 @@ class TestUploads:
         assert (mapping.id, mapping.text, mapping.gold) == ("id", "document", None)
 
         upload = upload_import(upload=upload, mapping=mapping)
+        assert upload.job_id is not None
         run_to_end(upload.job_id)
         first = project.items.earliest("pk")
         assert (first.text, first.gold, first.columns) == ("It rained all day.", None, {"label": "weather"})

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Dialog, Page, Route, expect
 
 from annotate.models import Project
-from review.models import Correction, ReviewRound, ReviewTask
+from review.models import Correction, ReviewRound
 from review.selectors import round_progress
 from review.services.audits import audit_round_create
 from review.services.queue import Answer, task_submit, tasks_claim
@@ -356,7 +356,12 @@ def test_the_page_asks_before_words_are_lost(open_screen: Open) -> None:
     page = open_screen(rated_round(["one"]))
     shows(page, "one")
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
     page.keyboard.press("e")
     page.keyboard.type("more ")
     page.reload()
@@ -384,7 +389,7 @@ def test_an_audit_shows_the_answer_and_nothing_of_its_criticism(open_screen: Ope
     expect(page.locator(".review-said")).to_contain_text("nothing of what a criticizer made of it")
     page.keyboard.press("Enter")
     saved(page, answered=1)
-    assert ReviewTask.objects.get(round=audit).correction.answer == ANSWER
+    assert corrections(audit) == [ANSWER]
 
 
 # --- Looks -----------------------------------------------------------------------------------------------------------
@@ -395,7 +400,7 @@ def test_an_audit_shows_the_answer_and_nothing_of_its_criticism(open_screen: Ope
 def test_nothing_scrolls_sideways_and_all_is_within_reach(open_screen: Open, width: int, scheme: str) -> None:
     page = open_screen(checked_round())
     page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     shows(page, ANSWER)
     sideways = "() => document.documentElement.scrollWidth > document.documentElement.clientWidth"
 

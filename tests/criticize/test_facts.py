@@ -45,7 +45,7 @@ def statements(text):
 def test_facts_are_slices_in_order_that_cover_everything_but_white_space(text):
     facts = facts_of(text)
 
-    covered = set()
+    covered: set[int] = set()
     position = 0
     for start, end in facts:
         assert position <= start < end <= len(text)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ ITEM = ItemContent(text="It rained all day.")
 
 
 def ask(**changes):
-    arguments = {
+    arguments: dict[str, Any] = {
         "strategy": "cot",
         "answer_format": "bracket",
         "model": "other",

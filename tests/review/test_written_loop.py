@@ -28,7 +28,14 @@ from review.standing import standing_of
 from tests.api.caller import call
 from tests.conftest import Provider
 from tests.factories import make_connection, make_item, make_items, make_round, make_user
-from tests.written_answers import make_checks, make_ratings, make_written_project, make_written_run
+from tests.written_answers import (
+    answer_of,
+    criticism_of,
+    make_checks,
+    make_ratings,
+    make_written_project,
+    make_written_run,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +46,7 @@ HOSTILE = '=HYPERLINK("http://x"), "quoted", [1][0.5]\n\nand a line; 今日は �
 def model(request: Request) -> str:
     """An annotator and a criticizer in one: the first answer is hostile, and the worse the later they are."""
     if len(request.parts) == 1:
-        number = int(re.search(r"number (\d+)", str(request.parts[0])).group(1))
+        number = int(re.findall(r"number (\d+)", str(request.parts[0]))[0])
         return HOSTILE if number == 0 else f"A day passed. It had the number {number}."
     answer = str(request.parts[1])
     found = re.search(r"number (\d+)", answer)
@@ -89,7 +96,7 @@ def exported(round: ReviewRound, format: str, layout: str = "wide", **options: A
     )
     run_to_end(export.job_id)
     export.refresh_from_db()
-    return export.file.read()
+    return bytes(export.file.read())
 
 
 def test_the_whole_loop(project: Project, provider: Provider):
@@ -100,7 +107,7 @@ def test_the_whole_loop(project: Project, provider: Provider):
 
     first, second, third, fourth = tasks_claim(round=round, user=user, count=4)
     assert first.item.external_id == "day-7"
-    task_submit(task=first, user=user, answer=Answer(action="label", text=first.annotation.answer))
+    task_submit(task=first, user=user, answer=Answer(action="label", text=answer_of(first)))
     task_submit(task=second, user=user, answer=Answer(action="label", text="It was another day."))
     task_submit(task=third, user=user, answer=Answer(action="skip"))
     task_submit(task=fourth, user=user, answer=Answer(action="label", text="Not this."))
@@ -113,7 +120,7 @@ def test_the_whole_loop(project: Project, provider: Provider):
     rows = {
         row["external_id"]: row for row in map(json.loads, exported(round, "jsonl").decode().splitlines())
     }
-    assert rows["day-7"]["final_label"] == rows["day-7"]["machine_label"] == first.annotation.answer
+    assert rows["day-7"]["final_label"] == rows["day-7"]["machine_label"] == answer_of(first)
     assert (rows["day-7"]["label_source"], rows["day-7"]["human_weight"]) == ("human", 1.0)
     assert rows["day-6"]["human_label"] == rows["day-6"]["final_label"] == "It was another day."
     assert rows["day-6"]["machine_label"] == "A day passed. It had the number 6."
@@ -155,7 +162,7 @@ def test_csv_keeps_texts_whole_and_runs_nothing(layout: str, project: Project, p
 
 
 def pages_of(round: ReviewRound) -> dict[str, str]:
-    project, run = round.project, round.criticism_run
+    project, run = round.project, criticism_of(round)
     client = Client()
     client.force_login(project.created_by)
     task = round.tasks.earliest("rank")
@@ -179,8 +186,8 @@ def pages_of(round: ReviewRound) -> dict[str, str]:
         assert response.status_code == 200, name
         pages[name] = response.content.decode()
     query = {
-        "criticism_run": run.pk,
-        "budget": 1,
+        "criticism_run": str(run.pk),
+        "budget": "1",
         "unit": "count",
         "rule": "threshold",
         "priority": "criticism",
@@ -238,15 +245,13 @@ def test_pages_of_checked_answers_list_the_facts(checked: ReviewRound):
 
 def test_an_accepted_answer_is_not_called_corrected(checked: ReviewRound):
     task = tasks_claim(round=checked, user=checked.created_by)[0]
-    task_submit(
-        task=task, user=checked.created_by, answer=Answer(action="label", text=task.annotation.answer)
-    )
+    task_submit(task=task, user=checked.created_by, answer=Answer(action="label", text=answer_of(task)))
 
     assert "corrected" not in pages_of(checked)["review_round"].split('id="answers-title"')[1]
 
 
 def test_the_api_tells_texts_and_facts(checked: ReviewRound):
-    user, run = checked.created_by, checked.criticism_run
+    user, run = checked.created_by, criticism_of(checked)
     annotation = call(user, "get", f"annotation-runs/{run.annotation_run_id}/annotations/")["results"][0]
     criticism = call(user, "get", f"criticism-runs/{run.pk}/criticisms/")["results"][0]
 
@@ -257,7 +262,7 @@ def test_the_api_tells_texts_and_facts(checked: ReviewRound):
 
 @pytest.mark.parametrize("priority", ["combined", "cdi"])
 def test_priorities_that_are_learned_from_confidence_are_refused(priority: str, rated: ReviewRound):
-    run = rated.criticism_run
+    run = criticism_of(rated)
     body = {"criticism_run": run.pk, "budget": 1, "priority": priority}
 
     problem = call(rated.created_by, "post", f"projects/{rated.project_id}/review-rounds/", body, status=400)

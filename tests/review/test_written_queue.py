@@ -7,7 +7,8 @@ import pytest
 from annotate.errors import Refusal
 from annotate.models import User
 from review.answers import is_changed
-from review.models import Correction, ReviewTask
+from review.certification import certification_now
+from review.models import Correction, ReviewRound, ReviewTask
 from review.selectors import round_progress
 from review.services.audits import audit_round_create
 from review.services.queue import (
@@ -20,7 +21,13 @@ from review.services.queue import (
 )
 from tests.api.caller import call
 from tests.factories import label_named, make_items, make_project, make_reviewable_round, make_round
-from tests.written_answers import make_checks, make_written_project, make_written_round, make_written_run
+from tests.written_answers import (
+    answer_of,
+    make_checks,
+    make_written_project,
+    make_written_round,
+    make_written_run,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +42,7 @@ def checked():
     return make_round(make_checks(run, [[("😀 It rained.", 0.02), ("It was Monday.", 0.874)]]), budget=1)
 
 
-def owner_of(round) -> User:
+def owner_of(round: ReviewRound) -> User:
     return round.project.created_by
 
 
@@ -46,9 +53,9 @@ def submit(task, user, action="label", **fields):
 def test_what_is_accepted_is_kept_as_an_answer_that_changes_nothing():
     round = make_written_round()
     task = tasks_claim(round=round, user=owner_of(round))[0]
-    correction = submit(task, owner_of(round), text=f"{task.annotation.answer}\n")
+    correction = submit(task, owner_of(round), text=f"{answer_of(task)}\n")
 
-    assert correction.answer == task.annotation.answer
+    assert correction.answer == answer_of(task)
     assert not is_changed(task.annotation, correction)
     progress = round_progress(round)
     assert (progress.answered, progress.corrected) == (1, 0)
@@ -74,7 +81,7 @@ def test_an_undone_edit_is_offered_again():
 
     undone = call(user, "post", f"review-rounds/{round.pk}/undo/")
     assert undone["answer"] == "Mine."
-    assert undone["task"]["machine"]["answer"] == task.annotation.answer
+    assert undone["task"]["machine"]["answer"] == answer_of(task)
     assert round_progress(round).answered == 0
     assert [row["answer"] for row in call(user, "get", address)["history"]] == ["Mine.", ""]
 
@@ -191,7 +198,7 @@ class TestAudits:
         round = make_written_round(items=4, budget=1)
         user = owner_of(round)
         task = tasks_claim(round=round, user=user)[0]
-        submit(task, user, text=task.annotation.answer)
+        submit(task, user, text=answer_of(task))
         return audit_round_create(round=round, user=user, count=3)
 
     def test_the_answer_is_shown_and_nothing_of_its_criticism(self, audit):
@@ -202,7 +209,7 @@ class TestAudits:
         assert task["machine"] == {
             "label_id": None,
             "label": "",
-            "answer": ReviewTask.objects.get(pk=task["id"]).annotation.answer,
+            "answer": answer_of(ReviewTask.objects.get(pk=task["id"])),
             "reasoning": "",
             "confidence": None,
             "who": "",
@@ -211,15 +218,14 @@ class TestAudits:
         assert "reads well enough" not in json.dumps(reply)
 
     def test_an_accepted_answer_is_right_and_an_edited_one_wrong(self, audit):
-        from review.certification import certification_now
-
         user = owner_of(audit)
         for place, task in enumerate(tasks_claim(round=audit, user=user, count=3)):
-            text = task.annotation.answer if place else "Something else."
+            text = answer_of(task) if place else "Something else."
             correction = submit(task, user, text=text)
             assert correction.shown == {"machine_label": None, "machine_answer": True, "error_prob": None}
 
         certificate = certification_now(audit.audited).certificate
+        assert certificate is not None
         assert (certificate.audited, certificate.wrong, certificate.corrected) == (3, 1, 0)
         assert certificate.after.share == pytest.approx(3 / 4)
 
