@@ -29,7 +29,7 @@ from criticize.methods import rank_of
 from criticize.models import Criticism, CriticismRun
 from criticize.selectors import aqg_at, criticism_quality, error_prob_histogram, rank_counts
 from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
-from criticize.strategies import STRATEGIES
+from criticize.strategies import CHOICES as STRATEGY_CHOICES
 from jobs.api import FailureCountSerializer, job_act
 from jobs.selectors import failures_by_name
 
@@ -88,7 +88,7 @@ class CriticismRunDetailSerializer(CriticismRunSerializer):
 class CriticismChoiceSerializer(ModelChoiceSerializer):
     annotation_run = serializers.IntegerField(help_text="The run whose annotations are criticized.")
     strategy = serializers.ChoiceField(
-        [(name, each.description) for name, each in STRATEGIES.items()],
+        STRATEGY_CHOICES,
         required=False,
         help_text="`cot` by default.",
     )

@@ -27,7 +27,7 @@ from criticize.candidate_services import (
 )
 from criticize.candidates import Board, board_of, recommendation_of
 from criticize.grid import Grid, grid_of
-from criticize.strategies import STRATEGIES
+from criticize.strategies import CHOICES as STRATEGY_CHOICES
 
 
 class CandidateSerializer(serializers.Serializer[Any]):
@@ -133,7 +133,7 @@ class CandidatesCreateSerializer(Input):
 
 class CriticizerSerializer(ModelChoiceSerializer):
     strategy = serializers.ChoiceField(
-        [(name, each.description) for name, each in STRATEGIES.items()],
+        STRATEGY_CHOICES,
         required=False,
         help_text="`cot` by default.",
     )

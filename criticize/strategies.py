@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-PROBABILITY, QUALITY, RANK = "probability", "quality", "rank"
+PROBABILITY, RANK = "probability", "rank"
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """One way of criticizing.
 
-    `scale` says what an answer is: `PROBABILITY`, an error probability; `QUALITY`, a score in [0, 1] of which
-    1 − quality orders items; or `RANK`, an order and nothing more, which only the threshold rule can use.
+    `scale` says what an answer is: `PROBABILITY`, an error probability (of a rated answer 1 − its quality), or `RANK`,
+    an order and nothing more, which only the threshold rule can use.
     `top_logprobs` is how many alternatives it wants to see at each answered token; 0 where it reads the text alone.
     `usual_tokens` and `usual_seconds` are what an answer takes where nothing was measured yet.
     """
@@ -92,6 +92,10 @@ _ALL = (
 )
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({strategy.name: strategy for strategy in _ALL})
+
+
+# As forms and the API offer them: name, and what it does.
+CHOICES = [(strategy.name, strategy.description) for strategy in _ALL]
 
 
 def get_strategy(name: str) -> Strategy:
