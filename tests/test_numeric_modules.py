@@ -34,7 +34,10 @@ MODULES = [
     "review/certificate.py",
     "review/sampling.py",
     "review/weights.py",
+    "route/deferral.py",
+    "route/deferral_baselines.py",
     "route/replay.py",
+    "route/spans.py",
     "route/trace.py",
 ]
 
@@ -43,6 +46,7 @@ ALLOWED_PACKAGES = {
     "collections",
     "dataclasses",
     "decimal",
+    "itertools",
     "json",
     "math",
     "numbers",

@@ -1,7 +1,7 @@
 """Steps are cut alike in whatever chunks a trace arrives, and as soon as they are complete."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from route.trace import StepParser, steps_of
@@ -104,6 +104,7 @@ OTHERS = [
 pieces = st.sampled_from([*MARKS, *OTHERS, "x" * 70])
 
 
+@settings(deadline=None)
 @given(st.lists(pieces | st.text(max_size=4), max_size=30).map("".join), st.data())
 @example("Step 1: a\r\nStep 2: b", None)
 def test_chunks_make_no_difference(trace, data):
@@ -114,6 +115,7 @@ def test_chunks_make_no_difference(trace, data):
     assert read(chunks) == steps_of(trace)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30), max_size=6))
 def test_numbered_steps_come_back_as_they_were_written(texts):
     lines = [" ".join(text.replace("\r", " ").replace("\n", " ").split()) or "x" for text in texts]

@@ -1,0 +1,75 @@
+"""Spans of text as answers: where an answer stands in its context, and how well it matches (SQuAD's metrics)."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+_PUNCTUATION = re.compile("[" + re.escape("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + "]")
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_QUOTES = "\"'“”‘’«»`"
+
+
+def normalized(answer: str) -> str:
+    """An answer in lower case, without punctuation (ASCII), English articles and surplus white space."""
+    without_marks = _PUNCTUATION.sub("", answer.lower())
+    return " ".join(_ARTICLES.sub(" ", without_marks).split())
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> bool:
+    """Whether the normalized answer equals that of any gold answer; "" stands for "no answer".
+
+    Raises ValueError without gold answers.
+    """
+    return max(normalized(answer) == normalized(gold) for gold in _at_least_one(golds))
+
+
+def token_f1(answer: str, golds: Sequence[str]) -> float:
+    """F1 of the normalized words against the best gold answer, in [0, 1].
+
+    Where the answer or the gold is empty ("no answer"), 1 if both are, else 0. Raises ValueError without gold answers.
+    """
+    return max(_f1(normalized(answer).split(), normalized(gold).split()) for gold in _at_least_one(golds))
+
+
+def locate(answer: str, context: str) -> list[tuple[int, int]]:
+    """Every place where `answer` stands in `context`, as [start, end) in characters, from left to right.
+
+    White space around the answer does not count. The first of these readings that is found anywhere is taken: the
+    answer as it is; without quotation marks around it; with any white space between its words; in any case. In each,
+    places that do not begin or end inside a word are preferred to others. Empty when there is none, as for a blank
+    answer. Occurrences may overlap.
+    """
+    bare = answer.strip()
+    unquoted = bare.strip(_QUOTES).strip()
+    for wording in dict.fromkeys((bare, unquoted)):
+        if spans := _occurrences(re.escape(wording), context, 0) if wording else []:
+            return spans
+    if not unquoted:
+        return []
+    loosely = r"\s+".join(re.escape(word) for word in unquoted.split())
+    return _occurrences(loosely, context, 0) or _occurrences(loosely, context, re.IGNORECASE)
+
+
+def _occurrences(pattern: str, context: str, flags: int) -> list[tuple[int, int]]:
+    found = re.finditer(f"(?=({pattern}))", context, flags)
+    spans = [match.span(1) for match in found]
+    whole = [span for span in spans if not _cuts_word(context, span[0]) and not _cuts_word(context, span[1])]
+    return whole or spans
+
+
+def _cuts_word(context: str, position: int) -> bool:
+    """Whether a word goes on across this position of the context."""
+    return 0 < position < len(context) and context[position - 1].isalnum() and context[position].isalnum()
+
+
+def _f1(words: list[str], gold_words: list[str]) -> float:
+    if not words or not gold_words:
+        return float(words == gold_words)
+    shared = sum((Counter(words) & Counter(gold_words)).values())
+    return 2 * shared / (len(words) + len(gold_words))
+
+
+def _at_least_one(golds: Sequence[str]) -> Sequence[str]:
+    if isinstance(golds, str) or not golds:
+        raise ValueError('Give at least one gold answer in a list, "" for "no answer".')
+    return golds
