@@ -5,10 +5,9 @@ from drf_spectacular.views import SpectacularAPIView
 
 from annotate.api import connections, items, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
-from criticize import api as criticize
-from criticize import api_candidates as candidates
-from review import api as review
-from review import api_advice, certificate_api
+from criticize.api import candidates
+from criticize.api import runs as criticism_runs
+from review.api import advice, audits, budget, exports, queue, rounds
 
 app_name = "api"
 
@@ -89,11 +88,13 @@ urlpatterns = [
     path("annotation-runs/<int:run_id>/annotations/", runs.Annotations.as_view(), name="annotations"),
     path("annotations/<int:annotation_id>/", runs.OneAnnotation.as_view(), name="annotation"),
     path(
-        "projects/<int:project_id>/criticism-runs/", criticize.CriticismRuns.as_view(), name="criticism_runs"
+        "projects/<int:project_id>/criticism-runs/",
+        criticism_runs.CriticismRuns.as_view(),
+        name="criticism_runs",
     ),
     path(
         "projects/<int:project_id>/criticism-runs/estimate/",
-        criticize.CriticismRunEstimate.as_view(),
+        criticism_runs.CriticismRunEstimate.as_view(),
         name="criticism_run_estimate",
     ),
     path("projects/<int:project_id>/candidates/", candidates.Candidates.as_view(), name="candidates"),
@@ -117,81 +118,81 @@ urlpatterns = [
         candidates.CandidateCurves.as_view(),
         name="candidate_curves",
     ),
-    path("criticism-runs/<int:run_id>/", criticize.OneCriticismRun.as_view(), name="criticism_run"),
+    path("criticism-runs/<int:run_id>/", criticism_runs.OneCriticismRun.as_view(), name="criticism_run"),
     *(
         path(
             f"criticism-runs/<int:run_id>/{action}/",
-            criticize.CriticismRunAction.as_view(action_name=action),
+            criticism_runs.CriticismRunAction.as_view(action_name=action),
             name=f"criticism_run_{action}",
         )
         for action in ("pause", "cancel", "retry")
     ),
     path(
         "criticism-runs/<int:run_id>/resume/",
-        criticize.CriticismRunResume.as_view(),
+        criticism_runs.CriticismRunResume.as_view(),
         name="criticism_run_resume",
     ),
     path(
         "criticism-runs/<int:run_id>/quality/",
-        criticize.CriticismRunQuality.as_view(),
+        criticism_runs.CriticismRunQuality.as_view(),
         name="criticism_run_quality",
     ),
-    path("criticism-runs/<int:run_id>/criticisms/", criticize.Criticisms.as_view(), name="criticisms"),
-    path("criticisms/<int:criticism_id>/", criticize.OneCriticism.as_view(), name="criticism"),
-    path("projects/<int:project_id>/budget-plan/", review.ProjectBudgetPlan.as_view(), name="budget_plan"),
-    path("projects/<int:project_id>/review-rounds/", review.ReviewRounds.as_view(), name="review_rounds"),
+    path("criticism-runs/<int:run_id>/criticisms/", criticism_runs.Criticisms.as_view(), name="criticisms"),
+    path("criticisms/<int:criticism_id>/", criticism_runs.OneCriticism.as_view(), name="criticism"),
+    path("projects/<int:project_id>/budget-plan/", budget.ProjectBudgetPlan.as_view(), name="budget_plan"),
+    path("projects/<int:project_id>/review-rounds/", rounds.ReviewRounds.as_view(), name="review_rounds"),
     path(
         "projects/<int:project_id>/review-rounds/preview/",
-        review.ReviewRoundPreview.as_view(),
+        rounds.ReviewRoundPreview.as_view(),
         name="review_round_preview",
     ),
-    path("review-rounds/<int:round_id>/", review.OneReviewRound.as_view(), name="review_round"),
+    path("review-rounds/<int:round_id>/", rounds.OneReviewRound.as_view(), name="review_round"),
     path(
         "review-rounds/<int:round_id>/accuracy/",
-        review.ReviewRoundAccuracy.as_view(),
+        rounds.ReviewRoundAccuracy.as_view(),
         name="review_round_accuracy",
     ),
     path(
         "review-rounds/<int:round_id>/audits/",
-        certificate_api.ReviewRoundAudits.as_view(),
+        audits.ReviewRoundAudits.as_view(),
         name="review_round_audits",
     ),
     path(
         "review-rounds/<int:round_id>/certificate/",
-        certificate_api.ReviewRoundCertificate.as_view(),
+        audits.ReviewRoundCertificate.as_view(),
         name="review_round_certificate",
     ),
     path(
         "review-rounds/<int:round_id>/advice/",
-        api_advice.ReviewRoundAdvice.as_view(),
+        advice.ReviewRoundAdvice.as_view(),
         name="review_round_advice",
     ),
     path(
         "review-rounds/<int:round_id>/raise/",
-        api_advice.ReviewRoundRaise.as_view(),
+        advice.ReviewRoundRaise.as_view(),
         name="review_round_raise",
     ),
     path(
         "review-rounds/<int:round_id>/raise-preview/",
-        api_advice.ReviewRoundRaisePreview.as_view(),
+        advice.ReviewRoundRaisePreview.as_view(),
         name="review_round_raise_preview",
     ),
-    path("review-rounds/<int:round_id>/next/", review.ReviewRoundNext.as_view(), name="review_round_next"),
-    path("review-rounds/<int:round_id>/undo/", review.ReviewRoundUndo.as_view(), name="review_round_undo"),
+    path("review-rounds/<int:round_id>/next/", queue.ReviewRoundNext.as_view(), name="review_round_next"),
+    path("review-rounds/<int:round_id>/undo/", queue.ReviewRoundUndo.as_view(), name="review_round_undo"),
     path(
         "review-rounds/<int:round_id>/release/",
-        review.ReviewRoundRelease.as_view(),
+        queue.ReviewRoundRelease.as_view(),
         name="review_round_release",
     ),
-    path("review-rounds/<int:round_id>/close/", review.ReviewRoundClose.as_view(), name="review_round_close"),
+    path("review-rounds/<int:round_id>/close/", rounds.ReviewRoundClose.as_view(), name="review_round_close"),
     path(
-        "review-rounds/<int:round_id>/reopen/", review.ReviewRoundReopen.as_view(), name="review_round_reopen"
+        "review-rounds/<int:round_id>/reopen/", rounds.ReviewRoundReopen.as_view(), name="review_round_reopen"
     ),
-    path("review-tasks/<int:task_id>/", review.OneReviewTask.as_view(), name="review_task"),
-    path("review-tasks/<int:task_id>/submit/", review.ReviewTaskSubmit.as_view(), name="review_task_submit"),
-    path("projects/<int:project_id>/exports/", review.Exports.as_view(), name="exports"),
-    path("exports/<int:export_id>/", review.OneExport.as_view(), name="export"),
-    path("exports/<int:export_id>/download/", review.ExportDownload.as_view(), name="export_download"),
-    path("exports/<int:export_id>/card/", certificate_api.ExportCard.as_view(), name="export_card"),
+    path("review-tasks/<int:task_id>/", queue.OneReviewTask.as_view(), name="review_task"),
+    path("review-tasks/<int:task_id>/submit/", queue.ReviewTaskSubmit.as_view(), name="review_task_submit"),
+    path("projects/<int:project_id>/exports/", exports.Exports.as_view(), name="exports"),
+    path("exports/<int:export_id>/", exports.OneExport.as_view(), name="export"),
+    path("exports/<int:export_id>/download/", exports.ExportDownload.as_view(), name="export_download"),
+    path("exports/<int:export_id>/card/", exports.ExportCard.as_view(), name="export_card"),
     re_path("", UnknownAddress.as_view(), name="unknown_address"),
 ]

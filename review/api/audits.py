@@ -1,16 +1,14 @@
-"""Audits and certificates of review rounds, and the data cards of exports."""
+"""Audits and certificates of review rounds."""
 
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoint import Input, ProblemSerializer
-from jobs.services import JobStateError
-from review.api import ExportEndpoint, ReviewRoundSerializer, RoundEndpoint
+from annotate.api.endpoint import Input
+from review.api.rounds import ReviewRoundSerializer, RoundEndpoint
 from review.certification import certification
 from review.models import ReviewRound
 from review.services.audits import audit_round_create
@@ -102,21 +100,3 @@ class ReviewRoundCertificate(RoundEndpoint):
         said = certification(self.round(round_id))
         certificate = said.certificate.as_dict() if said.certificate else None
         return self.reply(CertificationSerializer, {"certificate": certificate, "missing": said.missing})
-
-
-class ExportCard(ExportEndpoint):
-    @extend_schema(
-        summary="The data card of a finished export",
-        description="What ran, what people did, what it cost, what is certified, and what the columns mean, as it was "
-        "when the file was written.",
-        responses={
-            200: OpenApiTypes.OBJECT,
-            (409, "application/problem+json"): OpenApiResponse(ProblemSerializer, "It is not written yet."),
-        },
-    )
-    def get(self, request: Request, export_id: int) -> Response:
-        export = self.export(export_id)
-        if not export.card:
-            state = export.job.get_state_display().lower()
-            raise JobStateError(f"The export has no data card: its job is {state}.")
-        return Response(export.card)

@@ -11,7 +11,7 @@ from annotate.api.endpoint import Input
 from annotate.errors import Refusal
 from review.advice import TITLES
 from review.advising import round_advice
-from review.api import ReviewRoundDetailSerializer, RoundEndpoint
+from review.api.rounds import ReviewRoundDetailSerializer, RoundEndpoint
 from review.models import BudgetRaise, ReviewRound
 from review.services.raising import raise_preview, round_raise
 

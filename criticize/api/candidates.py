@@ -16,7 +16,7 @@ from annotate.api.runs import (
 )
 from annotate.models import AnnotationRun, Project, User
 from annotate.services.runs import ModelChoice
-from criticize.api import CriticismRunSerializer
+from criticize.api.runs import CriticismRunSerializer
 from criticize.candidate_services import (
     Plan,
     Started,

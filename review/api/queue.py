@@ -1,0 +1,270 @@
+"""The queue of a round: claiming tasks, answering, undoing."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import found_for
+from annotate.api.endpoint import Endpoint, Input, chosen
+from annotate.api.items import LabelNameSerializer, image_url
+from annotate.models import Project
+from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint, progress_of
+from review.models import Correction, ReviewTask
+from review.selectors import (
+    answer_taken_back,
+    history,
+    task_for_reviewer,
+)
+from review.services.queue import (
+    MOST_CLAIMED,
+    Answer,
+    answer_undo,
+    task_submit,
+    tasks_claim,
+    tasks_release,
+)
+
+
+class TaskItemSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    external_id = serializers.CharField()
+    text = serializers.CharField()
+    question = serializers.CharField()
+    image_url = serializers.CharField(allow_null=True)
+    image_width = serializers.IntegerField(allow_null=True)
+    image_height = serializers.IntegerField(allow_null=True)
+    columns = serializers.DictField()
+
+
+class TaskMachineSerializer(serializers.Serializer[Any]):
+    """What the machine said."""
+
+    label_id = serializers.IntegerField(allow_null=True, help_text="Null where answers are written.")
+    label = serializers.CharField()  # type: ignore[assignment]
+    answer = serializers.CharField(help_text="Where answers are written.")
+    reasoning = serializers.CharField()
+    confidence = serializers.FloatField(allow_null=True)
+    who = serializers.CharField()
+
+
+class FactSerializer(serializers.Serializer[Any]):
+    """A statement of a written answer: the characters from `start` up to `end`."""
+
+    start = serializers.IntegerField()
+    end = serializers.IntegerField()
+    error_prob = serializers.FloatField()
+
+
+class TaskCriticismSerializer(serializers.Serializer[Any]):
+    error_prob = serializers.FloatField(allow_null=True)
+    quality = serializers.FloatField(
+        allow_null=True, help_text="From 0 to 1, the best, where written answers are rated."
+    )
+    facts = FactSerializer(many=True, help_text="Where written answers are checked fact by fact.")
+    reasoning = serializers.CharField()
+    who = serializers.CharField()
+
+
+class TaskFailureSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ReviewTaskSerializer(serializers.Serializer[Any]):
+    """An item to review. In a blind round nothing of the machine's is sent."""
+
+    id = serializers.IntegerField()
+    version = serializers.IntegerField(
+        help_text="Send it with the answer: it tells whether anything changed."
+    )
+    rank = serializers.IntegerField(help_text="0 is the most suspicious.")
+    state = serializers.ChoiceField(ReviewTask.State.choices)
+    lease_until = serializers.DateTimeField(allow_null=True)
+    blind = serializers.BooleanField()
+    item = TaskItemSerializer()
+    machine = TaskMachineSerializer(allow_null=True)
+    criticism = TaskCriticismSerializer(allow_null=True)
+    failure = TaskFailureSerializer(allow_null=True)
+
+
+class CorrectionSerializer(serializers.ModelSerializer[Correction]):
+    label = LabelNameSerializer(read_only=True, allow_null=True)  # type: ignore[assignment]
+    author = serializers.CharField(source="author.username", read_only=True)
+
+    class Meta:
+        model = Correction
+        fields = ["id", "action", "label", "answer", "reason", "author", "seconds", "late", "created_at"]
+        read_only_fields = fields
+
+
+class ReviewTaskDetailSerializer(ReviewTaskSerializer):
+    history = CorrectionSerializer(many=True, help_text="Everything that people did with it, first to last.")
+
+
+class TaskVersionSerializer(serializers.ModelSerializer[ReviewTask]):
+    class Meta:
+        model = ReviewTask
+        fields = ["id", "state", "version"]
+        read_only_fields = fields
+
+
+class ClaimSerializer(Input):
+    count = serializers.IntegerField(required=False, default=1, min_value=1, max_value=MOST_CLAIMED)
+
+
+class ClaimedSerializer(serializers.Serializer[Any]):
+    tasks = ReviewTaskSerializer(many=True)
+    progress = ReviewRoundProgressSerializer()
+
+
+class AnswerSerializer(Input):
+    action = serializers.ChoiceField([Correction.Action.LABEL, Correction.Action.SKIP])
+    label = serializers.IntegerField(  # type: ignore[assignment]
+        required=False, allow_null=True, help_text="A label's id, with action `label`."
+    )
+    answer = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        trim_whitespace=False,
+        help_text="The whole text, with action `label`, where answers are written: the machine's again to accept it.",
+    )
+    reason = serializers.CharField(
+        required=False, allow_blank=True, max_length=200, help_text="Why it is skipped."
+    )
+    seconds = serializers.FloatField(
+        required=False, allow_null=True, help_text="From showing the item to the answer."
+    )
+    version = serializers.IntegerField(
+        required=False, allow_null=True, help_text="The task's version when it was shown."
+    )
+    key = serializers.UUIDField(
+        required=False, allow_null=True, help_text="Your name for the answer: sent twice, it counts once."
+    )
+
+
+class AnswerReplySerializer(serializers.Serializer[Any]):
+    correction = CorrectionSerializer()
+    task = TaskVersionSerializer()
+    progress = ReviewRoundProgressSerializer()
+
+
+class UndoSerializer(serializers.Serializer[Any]):
+    task = ReviewTaskSerializer()
+    answer = serializers.CharField(help_text="The written answer that was taken back.")
+    progress = ReviewRoundProgressSerializer()
+
+
+class ReleaseSerializer(Input):
+    tasks = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        required=False,
+        max_length=1000,
+        help_text="Ids of the tasks to hand back; by default all.",
+    )
+
+
+class ReleasedSerializer(serializers.Serializer[Any]):
+    released = serializers.IntegerField()
+
+
+class ReviewRoundNext(RoundEndpoint):
+    @extend_schema(
+        summary="Take the next items to review",
+        description="They are yours for ten minutes; those that you hold already come back first.",
+        request=ClaimSerializer,
+        responses={200: ClaimedSerializer},
+    )
+    def post(self, request: Request, round_id: int) -> Response:
+        round = self.round(round_id)
+        tasks = tasks_claim(round=round, user=self.user, **self.given(ClaimSerializer))
+        shown = [task_for_reviewer(task, image_url(task.item)) for task in tasks]
+        return self.reply(ClaimedSerializer, {"tasks": shown, "progress": progress_of(round, self)})
+
+
+class ReviewRoundUndo(RoundEndpoint):
+    @extend_schema(summary="Take back your last answer", request=None, responses={200: UndoSerializer})
+    def post(self, request: Request, round_id: int) -> Response:
+        round = self.round(round_id)
+        task = task_rows().get(pk=answer_undo(round=round, user=self.user).pk)
+        shown = task_for_reviewer(task, image_url(task.item))
+        return self.reply(
+            UndoSerializer,
+            {"task": shown, "answer": answer_taken_back(task), "progress": progress_of(round, self)},
+        )
+
+
+class ReviewRoundRelease(RoundEndpoint):
+    @extend_schema(
+        summary="Hand back what you hold and have not answered",
+        description="Ids of tasks that you do not hold are passed over.",
+        request=ReleaseSerializer,
+        responses={200: ReleasedSerializer},
+    )
+    def post(self, request: Request, round_id: int) -> Response:
+        round = self.round(round_id)
+        given = self.given(ReleaseSerializer)
+        released = tasks_release(round=round, user=self.user, task_ids=given.get("tasks"))
+        return self.reply(ReleasedSerializer, {"released": released})
+
+
+def task_rows() -> QuerySet[ReviewTask]:
+    return ReviewTask.objects.select_related(
+        "round__project", "item__image", "annotation__label", "annotation__run", "criticism__run"
+    )
+
+
+class TaskEndpoint(Endpoint):
+    tag = "review tasks"
+
+    def task(self, task_id: int) -> ReviewTask:
+        return found_for(self.user, task_rows(), task_id, project="round__project")
+
+
+class OneReviewTask(TaskEndpoint):
+    @extend_schema(summary="A task and what people did with it", responses=ReviewTaskDetailSerializer)
+    def get(self, request: Request, task_id: int) -> Response:
+        task = self.task(task_id)
+        shown = task_for_reviewer(task, image_url(task.item))
+        return self.reply(ReviewTaskDetailSerializer, shown | {"history": history(task)})
+
+
+class ReviewTaskSubmit(TaskEndpoint):
+    @extend_schema(
+        summary="Answer a task",
+        request=AnswerSerializer,
+        responses={200: AnswerReplySerializer},
+        examples=[
+            OpenApiExample(
+                "A label",
+                value={
+                    "action": "label",
+                    "label": 2,
+                    "seconds": 3.2,
+                    "version": 0,
+                    "key": "6f0c9c0e-8a7e-4c5e-9d3a-0b8f4f0f9b1e",
+                },
+                request_only=True,
+            ),
+            OpenApiExample("A skip", value={"action": "skip", "reason": "unreadable"}, request_only=True),
+        ],
+    )
+    def post(self, request: Request, task_id: int) -> Response:
+        task = self.task(task_id)
+        correction = task_submit(
+            task=task, user=self.user, answer=_answer(task.round.project, self.given(AnswerSerializer))
+        )
+        task.refresh_from_db(fields=["state", "version"])
+        return self.reply(
+            AnswerReplySerializer,
+            {"correction": correction, "task": task, "progress": progress_of(task.round, self)},
+        )
+
+
+def _answer(project: Project, given: dict[str, Any]) -> Answer:
+    label_id = given.pop("label", None)
+    label = None if label_id is None else chosen(project.labels.all(), label_id, field="label", what="label")
+    return Answer(label=label, text=given.pop("answer", ""), **given)

@@ -1,0 +1,277 @@
+"""Review rounds: what is drawn, and where they stand."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import found_for, project_for
+from annotate.api.endpoint import Endpoint, Input, chosen
+from annotate.api.runs import AccuracySerializer
+from annotate.errors import Refusal
+from annotate.models import Project
+from annotate.selectors import Accuracy
+from criticize.models import CriticismRun
+from review.drawing import BETA
+from review.models import ReviewRound
+from review.sampling import RULES
+from review.selectors import (
+    final_accuracy,
+    round_progress,
+)
+from review.services.rounds import (
+    MOST_SEED,
+    calibration_round_create,
+    round_close,
+    round_create,
+    round_preview,
+    round_reopen,
+)
+
+
+class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
+    created_by = serializers.CharField(source="created_by.username", read_only=True)
+
+    class Meta:
+        model = ReviewRound
+        fields = [
+            "id",
+            "project",
+            "kind",
+            "criticism_run",
+            "priority",
+            "rule",
+            "budget",
+            "parameters",
+            "seed",
+            "population",
+            "state",
+            "created_by",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class ReviewRoundProgressSerializer(serializers.Serializer[Any]):
+    """A round at this moment."""
+
+    budget = serializers.IntegerField()
+    selected = serializers.IntegerField()
+    answered = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+    leased = serializers.IntegerField(help_text="Being looked at.")
+    waiting = serializers.IntegerField()
+    corrected = serializers.IntegerField(help_text="Answers that differ from the machine's label.")
+    mine = serializers.IntegerField(help_text="Answered or skipped by you.")
+
+
+class ReviewRoundDetailSerializer(ReviewRoundSerializer):
+    progress = serializers.SerializerMethodField()
+
+    class Meta(ReviewRoundSerializer.Meta):
+        fields = [*ReviewRoundSerializer.Meta.fields, "progress"]
+        read_only_fields = fields
+
+    @extend_schema_field(ReviewRoundProgressSerializer)
+    def get_progress(self, round: ReviewRound) -> Any:
+        return progress_of(round, self.context["view"])
+
+
+def progress_of(round: ReviewRound, endpoint: Endpoint) -> Any:
+    return ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data
+
+
+class ReviewRoundDrawSerializer(Input):
+    criticism_run = serializers.IntegerField(help_text="Whose criticisms the round is drawn from.")
+    budget = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, help_text="Reviews. Give this or the share."
+    )
+    share = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=1,
+        help_text="Reviews as a share of the items.",
+    )
+    rule = serializers.ChoiceField(list(RULES), required=False, default="threshold")
+    beta = serializers.FloatField(
+        required=False,
+        default=BETA,
+        help_text="With the rule `exponential`: how steeply chances rise at the cut.",
+    )
+    seed = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=MOST_SEED,
+        help_text="By default the project's.",
+    )
+    priority = serializers.ChoiceField(
+        ReviewRound.Priority.choices,
+        required=False,
+        default=ReviewRound.Priority.CRITICISM,
+        help_text="What orders the items.",
+    )
+    training_share = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        help_text="With the priority `cdi` and too little to learn from: the part of the budget, above 0 and below 1, "
+        "that is drawn at random first.",
+    )
+
+
+class ReviewRoundCreateSerializer(ReviewRoundDrawSerializer):
+    kind = serializers.ChoiceField(
+        [ReviewRound.Kind.REVIEW, ReviewRound.Kind.CALIBRATION],
+        required=False,
+        default=ReviewRound.Kind.REVIEW,
+    )
+    criticism_run = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Whose criticisms the round is drawn from."
+    )
+
+
+class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
+    """What a budget would select."""
+
+    items = serializers.IntegerField()
+    budget = serializers.IntegerField()
+    planned_budget = serializers.IntegerField(help_text="With what a training draw leaves for later.")
+    selected = serializers.IntegerField()
+    unanswered = serializers.IntegerField(
+        help_text="Items without a usable error probability; they come first."
+    )
+    rule = serializers.CharField()
+    priority = serializers.CharField()
+    seed = serializers.IntegerField()
+    parameters = serializers.DictField(help_text="The rule's, such as the threshold tau.")
+    inclusion_sum = serializers.FloatField(help_text="The sum of the inclusion probabilities.")
+    expected_errors = serializers.FloatField(
+        allow_null=True, help_text="The sum of the error probabilities; null where there are none."
+    )
+    expected_found = serializers.FloatField(
+        allow_null=True, help_text="The same, each times its inclusion probability."
+    )
+    scale = serializers.CharField(help_text="What the histogram is of.")
+    counts = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Items in 20 equal bins from 0 to 1 of the scale."
+    )
+    selected_counts = serializers.ListField(child=serializers.IntegerField())
+    cut = serializers.FloatField(allow_null=True, help_text="Tau or alpha, on the scale.")
+    curve = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField()),
+        help_text="Pairs of an error probability and its inclusion probability, for rules that give chances.",
+    )
+    cost = serializers.FloatField(help_text="US$ for the reviews of the planned budget.")
+    seconds = serializers.FloatField(
+        allow_null=True, help_text="Of people's time, at the median of the project's answers."
+    )
+
+
+class RoundEndpoint(Endpoint):
+    tag = "review rounds"
+
+    def round(self, round_id: int, *, owner: bool = False) -> ReviewRound:
+        rows = ReviewRound.objects.select_related("project", "created_by")
+        return found_for(self.user, rows, round_id, project="project", owner=owner)
+
+
+def _criticism_run(project: Project, run_id: int | None) -> CriticismRun:
+    if run_id is None:
+        raise Refusal("Name the criticism run to draw from.", field="criticism_run")
+    rows = CriticismRun.objects.filter(annotation_run__project=project)
+    return chosen(
+        rows.select_related("annotation_run__project", "job"),
+        run_id,
+        field="criticism_run",
+        what="criticism run",
+    )
+
+
+class ReviewRounds(RoundEndpoint):
+    @extend_schema(summary="A project's rounds, newest first", responses=ReviewRoundSerializer(many=True))
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id)
+        return self.page(project.review_rounds.select_related("created_by"), ReviewRoundSerializer)
+
+    @extend_schema(
+        summary="Draw a round within a budget",
+        description="Of kind `review` from a criticism run; of kind `calibration` random items to label blind.",
+        request=ReviewRoundCreateSerializer,
+        responses={201: ReviewRoundDetailSerializer},
+        examples=[
+            OpenApiExample(
+                "A tenth of the items", value={"criticism_run": 1, "share": 0.1}, request_only=True
+            ),
+            OpenApiExample(
+                "100 items to label blind", value={"kind": "calibration", "budget": 100}, request_only=True
+            ),
+        ],
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        round = _round_create(self, project, self.given(ReviewRoundCreateSerializer))
+        return self.reply(ReviewRoundDetailSerializer, round, status=201)
+
+
+def _round_create(endpoint: Endpoint, project: Project, given: dict[str, Any]) -> ReviewRound:
+    if given["kind"] == ReviewRound.Kind.CALIBRATION:
+        if given.get("budget") is None:
+            raise Refusal("Say how many items to label.", field="budget")
+        return calibration_round_create(project=project, user=endpoint.user, count=given["budget"])
+    run = _criticism_run(project, given.get("criticism_run"))
+    return round_create(run=run, user=endpoint.user, **_plan(given))
+
+
+def _plan(given: dict[str, Any]) -> dict[str, Any]:
+    """What was sent about the draw, as `round_preview` and `round_create` take it."""
+    names = ("share", "rule", "beta", "seed", "priority", "training_share")
+    return {"count": given.get("budget")} | {name: given.get(name) for name in names}
+
+
+class ReviewRoundPreview(RoundEndpoint):
+    @extend_schema(
+        summary="What a budget would select",
+        description="Commits nothing. The round drawn of the same selects exactly this.",
+        request=ReviewRoundDrawSerializer,
+        responses={200: ReviewRoundPreviewSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, owner=True)
+        given = self.given(ReviewRoundDrawSerializer)
+        preview = round_preview(run=_criticism_run(project, given["criticism_run"]), **_plan(given))
+        return self.reply(ReviewRoundPreviewSerializer, preview)
+
+
+class OneReviewRound(RoundEndpoint):
+    @extend_schema(summary="A round and its progress", responses=ReviewRoundDetailSerializer)
+    def get(self, request: Request, round_id: int) -> Response:
+        return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
+
+
+class ReviewRoundAccuracy(RoundEndpoint):
+    @extend_schema(
+        summary="The final labels against gold labels",
+        description="Over all items of the round's annotation run that have gold.",
+        responses=AccuracySerializer,
+    )
+    def get(self, request: Request, round_id: int) -> Response:
+        return self.reply(AccuracySerializer, Accuracy(*final_accuracy(self.round(round_id, owner=True))))
+
+
+class ReviewRoundClose(RoundEndpoint):
+    @extend_schema(
+        summary="Hand out no more items", request=None, responses={200: ReviewRoundDetailSerializer}
+    )
+    def post(self, request: Request, round_id: int) -> Response:
+        round_close(round=self.round(round_id, owner=True))
+        return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
+
+
+class ReviewRoundReopen(RoundEndpoint):
+    @extend_schema(summary="Hand out items again", request=None, responses={200: ReviewRoundDetailSerializer})
+    def post(self, request: Request, round_id: int) -> Response:
+        round_reopen(round=self.round(round_id, owner=True))
+        return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
