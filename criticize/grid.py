@@ -305,7 +305,8 @@ def _criticism_cells(
     if not criticism.job.is_finished or not calls:
         problem = "" if not criticism.job.is_finished else "It gave no answer."
         return Cell(f"{CRITICISM}-{criticism.pk}", problem=problem, **known), None
-    priority, is_error = suspicion(given[asked]), labels.is_error[asked]
+    priority = suspicion(given[asked], ranks_only=criticism.ranks_only)
+    is_error = labels.is_error[asked]
     cell = _measured(grid, f"{CRITICISM}-{criticism.pk}", priority, is_error, known)
     confidence = labels.confidence[asked]
     if not has_confidence or np.all(np.isnan(confidence)):

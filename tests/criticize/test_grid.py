@@ -142,6 +142,21 @@ def test_failures_of_either_come_first_as_in_a_draw(project: Project) -> None:
     assert cell.failed_share == pytest.approx(1 / 18)
 
 
+def test_failures_come_first_where_there_is_only_an_order_too(project: Project) -> None:
+    criticism = make_criticism_run(try_out(project, 1), strategy="mc")
+    first, *others = criticism.criticisms.order_by("annotation__item_id")
+    first.error_prob, first.priority, first.failure = None, None, "timed_out"
+    first.save()
+    for row in others:
+        row.error_prob, row.priority = None, 4.0
+        row.save()
+
+    cell = only_cell(grid_of(project))
+
+    assert cell.abs == pytest.approx(1.0)  # the one error is reviewed first, at every budget above 0
+    assert cell.failed_share == pytest.approx(1 / 20)
+
+
 def test_what_was_not_asked_yet_is_left_out_of_a_cell(project: Project) -> None:
     run = try_out(project, 5)
     criticism = make_criticism_run(run)
