@@ -4,8 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from django.db import transaction
+
+from annotate.discussion import items_of
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project, User
+from annotate.services.combining import choice_of_run
 from annotate.services.runs import (
     Estimate,
     ModelChoice,
@@ -205,10 +209,12 @@ def _for_calls(estimate: Estimate, calls: int) -> Estimate:
     )
 
 
+@transaction.atomic
 def candidates_start(
     *, project: Project, user: User, choices: Sequence[ModelChoice], spend_limit: Decimal | None = None
 ) -> Started:
     """Start trying these annotators, each with the spend limit. Raises Refusal where none of them can be tried."""
+    _one_at_a_time(project)
     plan = candidates_plan(project=project, choices=choices)
 
     def create(planned: Planned) -> ModelRun:
@@ -226,12 +232,17 @@ def candidates_start(
 def candidate_go_on(*, run: AnnotationRun, spend_limit: Decimal | None = None) -> int:
     """Ask a candidate about the calibration items that it was never asked about. Returns how many. Raises Refusal."""
     items = _calibration_items(run.project)
-    answered = set(run.annotations.values_list("item_id", flat=True))
-    missing = [pk for pk in items if pk not in answered]
     if run.kind == ModelRun.Kind.VOTED:
         raise Refusal("A vote counts what its annotators said. Let those go on, and vote anew.")
     if run.kind == ModelRun.Kind.TRAINED:
         raise Refusal("The trained classifier learns anew when the set has grown. Start it again.")
+    check_limit(choice_of_run(run), spend_limit)
+    if sources := run.parameters.get("sources"):
+        # Of an item that its annotators never saw there is nothing to discuss.
+        seen = set(items_of(sources))
+        items = [pk for pk in items if pk in seen]
+    answered = set(run.annotations.values_list("item_id", flat=True))
+    missing = [pk for pk in items if pk not in answered]
     _extend(run, missing, spend_limit)
     return len(missing)
 
@@ -284,6 +295,7 @@ def _planned_criticizer(
     )
 
 
+@transaction.atomic
 def grid_start(
     *,
     annotation_runs: Sequence[AnnotationRun],
@@ -292,6 +304,8 @@ def grid_start(
     spend_limit: Decimal | None = None,
 ) -> Started:
     """Start the criticism of every cell, each with the spend limit. Raises Refusal where no cell can be measured."""
+    for project in {run.project_id: run.project for run in annotation_runs}.values():
+        _one_at_a_time(project)
     plan = grid_plan(annotation_runs=annotation_runs, choices=choices)
 
     def create(planned: Planned) -> ModelRun:
@@ -304,6 +318,11 @@ def grid_start(
 
 
 # --- Starting --------------------------------------------------------------------------------------------------------
+
+
+def _one_at_a_time(project: Project) -> None:
+    """Wait for whoever starts candidates of this project just now: a form that is sent twice pays once."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
 def _start(plan: Plan, create: Callable[[Planned], ModelRun], spend_limit: Decimal | None) -> Started:

@@ -1,5 +1,7 @@
 """Candidate annotators: what is counted, who is best, who is asked again, and about what."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -237,6 +239,47 @@ def test_a_candidate_goes_on_with_the_new_items_alone(project: Project, provider
     run_to_end(run.job_id)
 
     assert len(asked) == 12
+
+
+def test_a_limit_that_cannot_be_kept_is_refused_when_a_candidate_goes_on(project: Project) -> None:
+    run = try_out(project, *["positive"] * 4, connection=make_connection(project.created_by))
+
+    with pytest.raises(Refusal, match="no price for small"):
+        candidate_go_on(run=run, spend_limit=Decimal(1))
+
+    assert AnnotationRun.objects.get(pk=run.pk).job.state == Job.State.DONE
+
+
+def test_a_discussion_goes_on_with_what_its_annotators_saw_alone(project: Project) -> None:
+    link = make_connection(project.created_by)
+    sources = [try_out(project, *["positive"] * 6, model=name, connection=link) for name in ("one", "two")]
+    discussing = try_out(
+        project,
+        *["positive"] * 4,
+        connection=link,
+        parameters={"sources": [run.pk for run in sources], "source": sources[0].pk, "discussion": "d"},
+    )
+
+    assert candidate_go_on(run=discussing) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_form_that_is_sent_twice_at_the_same_moment_starts_its_candidates_once(project: Project) -> None:
+    choice = model(project)
+    barrier = threading.Barrier(2)
+
+    def send(_: int) -> int:
+        try:
+            barrier.wait(30)
+            return len(start(project, choice).created)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        created = list(threads.map(send, range(2)))
+
+    assert sorted(created) == [0, 1]
+    assert candidates_of(project) == list(project.annotation_runs.all())
 
 
 def test_a_grown_set_trains_another_classifier(project: Project) -> None:
