@@ -1,5 +1,6 @@
 """What pages and the API say about a project's calibration set and about annotation runs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,6 +93,22 @@ def _candidate_like(run: AnnotationRun) -> AnnotationRun | None:
         job__state=Job.State.DONE,
     ).order_by("-pk")
     return candidates.filter(prompt_version=run.prompt_version).first() or candidates.first()
+
+
+def made_of(runs: Collection[AnnotationRun]) -> dict[int, set[int]]:
+    """By run: the ids of all runs that its answers come from, its sources and theirs; none for most runs."""
+    sources = {run.pk: [int(pk) for pk in run.parameters.get("sources", [])] for run in runs}
+    wanted = {pk for of_one in sources.values() for pk in of_one} - sources.keys()
+    while wanted:
+        found = dict(AnnotationRun.objects.filter(pk__in=wanted).values_list("pk", "parameters"))
+        sources |= {pk: found.get(pk, {}).get("sources", []) for pk in wanted}
+        wanted = {pk for of_one in sources.values() for pk in of_one} - sources.keys()
+
+    def of(run_id: int) -> set[int]:
+        direct = sources[run_id]
+        return set(direct).union(*(of(pk) for pk in direct))
+
+    return {run.pk: of(run.pk) for run in runs}
 
 
 def discussion_runs(project: Project, discussion: str) -> list[AnnotationRun]:

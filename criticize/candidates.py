@@ -12,6 +12,7 @@ from django.db.models import Avg, Count, F, Q, Sum
 
 from annotate.connections import default_answer_format
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from annotate.selectors import made_of
 from annotate.services.runs import ModelChoice
 from criticize.leaderboard import Score, Tally, leaderboard, order_in_words
 from criticize.recommendation import Candidate, Pair, Recommendation, recommend
@@ -172,7 +173,9 @@ def board_of(project: Project) -> Board:
 
 def _tallies(runs: Sequence[AnnotationRun]) -> dict[int, Tally]:
     """By run: what was counted on the items that are calibration items now, with the labels they have now."""
-    on_calibration = Annotation.objects.filter(run__in=runs, item__calibration_label__isnull=False)
+    sources = made_of(runs)
+    asked = {run.pk for run in runs}.union(*sources.values())
+    on_calibration = Annotation.objects.filter(run__in=asked, item__calibration_label__isnull=False)
     counts = {
         row["run"]: row
         for row in on_calibration.order_by()
@@ -188,14 +191,25 @@ def _tallies(runs: Sequence[AnnotationRun]) -> dict[int, Tally]:
             output=Sum("output_tokens"),
         )
     }
-    return {run.pk: _tally(run, counts.get(run.pk)) for run in runs}
+    free = AnnotationRun.objects.filter(pk__in=asked).exclude(kind=ModelRun.Kind.PROMPTED)
+    free_ids = set(free.values_list("pk", flat=True))
+
+    def paid(run_id: int) -> float | None:
+        row = counts.get(run_id)
+        if run_id in free_ids or row is None:
+            return 0.0
+        return None if row["paid"] is None else float(row["paid"])
+
+    costs = {run.pk: [paid(pk) for pk in (run.pk, *sorted(sources[run.pk]))] for run in runs}
+    return {run.pk: _tally(run, counts.get(run.pk), costs[run.pk]) for run in runs}
 
 
-def _tally(run: AnnotationRun, row: Mapping[str, Any] | None) -> Tally:
+def _tally(run: AnnotationRun, row: Mapping[str, Any] | None, costs: Sequence[float | None]) -> Tally:
+    """`costs` are those of the run and of all that it is made of: without them there were no vote and no discussion."""
     name = name_of_run(run)
     if row is None:
         return Tally(run.pk, name, 0, 0)
-    is_free = run.kind != ModelRun.Kind.PROMPTED
+    known = [cost for cost in costs if cost is not None]
     return Tally(
         key=run.pk,
         name=name,
@@ -203,7 +217,7 @@ def _tally(run: AnnotationRun, row: Mapping[str, Any] | None) -> Tally:
         right=int(row["right"] or 0),
         failed=int(row["failed"] or 0),
         unparseable=int(row["unparseable"] or 0),
-        cost=0.0 if is_free else None if row["paid"] is None else float(row["paid"]),
+        cost=sum(known) if len(known) == len(costs) else None,
         seconds=row["seconds"],
         input_tokens=int(row["input"] or 0),
         output_tokens=int(row["output"] or 0),

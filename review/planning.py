@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
+from django.db.models import QuerySet, Sum
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
-from annotate.selectors import Accuracy, machine_accuracy
+from annotate.selectors import Accuracy, machine_accuracy, made_of
 from annotate.services.runs import items_to_annotate
 from criticize.combination import rank_shares
 from criticize.leaderboard import wilson_interval
-from criticize.models import CriticismRun
+from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 from review.advice import TooFew, isotonic
 from review.drawing import Population, population
@@ -180,10 +181,11 @@ def budget_plan(
 def accuracy_of(project: Project, run: AnnotationRun | None) -> Measured | None:
     """How often the run's annotator is right: of its latest candidate run, else by the run's own gold labels.
 
-    Without a run, of the candidate that is right most often. None where nothing was measured.
+    Without a run, of the candidate that is right most often, of those asked about at least half of the calibration
+    items. None where nothing was measured.
     """
     if run is not None:
-        candidates = candidates_like(run)[:1]
+        candidates = candidates_like(run)
     else:
         candidates = list(
             project.annotation_runs.filter(scope=AnnotationRun.Scope.CALIBRATION)
@@ -191,12 +193,15 @@ def accuracy_of(project: Project, run: AnnotationRun | None) -> Measured | None:
             .select_related("job", "project")
             .order_by("-pk")
         )
+    items = project.calibration_labels.count()
     found = [_on_calibration(candidate) for candidate in candidates]
     measured = [each for each in found if each is not None]
-    if measured:
-        return max(measured, key=lambda each: 1 - each.error_share)
     if run is None:
-        return None
+        # The best of many may be one that was cancelled after a few lucky answers: no plan rests on it.
+        measured = [each for each in measured if 2 * each.accuracy.judged >= items]
+        return max(measured, key=lambda each: 1 - each.error_share, default=None)
+    if measured:
+        return measured[0]
     on_gold = machine_accuracy(run)
     return _measured(run, on_gold, on_gold=True) if on_gold.judged else None
 
@@ -247,15 +252,28 @@ def _prices(
     return annotation, _price(latest, items) if latest else Price(None)
 
 
-def _price(run: ModelRun, subjects: int) -> Price:
-    """What the run cost, or what asking about so many subjects would, at its price a subject so far."""
+def _price(run: AnnotationRun | CriticismRun, subjects: int) -> Price:
+    """What the run cost with all that it is made of, or what asking about so many subjects would."""
+    if isinstance(run, CriticismRun):
+        return _own_price(run, run.criticisms.all(), subjects)
+    sources = AnnotationRun.objects.filter(pk__in=made_of([run])[run.pk]).select_related("job")
+    parts = [_own_price(part, part.annotations.all(), subjects) for part in (run, *sources)]
+    amounts = [part.amount for part in parts if part.amount is not None]
+    if len(amounts) < len(parts):
+        return Price(None)
+    return Price(sum(amounts, Decimal(0)), is_estimate=any(part.is_estimate for part in parts))
+
+
+def _own_price(run: ModelRun, calls: "QuerySet[Annotation] | QuerySet[Criticism]", subjects: int) -> Price:
+    """The run's own: what was paid, or its price a subject so far, with what reused answers cost when they were new."""
     job = run.job
-    is_unpriced = run.kind == ModelRun.Kind.PROMPTED and not job.cost and job.input_tokens
-    if is_unpriced:
+    counted = calls.aggregate(cost=Sum("cost"), tokens=Sum("input_tokens"))
+    worth = max(job.cost, counted["cost"] or Decimal(0))
+    if run.kind == ModelRun.Kind.PROMPTED and not worth and (job.input_tokens or counted["tokens"]):
         return Price(None)
     if job.is_finished and subjects <= job.total:
         return Price(job.cost)
-    return Price(job.cost / job.done * subjects, is_estimate=True) if job.done else Price(None)
+    return Price(worth / job.done * subjects, is_estimate=True) if job.done else Price(None)
 
 
 # --- What it would find ----------------------------------------------------------------------------------------------

@@ -132,6 +132,31 @@ def test_cost_time_and_tokens_are_those_of_the_calls(project: Project) -> None:
     assert scores[trained].tally.seconds is None  # type: ignore[union-attr]
 
 
+def test_a_vote_and_a_discussion_cost_what_all_that_they_are_made_of_cost(project: Project) -> None:
+    single = [try_out(project, *["positive"] * 10, model=name) for name in ("one", "two")]
+    ids = [run.pk for run in single]
+    asked_again = [
+        try_out(project, *["positive"] * 10, parameters={"sources": ids, "source": pk, "discussion": "d"})
+        for pk in ids
+    ]
+    vote = try_out(
+        project,
+        *["positive"] * 10,
+        kind="voted",
+        parameters={"sources": [run.pk for run in asked_again]},
+    )
+    Annotation.objects.filter(run__in=single).update(cost=Decimal("0.002"))
+    Annotation.objects.filter(run__in=asked_again).update(cost=Decimal("0.001"))
+
+    costs = {row.run: row.score.cost_per_thousand for row in board_of(project).rows if row.score is not None}
+
+    assert [costs[run] for run in single] == pytest.approx([2.0, 2.0])
+    assert [costs[run] for run in asked_again] == pytest.approx([5.0, 5.0])
+    assert costs[vote] == pytest.approx(6.0)
+    single[0].annotations.update(cost=None)
+    assert {row.run: row.score for row in board_of(project).rows}[vote].cost_per_thousand is None  # type: ignore[union-attr]
+
+
 def test_accuracy_waits_for_the_end_and_only_the_newest_run_of_a_pair_counts(project: Project) -> None:
     try_out(project, *["negative"] * 10, model="again")
     newer = try_out(project, *["positive"] * 10, model="again")

@@ -131,6 +131,52 @@ def test_before_anything_is_annotated_the_best_candidate_says_what_it_would_take
     assert "Once a criticizer" in plan.why_no_finding
 
 
+def test_no_plan_rests_on_a_few_lucky_answers() -> None:
+    project = make_project()
+    make_items(project, 40)
+    tried = make_candidate(project, 8, 10, model="tried")
+    items = [annotation.item for annotation in tried.annotations.order_by("item_id")]
+    lucky = dict.fromkeys(items[:3], "negative")
+    make_annotation_run(project, lucky, scope=CALIBRATION, model="lucky", state=Job.State.CANCELLED)
+
+    measured = budget_plan(project).measured
+
+    assert measured is not None
+    assert measured.run == tried
+
+
+def test_answers_that_were_kept_from_an_earlier_run_will_have_to_be_paid_for_other_items() -> None:
+    project = make_project()
+    make_items(project, 40)
+    candidate = make_candidate(project, 8, 10)
+    candidate.annotations.update(cost=Decimal("0.01"), input_tokens=50, reused=True)
+
+    plan = budget_plan(project)
+
+    assert (plan.annotation.amount, plan.annotation.is_estimate) == (Decimal("0.4"), True)
+    candidate.annotations.update(cost=None)
+    assert budget_plan(project).annotation.amount is None
+
+
+def test_a_vote_costs_what_its_annotators_cost() -> None:
+    project = make_project()
+    make_items(project, 10)
+    sources = [make_annotation_run(project, model=name) for name in ("one", "two")]
+    vote = make_annotation_run(
+        project, kind="voted", parameters={"sources": [source.pk for source in sources]}
+    )
+    make_criticism_run(vote)
+    for source in sources:
+        set_costs(source, "0.30")
+
+    plan = budget_plan(project)
+
+    assert plan.annotation_run == vote
+    assert (plan.annotation.amount, plan.annotation.is_estimate) == (Decimal("0.60"), False)
+    set_costs(sources[0], "0")
+    assert budget_plan(project).annotation.amount is None
+
+
 def test_prices_add_up() -> None:
     run = annotated(20, name="Prices")
     project = run.annotation_run.project
