@@ -302,7 +302,8 @@ def _criticism_cells(
         "run": criticism,
         "failed_share": float(np.isnan(given[asked & labels.has_label]).sum()) / calls if calls else None,
     }
-    if not criticism.job.is_finished or not calls:
+    is_silent = not calls or known["failed_share"] == 1.0
+    if not criticism.job.is_finished or is_silent:
         problem = "" if not criticism.job.is_finished else "It gave no answer."
         return Cell(f"{CRITICISM}-{criticism.pk}", problem=problem, **known), None
     priority = suspicion(given[asked], ranks_only=criticism.ranks_only)

@@ -79,12 +79,17 @@ def recommend(candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> Re
         is_self_criticism=is_self,
         is_established=not any(annotator.score.overlaps(other.score) for other in models[1:]),
         reasons=(
-            _why_annotator(annotator, models),
-            _why_criticizer(criticizer, annotator, others),
+            _begun(_why_annotator(annotator, models)),
+            _begun(_why_criticizer(criticizer, annotator, others)),
             *_why_strategy(annotator, criticizer, candidates),
         ),
     )
     return replace(recommendation, grid=_grid_in_words(recommendation, pairs))
+
+
+def _begun(sentence: str) -> str:
+    """The sentence with a capital where it begins with an article; a model's name stays as it is written."""
+    return f"The {sentence[4:]}" if sentence.startswith("the ") else sentence
 
 
 def _one_a_model(candidates: Sequence[Candidate]) -> list[Candidate]:

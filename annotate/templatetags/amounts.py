@@ -22,7 +22,7 @@ _TONES = {
 
 @register.filter
 def money(amount: Decimal | float | None) -> str:
-    """US dollars: cents from a dollar up, four decimals below, a dash without a price."""
+    """US dollars: cents from a dollar up, up to four decimals below, a dash without a price."""
     if amount is None:
         return "–"
     if amount == 0:
@@ -30,7 +30,10 @@ def money(amount: Decimal | float | None) -> str:
     dollars = float(amount)
     if dollars < 0.0001:
         return "under $0.0001"
-    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:,.4f}"
+    if dollars >= 1:
+        return f"${dollars:,.2f}"
+    cents, finer = f"{dollars:.4f}"[:-2], f"{dollars:.4f}"[-2:].rstrip("0")
+    return f"${cents}{finer}"
 
 
 @register.filter

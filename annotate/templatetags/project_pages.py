@@ -17,6 +17,7 @@ _PAGES = (
     ("uploads", "Uploads", False),
     ("items", "Items", True),
     ("calibration", "Calibration", False),
+    ("candidates", "Candidates", False),
     ("annotation_runs", "Annotation", False),
     ("criticism_runs", "Criticism", False),
     ("budget_planner", "Budget", False),
@@ -25,7 +26,7 @@ _PAGES = (
     ("project_settings", "Settings", False),
 )
 
-_NEED_LABELS = {"calibration", "budget_planner"}
+_NEED_LABELS = {"calibration", "candidates", "budget_planner"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ const number = document.getElementById("id_budget");
 const slider = document.getElementById("budget-slider");
 
 if (number && slider) {
-  slider.hidden = false;
   slider.addEventListener("input", () => { number.value = slider.value; });
   number.addEventListener("input", () => { slider.value = number.value; });
 }

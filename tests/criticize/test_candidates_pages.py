@@ -404,8 +404,11 @@ def test_an_address_fills_in_the_form_of_a_criticism_run(
 
 
 def test_calibration_and_overview_lead_to_candidates(owner: Client, project: Project) -> None:
-    link = url("candidates", project)
+    """A tab leads there from everywhere; these are the places where it is the next step."""
+    tab = f'<a href="{url("candidates", project)}">Candidates</a>'
+    link = f'href="{url("candidates", project)}">Try annotators'
     make_items(project, 2)
+    assert tab in text_of(owner, url("calibration", project))
     assert link in text_of(owner, url("calibration", project))
     assert link not in text_of(owner, url("project", project))  # nothing is connected
 

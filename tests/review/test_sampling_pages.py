@@ -194,7 +194,7 @@ def test_the_preview_says_what_reviews_cost_and_how_long_they_take(client: Clien
     project.save()
 
     assert "Reviewers&#x27; time" not in preview_page(client, run).replace("'", "&#x27;")
-    assert "$2.00<small>4 at $0.5000" in preview_page(client, run)
+    assert "$2.00<small>4 at $0.50" in preview_page(client, run)
     answer_all(run, 2, wrong=1)  # in 4 seconds each
     preview = round_preview(run=run, count=4)
     assert (preview.cost, preview.seconds) == (Decimal("2.0"), 16.0)
