@@ -11,7 +11,7 @@ from django.db.models import Min
 
 from annotate.models import Annotation, Item, StoredImage
 from review.certificate import inclusion_with_audits
-from review.certification import audits_of
+from review.certification import audits_of, open_counts
 from review.models import Correction, Export, ReviewTask
 from review.sampling import RULES
 from review.weights import act_weights
@@ -152,22 +152,31 @@ class _People:
 
 
 def _has_probabilities(export: Export) -> bool:
-    """Whether the round's rule reviews each item with a probability, so that the reviewed speak for the others."""
-    return RULES[export.round.rule].needs_probabilities
+    """Whether each item is reviewed with a probability, so that the reviewed speak for the others: by the round's rule,
+    or since what is drawn so far is the random part that a detector learns from.
+    """
+    # scikit-learn takes a second to import, and who only registers this work does not need it.
+    from review.priorities import is_training
+
+    return RULES[export.round.rule].needs_probabilities or is_training(export.round)
 
 
 def audited_shares(export: Export) -> list[float]:
-    """Of what the draw left, the share that each audit of this draw took; none under the threshold rule.
+    """Of what the draw left, the share that each audit of this draw took so far; none under the threshold rule.
 
-    Audits that extend one another are one sample of one population.
+    Audits that extend one another are one sample of one population. Of an audit under way the part that is done counts:
+    its items come in random order.
     """
     if not _has_probabilities(export):
         return []
     taken: dict[int, int] = {}
     populations: dict[int, int] = {}
-    for audit in audits_of(export.round):
+    audits = audits_of(export.round)
+    waiting = open_counts(audits)
+    for audit in audits:
         if audit.draw_number == export.round.draw_number:
-            taken[audit.root] = taken.get(audit.root, 0) + len(audit.item_ids)
+            done = len(audit.item_ids) - waiting[audit.round.pk]
+            taken[audit.root] = taken.get(audit.root, 0) + done
             populations[audit.root] = audit.round.population
     return [taken[root] / populations[root] for root in taken]
 

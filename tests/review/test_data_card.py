@@ -121,6 +121,32 @@ class TestAuditedRows:
             assert (row["status"] == "audited") == (row["external_id"] in first | second)
         assert sum(row["selected"] for row in rows) == len(reviewed)
 
+    @pytest.mark.parametrize("done", [0, 2])
+    def test_of_an_audit_under_way_what_is_done_counts(self, done):
+        round = drawn_round(rule="normalize")
+        reviewed = answer_all(round)
+        drawn = np.concatenate([block.arrays().inclusion_probs for block in round.current_blocks])
+        answer_all(make_audit_round(round, 4), most=done)
+
+        rows = read(write(round, format="jsonl"))
+
+        share = done / (12 - len(reviewed))
+        assert [row["inclusion_prob"] for row in rows] == pytest.approx(drawn + (1 - drawn) * share)
+
+    def test_beside_a_random_training_part_an_audit_is_a_second_chance_whatever_the_rule(self):
+        project = make_project()
+        make_items(project, 24)
+        run = make_criticism_run(make_annotation_run(project))
+        run.annotation_run.annotations.update(confidence=0.5)
+        round = round_create(run=run, user=project.created_by, count=24, priority="cdi", training_share=0.5)
+        answer_all(round)
+        answer_all(make_audit_round(round, 6))
+
+        rows = read(write(round, format="jsonl"))
+
+        assert [row["inclusion_prob"] for row in rows] == pytest.approx([0.5 + 0.5 * 6 / 12] * 24)
+        assert sum(row["human_weight"] for row in rows) == pytest.approx(24)
+
     def test_an_audit_before_a_raise_is_certain_in_the_draw_after_it(self):
         round = drawn_round(rule="normalize")
         answer_all(round)
