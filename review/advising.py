@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 from django.db.models import Case, QuerySet, Value, When
@@ -42,11 +43,12 @@ AGREES = Case(When(AGREED, then=Value(True)), default=Value(False))
 class RoundAdvice:
     """Advice on a review round at a moment.
 
-    `answered` in the round, `errors` of them answered otherwise than the machine; `evidence` counts blind answers
-    from calibration items and audits that the calibration uses too. `axis` names what the items are ordered by; only
-    where `is_probability` can it be compared with the share wrong. `ahead`: the next reviews in the budget, at most
-    `AHEAD`; `rest`: all that are left in it; `beyond`: up to `AHEAD` that a larger budget would add. These three are
-    None where there is no calibration yet.
+    `answered` in the round, `errors` of them answered otherwise than the machine. Where the priorities were learned
+    from answers, only later ones make up `bins` and the calibration: those would flatter them. `evidence` counts blind
+    answers from calibration items and audits that the calibration uses too. `axis` names what the items are ordered
+    by; only where `is_probability` can it be compared with the share wrong. `ahead`: the next reviews in the budget, at
+    most `AHEAD`; `rest`: all that are left in it; `beyond`: up to `AHEAD` that a larger budget would add. These three
+    are None where there is no calibration yet.
     """
 
     answered: int
@@ -101,8 +103,12 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
         .values_list("item_id", flat=True),
         dtype=np.int64,
     )
-    seen = _with_scores(draw, scores, answered)
-    blind = [_with_scores(draw, scores, _audit_answers(round, answered[0]))]
+    since = _learned_at(round)
+    unlearned = (
+        answered if since is None else _answered(_answered_since(round.tasks.all(), since), by_time=True)
+    )
+    seen = _with_scores(draw, scores, unlearned)
+    blind = [_with_scores(draw, scores, _audit_answers(round, answered[0], since))]
     if round.priority == ReviewRound.Priority.CRITICISM and not round.criticism_run.ranks_only:
         blind.append(_calibration_answers(round))
     known = [np.concatenate(parts) for parts in zip(seen, *blind, strict=True)]
@@ -129,7 +135,8 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
     try:
         calibration = isotonic(*known)
     except TooFew as few:
-        return replace(advice, verdict=Verdict(EARLY, str(few)))
+        learned = "" if since is None else " Those that its priorities were learned from do not count."
+        return replace(advice, verdict=Verdict(EARLY, f"{few}{learned}"))
     return _look_ahead(round, advice, calibration, draw, scores, answered[0], queue)
 
 
@@ -244,9 +251,27 @@ def _with_scores(
     return scores[at[known]], answered[1][known]
 
 
-def _audit_answers(round: ReviewRound, answered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _learned_at(round: ReviewRound) -> datetime | None:
+    """When the round's priorities were learned from the answers there were; None where they rest on no answers.
+
+    Of those answers nothing can be told about how right the priorities are: they were fitted to them.
+    """
+    if round.priority == ReviewRound.Priority.CRITICISM:
+        return None
+    drawn = round.budget_raises.filter(draw_number=round.draw_number).first()
+    return round.created_at if drawn is None else drawn.created_at
+
+
+def _answered_since(tasks: QuerySet[ReviewTask], since: datetime) -> QuerySet[ReviewTask]:
+    return tasks.filter(correction__created_at__gt=since)
+
+
+def _audit_answers(
+    round: ReviewRound, answered: np.ndarray, since: datetime | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Item ids and whether the machine was wrong, from the round's audits; without items that the round answers."""
-    item_ids, is_error = _answered(ReviewTask.objects.filter(round__audited=round), by_time=False)
+    tasks = ReviewTask.objects.filter(round__audited=round)
+    item_ids, is_error = _answered(tasks if since is None else _answered_since(tasks, since), by_time=False)
     others = ~np.isin(item_ids, answered)
     return item_ids[others], is_error[others]
 

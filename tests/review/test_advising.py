@@ -162,6 +162,30 @@ class TestStages:
         assert advice.ahead is not None
         assert not advice.ahead.is_bound
 
+    def test_answers_that_the_priorities_were_learned_from_say_nothing_of_them(self):
+        project = make_project()
+        make_items(project, 120)
+        run = make_criticism_run(make_annotation_run(project))
+        for place, annotation in enumerate(run.annotation_run.annotations.order_by("item_id")):
+            annotation.confidence = place % 10 / 10
+            annotation.save()
+        round = round_create(
+            run=run, user=run.created_by, count=100, priority="cdi", training_share=0.3, rule="normalize"
+        )
+        answer(round, [True, False] * 15)
+        round = round_raise(round=round, user=run.created_by, count=100)
+
+        at_first = round_advice(round)
+        answer(round, [True, False] * 10)
+        later = round_advice(round)
+
+        assert (at_first.answered, at_first.calibration, at_first.bins) == (30, None, [])
+        assert at_first.verdict.advice == EARLY
+        assert "learned from do not count" in at_first.verdict.reason
+        assert later.answered == 50
+        assert later.calibration is not None
+        assert (later.calibration.reviewed, sum(each.reviewed for each in later.bins)) == (20, 20)
+
     def test_blind_rounds_have_none(self):
         project = make_project()
         make_items(project, 4)
