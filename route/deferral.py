@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from route.training_data import checked_features, recorded_seed
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
@@ -70,7 +72,7 @@ class Rejector:
         if len(head_costs) != len(features):
             raise ValueError(f"{len(features)} items have features, but {len(head_costs)} have costs.")
         _, self.n_heads_, self.n_agents_ = head_costs.shape
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = recorded_seed(self.random_state)
         self.converged_, self.loss_ = True, 0.0
         self.fallback_ = _fallback(features, head_costs)
         weights = head_costs.sum(axis=2, keepdims=True) - head_costs
@@ -289,16 +291,6 @@ def surrogate(scores: FloatArray, weights: FloatArray, nu: float) -> tuple[Float
     return losses, gradient
 
 
-def checked_features(X: npt.ArrayLike) -> FloatArray:  # noqa: N803
-    """Features as floats, (n, features), finite, of at least one item and feature; ValueError otherwise."""
-    features = np.asarray(X, dtype=float)
-    if features.ndim != 2 or not features.size:
-        raise ValueError("Features need the shape (items, features), with at least one of each.")
-    if not np.isfinite(features).all():
-        raise ValueError("Features must be finite numbers: NaN or infinity was found.")
-    return features
-
-
 def checked_costs(costs: npt.ArrayLike) -> FloatArray:
     """Costs as floats, (n, heads, agents), finite, ≥ 0, of at least two agents; ValueError otherwise."""
     values = np.asarray(costs, dtype=float)
@@ -364,8 +356,3 @@ def _unflattened(flat: FloatArray, like: list[Layer]) -> list[Layer]:
         layers.append((flat[start:middle].reshape(weights.shape), flat[middle:end]))
         start = end
     return layers
-
-
-def _seed(random_state: int | None) -> int:
-    """The seed given, or a fresh one that is recorded with the result."""
-    return int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else random_state

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from route.deferral import BoolArray, FloatArray, IntArray, checked_allocation, checked_features
+from route.deferral import BoolArray, FloatArray, IntArray, checked_allocation
+from route.training_data import checked_features
 
 ROUTER_KINDS = ("probabilistic", "deterministic", "relaxed")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("mllm", "jobs", "annotate", "criticize", "review")
+ROOMS = ("mllm", "jobs", "annotate", "criticize", "review", "route")
 
 
 def imported(path: Path) -> set[str]:
