@@ -41,8 +41,9 @@ _TREES = 100
 _SMALLEST_LEAF = 5
 # Each tree of the default forest sees at most so many comparisons; more made it slower but no better.
 _TREE_SAMPLE = 2_500
-# A leaf of the forest that estimates the shift holds about so many gold comparisons: fewer give noise.
-_GOLD_IN_LEAF = 5
+# A leaf of the forest that estimates the shift holds about so many comparisons of the rarer source, mostly gold: with
+# fewer its estimate is noise.
+_RARER_IN_LEAF = 5
 _INVERSE_REGULARIZATIONS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _ROUNDING = 1e-9
 
@@ -63,9 +64,9 @@ class MetaRouter:
 
     `regressor` is any scikit-learn regressor that takes sample weights; a copy of it, seeded where it has a
     `random_state`, makes every regression. The default is a random forest whose leaves hold at least 5 comparisons;
-    for Δ, about 5 gold ones, because only they tell something about Δ. More than 50 features are reduced by PCA to
-    50; where all items have the same features, ψ̂ is one number. The same data and `random_state` give the same router
-    (`seed_` is the one used).
+    for Δ, about 5 of the rarer source, because both sources are needed to tell Δ. More than 50 features are reduced by
+    PCA to 50; where all items have the same features, ψ̂ is one number. The same data and `random_state` give the same
+    router (`seed_` is the one used).
 
     Also after `fit`: `scale_` (gold outcomes were multiplied by it), `n_gold_`, `n_preference_` (those used).
     """
@@ -178,11 +179,12 @@ class MetaRouter:
         if self.regressor is not None:
             return forest
         forest.set_params(max_samples=None)
+        rarer = int(min(gold.sum(), (~gold).sum()))
         if self.learner == "r":
-            # Weights decide here: t̃² of the gold comparisons is nearly all of them.
-            return forest.set_params(min_weight_fraction_leaf=min(0.25, _GOLD_IN_LEAF / int(gold.sum())))
-        leaf = round(_GOLD_IN_LEAF / float(gold.mean()))
-        return forest.set_params(min_samples_leaf=max(_SMALLEST_LEAF, min(leaf, len(gold) // 4)))
+            # Weights decide here: t̃² of the rarer source is nearly all of them.
+            return forest.set_params(min_weight_fraction_leaf=min(0.25, _RARER_IN_LEAF / rarer))
+        leaf = min(round(_RARER_IN_LEAF * len(gold) / rarer), len(gold) // 4)
+        return forest.set_params(min_samples_leaf=max(_SMALLEST_LEAF, leaf))
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,15 @@ def test_constant_features_give_one_number(learner):
     assert len(set(router.predict(np.ones((5, 2))))) == 1
 
 
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_preferences_may_be_the_rarer_source(learner):
+    data = comparisons(150, 20, seed=0)
+
+    router = MetaRouter(learner, random_state=0).fit(data.features, data.is_gold, data.outcome)
+
+    assert np.corrcoef(router.predict(data.features), data.expected_gain)[0, 1] > 0.7
+
+
 X, GOLD, OUTCOME = np.arange(40.0).reshape(20, 2), np.arange(20) < 8, np.tile([1.0, -1.0], 10)
 
 
