@@ -143,6 +143,8 @@ class TestCreating:
         assert sum(preview.counts) == 9
         assert sum(preview.selected_counts) == 3
         assert preview.parameters == round.parameters
+        assert preview.expected_found is not None
+        assert preview.expected_errors is not None
         assert preview.expected_found <= preview.expected_errors
 
 
