@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from annotate.contents import label_specs
-from annotate.models import Annotation, Item
+from annotate.contents import items_in_order, label_specs
+from annotate.examples import content_of
+from annotate.models import Annotation, AnnotationRun, Item
 from annotate.training import trained_items, training_set
 from criticize.models import CriticismRun
 from criticize.selectors import annotations_in_order
@@ -26,6 +27,8 @@ class FittedCriticizer:
     classifier: TrainedCriticizer
     item_ids: npt.NDArray[np.int64]  # of all the run's annotations, rising
     position: dict[int | None, int]
+    copies: dict[str, int] | None = None
+    """Of a candidate, the place of the first item by what it shows: copies are judged without each other's labels."""
 
     def error_probabilities(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.float64]:
         """ε̂ of each annotation, shape (n,)."""
@@ -39,10 +42,12 @@ class FittedCriticizer:
         return np.array([self.position[annotation.label_id] for annotation in annotations], dtype=np.int64)
 
     def places_of(self, annotations: Sequence[Annotation]) -> npt.NDArray[np.int64]:
-        return np.searchsorted(self.item_ids, [annotation.item_id for annotation in annotations])
+        return self.places_or_none([annotation.item for annotation in annotations])
 
     def places_or_none(self, items: Sequence[Item]) -> npt.NDArray[np.int64]:
         """The items' places, −1 for those that the run did not annotate."""
+        if self.copies is not None:
+            return np.array([self.copies.get(content_of(item), -1) for item in items], dtype=np.int64)
         ids = np.array([item.pk for item in items], dtype=np.int64)
         places = np.searchsorted(self.item_ids, ids)
         is_annotated = np.isin(ids, self.item_ids)
@@ -59,13 +64,21 @@ def fitted_criticizer(run_id: int) -> FittedCriticizer:
     calibration, calibration_labels = training_set(
         run.annotation_run.project, run.parameters["training_item_ids"]
     )
-    item_ids = run.annotation_run.annotations.order_by("item_id").values_list("item_id", flat=True)
+    item_ids = list(run.annotation_run.annotations.order_by("item_id").values_list("item_id", flat=True))
     annotations = list(annotations_in_order(_training_annotations(run)))
+    copies: dict[str, int] | None = None
+    if run.annotation_run.scope == AnnotationRun.Scope.CALIBRATION:
+        copies = {}
+        for place, item in enumerate(items_in_order(item_ids)):
+            copies.setdefault(content_of(item), place)
     fitted = FittedCriticizer(
         TrainedCriticizer(project.task_type, len(labels), run.seed),
         np.array(item_ids, dtype=np.int64),
         position,
+        copies,
     )
+    if copies is not None:  # of each thing shown, one label is learned from
+        annotations = list({content_of(each.item): each for each in reversed(annotations)}.values())[::-1]
     try:
         fitted.classifier.fit(
             trained_items(annotation.item for annotation in annotations),

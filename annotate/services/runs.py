@@ -13,7 +13,7 @@ from annotate.annotators import request_for
 from annotate.connections import default_answer_format, price_of
 from annotate.contents import items_in_order, label_specs
 from annotate.errors import Refusal
-from annotate.examples import example_parameters, some_examples
+from annotate.examples import content_of, example_parameters, some_examples
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, Connection, ModelRun, Project, User
 from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, prompt_version
@@ -340,23 +340,28 @@ def candidate_parameters(project: Project) -> dict[str, Any]:
     """Those of a trained candidate: the items it learns from and the fold of each, both fixed when it starts.
 
     A candidate is measured on the items it learns from, so each is labelled by a classifier that saw the other folds
-    alone. Items of the same label are spread over the folds, in an order drawn with the project's seed.
+    alone. Items of the same label are spread over the folds, in an order drawn with the project's seed; copies of an
+    item are in its fold, since their labels would give its own away.
     """
     parameters = training_parameters(project)
     ids = parameters["training_item_ids"]
+    place_of = {item_id: place for place, item_id in enumerate(ids)}
+    original: dict[str, int] = {}
+    copied = [original.setdefault(content_of(item), place_of[item.pk]) for item in items_in_order(ids)]
+    different = np.unique(copied)
     label_of = dict(project.calibration_labels.values_list("item_id", "label__position"))
-    labels = np.array([label_of[item_id] for item_id in ids])
+    labels = np.array([label_of[ids[place]] for place in different])
     _, counts = np.unique(labels, return_counts=True)
-    if len(ids) < MIN_CANDIDATE_ITEMS or (counts > 1).sum() < 2:
+    if len(different) < MIN_CANDIDATE_ITEMS or (counts > 1).sum() < 2:
         raise Refusal(
             f"A trained candidate is tried on items it did not learn from. That takes {MIN_CANDIDATE_ITEMS} or more "
-            "calibration items, and two labels or more that occur twice. Label more items first."
+            "different calibration items, and two labels or more that occur twice. Label more items first."
         )
-    order = np.random.default_rng([project.seed, len(ids)]).permutation(len(ids))
+    order = np.random.default_rng([project.seed, len(ids)]).permutation(len(different))
     order = order[np.argsort(labels[order], kind="stable")]
-    folds = np.empty(len(ids), dtype=np.int64)
-    folds[order] = np.arange(len(ids)) % CANDIDATE_FOLDS
-    return parameters | {"training_folds": folds.tolist()}
+    folds = np.empty(len(different), dtype=np.int64)
+    folds[order] = np.arange(len(different)) % CANDIDATE_FOLDS
+    return parameters | {"training_folds": folds[np.searchsorted(different, copied)].tolist()}
 
 
 def annotation_run_retry(*, run: AnnotationRun) -> None:

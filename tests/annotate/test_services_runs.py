@@ -10,12 +10,13 @@ from annotate.services.runs import (
     ModelChoice,
     annotation_estimate,
     annotation_run_create,
+    candidate_parameters,
 )
 from jobs.models import Job
 from jobs.running import run_to_end
 from mllm.messages import Reply
 from tests.conftest import Provider
-from tests.factories import make_calibration_label, make_connection, make_items, make_project
+from tests.factories import make_calibration_label, make_connection, make_item, make_items, make_project
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +55,28 @@ def test_a_choice_that_cannot_be_run_is_refused(fields, field):
 
     assert refusal.value.field == field
     assert not Job.objects.exists()
+
+
+def test_copies_of_a_calibration_item_are_in_its_fold():
+    project = make_project()
+    for number in range(40):
+        item = make_item(project, text=f"Day {number % 20}" if number < 20 else f" DAY  {number % 20} ")
+        make_calibration_label(item, "positive" if number % 2 else "negative")
+
+    folds = candidate_parameters(project)["training_folds"]
+
+    assert folds[:20] == folds[20:]
+    assert sorted(folds) == sorted([*range(10)] * 4)
+
+
+def test_copies_are_no_further_items_to_learn_from():
+    project = make_project()
+    for number in range(40):
+        item = make_item(project, text=f"Day {number % 11}")
+        make_calibration_label(item, "positive" if number % 11 % 2 else "negative")
+
+    with pytest.raises(Refusal, match="12 or more different calibration items"):
+        candidate_parameters(project)
 
 
 def test_a_project_without_labels_or_items_is_refused():

@@ -101,3 +101,33 @@ def test_items_calibrated_after_they_were_annotated_are_judged_without_their_own
     items = list(annotation_run.project.items.order_by("id"))
 
     assert fitted.places_or_none(items).tolist() == [*range(60), -1]
+
+
+def test_copies_of_a_candidates_items_do_not_tell_each_others_labels() -> None:
+    annotation_run = candidate()
+    project = annotation_run.project
+    first, *_, last = list(project.items.order_by("pk"))
+    copy = make_item(project, text=f" {first.text.upper()} ")
+    make_calibration_label(copy, "positive")
+    unlabelled = make_item(project, text=last.text)
+    make_calibration_label(unlabelled, "negative")  # a copy that the candidate was not asked about
+    annotation_run.annotations.create(
+        run=annotation_run, item=copy, label=annotation_run.annotations.get(item=first).label
+    )
+
+    def judge() -> dict[int, float]:
+        run = criticism_run_create(annotation_run=annotation_run, user=project.created_by, choice=TRAINED)
+        annotations = list(annotation_run.annotations.order_by("item_id"))
+        found = fitted_criticizer(run.pk).error_probabilities(annotations).tolist()
+        return {row.item_id: error_prob for row, error_prob in zip(annotations, found, strict=True)}
+
+    before = judge()
+    assert before[first.pk] == before[copy.pk]
+    for item, twin, name in ((copy, first, "negative"), (unlabelled, last, "positive")):
+        labels = CalibrationLabel.objects.filter(item=item)
+        own = labels.get().label
+        labels.update(label=project.labels.get(name=name))
+        after = judge()
+        assert after[twin.pk] == before[twin.pk]
+        assert after != before
+        labels.update(label=own)
