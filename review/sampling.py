@@ -21,6 +21,11 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Parameters = dict[str, Any]
 
+# Steeper than this the logistic curve is a step, and no floating-point α meets the budget any more.
+MOST_BETA = 1e9
+# In proportion to less than this, chances overflow: it counts as 0.
+_LEAST_PROPORTION = 1e-290
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingRule:
@@ -98,7 +103,8 @@ def inclusion_probabilities(
     - `exponential`: π = 1/(1 + exp(−β(ε̂ − α))), α such that Σπ = B. Differs from the paper in that α may lie
       outside [0, 1], as small and large budgets need. Parameters: `alpha` (None at budget 0 or N), `beta`.
 
-    Raises ValueError for an unknown rule, wrong shapes, NaN, values out of range, or a β not above 0.
+    Raises ValueError for an unknown rule, wrong shapes, NaN, values out of range, or a β that is not above 0 or is
+    above `MOST_BETA`.
     """
     scores = _checked_scores(error_prob, rank_only=rank_only)
     if rule not in RULES:
@@ -167,6 +173,7 @@ def _threshold(scores: FloatArray, reviews: int, rng: np.random.Generator) -> tu
 def _normalize(error_prob: FloatArray, reviews: int) -> tuple[FloatArray, Parameters]:
     if not reviews:
         return np.zeros(len(error_prob)), {"scale": 0.0}
+    error_prob = np.where(error_prob < _LEAST_PROPORTION, 0.0, error_prob)
     n_positive = int(np.count_nonzero(error_prob))
     if reviews >= n_positive:
         certain = error_prob > 0
@@ -184,8 +191,10 @@ def _normalize(error_prob: FloatArray, reviews: int) -> tuple[FloatArray, Parame
 
 
 def _exponential(error_prob: FloatArray, reviews: int, beta: float) -> tuple[FloatArray, Parameters]:
-    if not (math.isfinite(beta) and beta > 0):
-        raise ValueError("Beta, the sharpness of exponential weighting, must be a positive number.")
+    if not 0 < beta <= MOST_BETA:
+        raise ValueError(
+            f"Beta, the sharpness of exponential weighting, must be above 0 and at most {MOST_BETA:,.0f}."
+        )
     n = len(error_prob)
     if reviews in (0, n):
         return np.full(n, float(reviews > 0)), {"alpha": None, "beta": float(beta)}

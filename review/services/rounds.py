@@ -1,6 +1,5 @@
 """Starting and closing rounds."""
 
-import math
 from dataclasses import replace
 from decimal import Decimal
 
@@ -16,7 +15,7 @@ from review.drawing import BETA, select, store
 from review.models import ReviewRound, ReviewTask
 from review.previews import Drawn, RoundPreview, preview_of
 from review.priorities import TRAINING, prioritized
-from review.sampling import RULES, choose_budget
+from review.sampling import MOST_BETA, RULES, choose_budget
 
 MOST_SEED = 2**31 - 1
 
@@ -156,8 +155,11 @@ def _draw(
 def _check_rule(rule: str, beta: float, seed: int, training_share: float | None) -> None:
     if rule not in RULES:
         raise Refusal(f"The sampling rule is one of: {', '.join(RULES)}.", field="rule")
-    if not (math.isfinite(beta) and beta > 0):
-        raise Refusal("β, the sharpness of exponential weighting, must be a number above 0.", field="beta")
+    if not 0 < beta <= MOST_BETA:
+        raise Refusal(
+            f"β, the sharpness of exponential weighting, must be a number above 0, at most {MOST_BETA:,.0f}.",
+            field="beta",
+        )
     if not 0 <= seed <= MOST_SEED:
         raise Refusal(f"The seed must be a whole number from 0 to {MOST_SEED}.", field="seed")
     if training_share is not None and not 0 < training_share < 1:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def test_unknown_rules_and_bad_beta_are_refused():
     with pytest.raises(ValueError, match="threshold, normalize, exponential"):
         inclusion_probabilities([0.1], 1, "coin")
     for beta in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="positive"):
+        with pytest.raises(ValueError, match="must be above 0"):
             inclusion_probabilities([0.1, 0.4], 1, "exponential", beta=beta)
 
 
@@ -92,10 +93,23 @@ def test_exponential_is_the_logistic_curve_around_alpha():
 
 def test_exponential_keeps_the_budget_even_when_it_is_nearly_a_step():
     error_prob = np.repeat([0.3, 0.7], 50)
-    for beta in (1e3, 1e9, 1e12, 1e15):
+    for beta in (1e3, 1e6, 1e9):
         probabilities, _ = inclusion_probabilities(error_prob, 20, "exponential", beta=beta)
-        assert probabilities.sum() <= 20 + 1e-9
+        assert probabilities.sum() == pytest.approx(20)
         assert draw(probabilities, rng=np.random.default_rng(0)).sum() <= 20
+
+
+@pytest.mark.parametrize("beta", [1e10, 1e300, math.inf, math.nan])
+def test_a_step_too_steep_for_any_alpha_is_refused(beta):
+    with pytest.raises(ValueError, match="at most 1,000,000,000"):
+        inclusion_probabilities([0.3] * 10, 3, "exponential", beta=beta)
+
+
+def test_error_probabilities_too_small_to_be_in_proportion_to_count_as_none():
+    probabilities, parameters = inclusion_probabilities([1e-320] * 10, 3, "normalize")
+
+    assert probabilities == pytest.approx([0.3] * 10)
+    assert parameters == {"scale": None}
 
 
 # The draw.
