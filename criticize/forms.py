@@ -26,8 +26,16 @@ def strategies_of(project: Project) -> list[Strategy]:
     ]
 
 
+class AnnotationRunField(forms.ModelChoiceField):
+    """Runs over the project first; those that only tried a model on the calibration items are named so."""
+
+    def label_from_instance(self, run: AnnotationRun) -> str:
+        is_candidate = run.scope == AnnotationRun.Scope.CALIBRATION
+        return f"{run}{', a candidate on the calibration items' if is_candidate else ''}"
+
+
 class CriticismRunForm(RunForm):
-    annotation_run = forms.ModelChoiceField(
+    annotation_run = AnnotationRunField(
         AnnotationRun.objects.none(),
         empty_label=None,
         label="Labels of",
@@ -42,6 +50,7 @@ class CriticismRunForm(RunForm):
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, user=user, project=project, **kwargs)
         runs = project.annotation_runs.select_related("job").exclude(job__state__in=Job.UNFINISHED)
+        runs = runs.order_by("-scope", "-created_at")
         self.fields["annotation_run"].queryset = runs  # type: ignore[attr-defined]
         strategy = self.fields["strategy"] = forms.ChoiceField(
             choices=[(each.name, each.label) for each in strategies_of(project)],

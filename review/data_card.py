@@ -355,7 +355,14 @@ def _run_rows(annotator: Mapping[str, Any], criticizer: Mapping[str, Any]) -> li
         "input_tokens",
         "output_tokens",
     )
-    return [(key.replace("_", " "), annotator[key], criticizer[key]) for key in keys]
+    return [(key.replace("_", " "), _brief(annotator[key]), _brief(criticizer[key])) for key in keys]
+
+
+def _brief(value: Any) -> Any:
+    """Without the ids of the items that a classifier learned from: data_card.json has them."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: each for name, each in value.items() if name != "training_item_ids"} or ""
 
 
 def _sources_words(sources: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from django_htmx.http import trigger_client_event
 
 from annotate.access import project_for
 from annotate.errors import Refusal
-from annotate.models import Project
+from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
 from annotate.run_forms import asked_for
 from annotate.views.runs import (
@@ -54,12 +54,16 @@ def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
         else:
             messages.success(request, "The criticism run has started.")
             return redirect("criticism_run", project.pk, run.pk)
-    runs = criticism_runs_of(project)
+    runs = criticism_runs_of(project).filter(annotation_run__scope=AnnotationRun.Scope.PROJECT)
+    on_candidates = CriticismRun.objects.filter(
+        annotation_run__project=project, annotation_run__scope=AnnotationRun.Scope.CALIBRATION
+    )
     context = {
         "project": project,
         "form": form,
         "runs": runs,
         "is_running": any(run.job.is_active for run in runs),
+        "on_candidates": on_candidates.count(),
         "annotation_runs": project.annotation_runs.exists(),
         "estimate_url": reverse("criticism_run_estimate", args=[project.pk]),
     }

@@ -90,12 +90,14 @@ def _certificate_context(row: Project, *, is_owner: bool) -> dict[str, Any]:
 
 def _owner_context(request: PageRequest, standing: Standing) -> dict[str, Any]:
     row = standing.project
-    criticisms = CriticismRun.objects.filter(annotation_run__project=row)
+    # Candidates have a page of their own; here is what became, or may become, the project's labels.
+    annotations = row.annotation_runs.filter(scope=AnnotationRun.Scope.PROJECT)
+    criticisms = CriticismRun.objects.filter(annotation_run__in=annotations)
     return {
         "has_connection": connections_of(request.user).exists(),
         "labels": row.labels.all(),
         "goodness": goodness_of(standing),
-        "annotation_runs": row.annotation_runs.select_related("job")[:_LISTED],
+        "annotation_runs": annotations.select_related("job")[:_LISTED],
         "criticism_runs": criticisms.select_related("job", "annotation_run")[:_LISTED],
         "rounds": row.review_rounds.filter(kind=ReviewRound.Kind.REVIEW)[:_LISTED],
         "exports": Export.objects.filter(project=row).select_related("job", "round")[:_LISTED],

@@ -22,7 +22,9 @@ from review.planning import BudgetPlan, budget_plan
 @require_http_methods(["GET", "POST"])
 def budget_planner(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, owner=True)
-    price_form = ReviewPriceForm(sent(request), initial={"review_price": f"{project.review_price.normalize():f}"})
+    price_form = ReviewPriceForm(
+        sent(request), initial={"review_price": f"{project.review_price.normalize():f}"}
+    )
     if request.method == "POST" and _save_price(project, price_form):
         messages.success(request, "The price of a review is saved.")
         return redirect(request.get_full_path())

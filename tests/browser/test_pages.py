@@ -11,11 +11,12 @@ from django.utils import timezone
 from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from annotate.models import Project, Upload, User
+from annotate.models import AnnotationRun, Item, Project, Upload, User
 from annotate.services.calibration import calibration_from_gold
 from annotate.services.runs import TRAINED, annotation_run_create
 from annotate.services.tokens import token_create
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
+from criticize.models import CriticismRun
 from criticize.services import criticism_run_create
 from jobs.liveness import SILENCE
 from jobs.models import Heartbeat, Job
@@ -28,6 +29,7 @@ from tests.factories import (
     label_named,
     make_annotation_run,
     make_audit_round,
+    make_calibration_label,
     make_calibration_round,
     make_connection,
     make_criticism_run,
@@ -119,11 +121,14 @@ def pages_of_images(owner: User) -> list[str]:
     while tasks := tasks_claim(round=audit, user=owner):
         task_submit(task=tasks[0], user=owner, answer=Answer("label", label_named(project, "yes")))
     blind = make_calibration_round(project, 2)
+    annotator, criticizer = make_candidates(project, owner)
     return [
         *addresses(project),
         reverse("item", args=[project.pk, items[0].pk]),
         reverse("annotation_run", args=[project.pk, run.pk]),
         reverse("annotation_run", args=[project.pk, paused.pk]),
+        reverse("annotation_run", args=[project.pk, annotator.pk]),
+        reverse("criticism_run", args=[project.pk, criticizer.pk]),
         reverse("review_round_audits", args=[project.pk, round.pk]),
         reverse("review_round", args=[project.pk, round.pk]),
         reverse("review_round", args=[project.pk, audit.pk]),
@@ -134,9 +139,21 @@ def pages_of_images(owner: User) -> list[str]:
     ]
 
 
+def make_candidates(project: Project, user: User) -> tuple[AnnotationRun, CriticismRun]:
+    """Two annotators tried on six calibration items and a criticizer of one: a leaderboard and a grid with curves."""
+    items = make_items(project, 6, image=make_image(project, png_bytes(size=(64, 48))))
+    for item in items:
+        make_calibration_label(item, "yes", user)
+    calibration = AnnotationRun.Scope.CALIBRATION
+    answers: dict[Item, str] = dict.fromkeys(items[:4], "yes") | dict.fromkeys(items[4:], "no")
+    make_annotation_run(project, dict.fromkeys(items, "yes"), scope=calibration, model=LONG_NAME[:100])
+    run = make_annotation_run(project, answers, scope=calibration)
+    return run, make_criticism_run(run)
+
+
 def addresses(project: Project) -> list[str]:
-    names = "project project_settings uploads items calibration annotation_runs criticism_runs budget_planner"
-    names += " review_rounds exports"
+    names = "project project_settings uploads items calibration candidates annotation_runs criticism_runs"
+    names += " budget_planner review_rounds exports"
     return [reverse(name, args=[project.pk]) for name in names.split()]
 
 

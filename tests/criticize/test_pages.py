@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import escape
 from pytest_django import DjangoAssertNumQueries
 
-from annotate.models import Project
+from annotate.models import AnnotationRun, Project
 from criticize.models import Criticism, CriticismRun
 from criticize.strategies import STRATEGIES
 from jobs.models import Job
@@ -390,3 +390,24 @@ def test_a_run_that_only_ranks_shows_answers_and_no_probabilities(owner: Client,
     page = text_of(owner, url("item", project, item.pk))
     assert "priority 4.000" in page
     assert "error probability" not in page
+
+
+def test_runs_on_calibration_items_are_counted_and_not_listed(owner: Client, project: Project) -> None:
+    """Twenty of them would hide the one that rounds are drawn from; as a choice they come last, named so."""
+    make_connection(project.created_by)
+    candidate = make_annotation_run(project, scope=AnnotationRun.Scope.CALIBRATION, model="tried")
+    on_candidate = make_criticism_run(candidate)
+    run = make_annotation_run(project)
+    listed = make_criticism_run(run)
+
+    page = text_of(owner, url("criticism_runs", project))
+    overview = text_of(owner, url("project", project))
+
+    assert f'id="run-{listed.pk}"' in page
+    assert f'id="run-{on_candidate.pk}"' not in page
+    assert "1 more run judged calibration items alone" in page
+    assert page.index(f'<option value="{run.pk}"') < page.index(f'<option value="{candidate.pk}"')
+    assert f"Annotation {candidate.pk}: tried · cot, a candidate on the calibration items" in page
+    for tried, name in ((candidate, "annotation_run"), (on_candidate, "criticism_run")):
+        assert url(name, project, tried.pk) not in overview
+    assert url("criticism_run", project, listed.pk) in overview

@@ -272,7 +272,7 @@ def test_a_blind_round_shows_nothing_of_the_machine(client: Client) -> None:
     page = text_of(client, url("review_round", project, round.pk))
 
     assert "Calibration round" in page
-    assert "labelled blind" in page
+    assert "labeled blind" in page
     assert "Machine" not in page
     assert "Corrected" not in page
     assert url("exports", project) + "?round" not in page

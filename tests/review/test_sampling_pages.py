@@ -345,7 +345,9 @@ def test_the_page_of_a_round_says_how_it_was_drawn(client: Client) -> None:
         return client.get(address).content.decode()
 
     assert "most suspicious first, down to ε̂ = 0.500" in head(run, count=4)
-    assert "drawn by the rule “normalize” with seed 9" in head(run, count=4, rule="normalize", seed=9)
+    assert "drawn in proportion to suspicion (rule “normalize”) with seed 9" in head(
+        run, count=4, rule="normalize", seed=9
+    )
     training = head(run, count=50, priority="cdi", training_share=0.4)
     assert "drawn at random for a detector to learn from" in training
     assert "down to" not in head(ranks, count=2)
