@@ -1,11 +1,10 @@
 """Takes the screenshots of the tutorial, from a product of its own that it starts on fresh data and takes through ACT.
 
-    make test ARGS="-k nothing"  # sets the environment up, the browser's driver and the small model included
     .venv/bin/python -m docs.take_screenshots
 
-It needs Chromium (CHROMIUM, or one that is found) and takes about six minutes, most of them in the small language
-model. The sample projects have fixed seeds and their gold labels answer the reviews, so each run shows the same
-figures, but for the model's and for times.
+It needs the environment that `make test` sets up and Chromium (CHROMIUM, or one that is found), and takes several
+minutes, most of them in the small language model. The sample projects have fixed seeds and their gold labels answer
+the reviews, so each run shows the same figures, but for the model's and for times.
 """
 
 import base64
@@ -235,7 +234,8 @@ def show_reviewing(page: Page, api: Api, project: int) -> None:
     take(page, "certificate", section(page, "Certificate"))
 
     page.goto(f"/projects/{project}/exports/")
-    take(page, "export", section(page, "New export").locator("form"))
+    form = section(page, "New export")
+    take(page, "export", form.get_by_role("heading"), form.locator("form"))
 
 
 def answer_all(api: Api, project: int, round_id: int) -> None:
