@@ -27,9 +27,7 @@ urlpatterns = [
         candidates.candidate_models,
         name="candidate_models",
     ),
-    path(
-        "projects/<int:project_id>/candidates/grid/", candidates.candidate_grid, name="candidate_grid"
-    ),
+    path("projects/<int:project_id>/candidates/grid/", candidates.candidate_grid, name="candidate_grid"),
     path(
         "projects/<int:project_id>/candidates/grid/estimate/",
         candidates.candidate_grid_estimate,

@@ -123,7 +123,9 @@ def test_a_provider_without_log_probabilities_is_refused_when_it_is_chosen(strat
     choice = chosen(run, connection=make_connection(run.created_by, provider="anthropic"), strategy=strategy)
 
     for ask in (criticism_estimate, partial(criticism_run_create, user=run.created_by)):
-        with pytest.raises(Refusal, match=r"^Anthropic gives no log-probabilities.*Choose another") as refusal:
+        with pytest.raises(
+            Refusal, match=r"^Anthropic gives no log-probabilities.*Choose another"
+        ) as refusal:
             ask(annotation_run=run, choice=choice)
         assert refusal.value.field == "strategy"
     assert not CriticismRun.objects.exists()
@@ -145,7 +147,9 @@ def test_labels_made_without_reasoning_cannot_be_argued_against():
     choice = chosen(run, strategy="devil")
 
     for ask in (criticism_estimate, partial(criticism_run_create, user=run.created_by)):
-        with pytest.raises(Refusal, match=r"made without any\. Choose another strategy, or labels") as refusal:
+        with pytest.raises(
+            Refusal, match=r"made without any\. Choose another strategy, or labels"
+        ) as refusal:
             ask(annotation_run=run, choice=choice)
         assert refusal.value.field == "strategy"
 
