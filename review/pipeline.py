@@ -16,18 +16,20 @@ from annotate.selectors import machine_accuracy
 from annotate.services.calibration import calibration_from_gold
 from annotate.services.connections import connection_save
 from annotate.services.projects import project_create
-from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create
+from annotate.services.runs import TRAINED, ModelChoice, annotation_run_create, items_to_annotate
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
 from annotate.task_types import get_task_type
 from criticize.judging import JUDGE_STRATEGIES
 from criticize.models import CriticismRun
 from criticize.selectors import aqg_at, criticism_quality
 from criticize.services import criticism_run_create
+from criticize.strategies import RANK, get_strategy
 from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 from jobs.models import Job
 from mllm.registry import PROVIDERS
 from review.data_card import CARD, README, card_json, readme
 from review.models import Correction, Export, ReviewRound, ReviewTask
+from review.sampling import RULES, choose_budget
 from review.selectors import final_accuracy
 from review.services.exports import export_create
 from review.services.queue import Answer, task_submit, tasks_claim
@@ -275,6 +277,14 @@ def _check_written(options: Options, annotator: ModelChoice, criticizer: ModelCh
         )
 
 
+def _check_probabilities(rule: str, criticizer: ModelChoice) -> None:
+    if get_strategy(criticizer.strategy).scale == RANK:
+        raise Refusal(
+            f"The rule {rule} needs error probabilities, and the criticizer strategy {criticizer.strategy} only ranks "
+            "items: use the rule threshold, or another strategy."
+        )
+
+
 def run(options: Options, pipeline: Pipeline) -> ReviewRound:
     """Take a data file to a drawn round, answered from gold where there is a gold column."""
     user = pipeline.user
@@ -283,6 +293,8 @@ def run(options: Options, pipeline: Pipeline) -> ReviewRound:
     criticizer = model_choice(
         options.criticizer, user, in_flight=options.in_flight, strategies=CRITICIZER_STRATEGIES
     )
+    if RULES[options.rule].needs_probabilities and not criticizer.is_trained:
+        _check_probabilities(options.rule, criticizer)
     if get_task_type(options.task).is_written:
         _check_written(options, annotator, criticizer)
     if options.gold is None and (annotator.is_trained or criticizer.is_trained):
@@ -296,6 +308,8 @@ def run(options: Options, pipeline: Pipeline) -> ReviewRound:
     pipeline.upload(project, options.data, gold=options.gold)
     if options.gold is not None and options.calibration:
         calibration_from_gold(project=project, count=options.calibration)
+    if items := len(items_to_annotate(project)):
+        choose_budget(items, count=count, share=share)  # the last thing to be refused before it is paid for
     annotations = pipeline.annotate(project, annotator, options.spend_limit)
     criticisms = pipeline.criticize(annotations, criticizer, options.spend_limit)
     round = round_create(

@@ -147,6 +147,26 @@ def test_a_budget_that_is_none_is_refused_before_anything_is_paid_for(data: Path
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"budget": "100000"}, "The budget of 100000 reviews is more than the"),
+        ({"budget": "0.000001"}, "is less than one review"),
+        (
+            {"rule": "normalize", "criticizer": "openai@http://127.0.0.1:9/v1/x:mc"},
+            "mc only ranks items: use the rule threshold",
+        ),
+    ],
+)
+def test_what_could_not_be_drawn_is_refused_before_anything_is_paid_for(
+    data: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        pipeline(data, **options)
+
+    assert not AnnotationRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
         ({"gold": "temper"}, "The file has no column “temper” for the gold label"),
         ({"annotator": "nobody/small"}, "no connection named “nobody”"),
         ({"annotator": "oracle@http://127.0.0.1:9/v1/x"}, "There is no provider named “oracle”"),
