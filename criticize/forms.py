@@ -26,7 +26,7 @@ def strategies_of(project: Project) -> list[Strategy]:
     ]
 
 
-class AnnotationRunField(forms.ModelChoiceField):
+class AnnotationRunField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Runs over the project first; those that only tried a model on the calibration items are named so."""
 
     def label_from_instance(self, run: AnnotationRun) -> str:
