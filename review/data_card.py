@@ -7,6 +7,7 @@ import html
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -263,6 +264,49 @@ def card_json(card: Mapping[str, Any]) -> str:
     return json.dumps(card, ensure_ascii=False, indent=2) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the card as people read it: a sentence, a table, and what else is to be said."""
+
+    title: str
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    before: str = ""
+    after: Sequence[str] = ()
+
+
+def sections(card: Mapping[str, Any]) -> list[Section]:
+    """The card's parts in order, for its page and for README.md."""
+    export, sources = card["export"], card["annotator"]["sources"]
+    found = [
+        _certificate_section(card),
+        Section(
+            "What ran", ("", "annotator", "criticizer"), _run_rows(card["annotator"], card["criticizer"])
+        ),
+        Section(
+            "Answers that the annotator rests on",
+            ("provider", "model", "strategy", "prompt version"),
+            [(each["provider"], each["model"], each["strategy"], each["prompt_version"]) for each in sources],
+        ),
+        Section("Items and reviews", ("what", "how many"), _count_rows(card)),
+        Section("How items were chosen for people", ("what", "value"), _round_rows(card["round"])),
+        Section("Cost", ("what", "US$"), _cost_rows(card["cost"])),
+        Section(
+            "Labels",
+            ("label", "meaning"),
+            [(each["name"], each["description"]) for each in card["project"]["labels"]],
+        ),
+        Section(
+            "Columns",
+            ("column", "type", "meaning"),
+            [(each["name"], each["type"], each["meaning"]) for each in export["columns"]],
+            before=f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
+            "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with.",
+        ),
+    ]
+    return [each for each in found if each.rows or each.before]
+
+
 def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) -> str:
     """The card as Markdown. `configs` are the paths of the data by configuration; by default the export's own file."""
     export = card["export"]
@@ -273,33 +317,18 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) ->
         f"# {_words(card['project']['name'])}",
         f"Labels that a model gave and people corrected, written by {card['product']['name']} "
         f"{card['product']['version']} on {card['written_at'][:10]}.",
-        _certificate_words(card),
-        "## What ran",
-        _table(("", "annotator", "criticizer"), _run_rows(card["annotator"], card["criticizer"])),
-        _sources_words(card["annotator"]["sources"]),
-        "## Items and reviews",
-        _table(("what", "how many"), _count_rows(card)),
-        "## How items were chosen for people",
-        _table(("what", "value"), _round_rows(card["round"])),
-        "## Cost",
-        _table(("what", "US$"), _cost_rows(card["cost"])),
-        "## Labels",
-        _table(
-            ("label", "meaning"),
-            [(each["name"], each["description"]) for each in card["project"]["labels"]],
-        ),
+        *(_markdown(section) for section in sections(card)),
         _guidelines(card["project"]["guidelines"]),
-        "## Columns",
-        f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
-        "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with.",
-        _table(
-            ("column", "type", "meaning"),
-            [(each["name"], each["type"], each["meaning"]) for each in export["columns"]],
-        ),
         "## Reading it",
         _reading(configs, is_folder=is_folder),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(section: Section) -> str:
+    table = _table(section.head, section.rows) if section.rows else ""
+    parts = (f"## {section.title}", section.before, table, *section.after)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _front_matter(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
@@ -318,10 +347,10 @@ def _front_matter(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _certificate_words(card: Mapping[str, Any]) -> str:
+def _certificate_section(card: Mapping[str, Any]) -> Section:
     said = card["certificate"]
     if said is None:
-        return f"## Certificate\n\nNone was made. {card['certificate_missing']}"
+        return Section("Certificate", before=f"None was made. {card['certificate_missing']}")
     rows = [
         (name, _percent(said[key]["share"]), f"{_percent(said[key]['low'])} to {_percent(said[key]['high'])}")
         for name, key in (
@@ -334,8 +363,8 @@ def _certificate_words(card: Mapping[str, Any]) -> str:
         f"{said['audited']:,} were labelled blind, drawn at random: {said['wrong']:,} of those labels were wrong. "
         "What people said in the review counts as right."
     )
-    return "\n\n".join(
-        ["## Certificate", _table(("accuracy of", "estimate", "95% interval"), rows), basis, *said["notes"]]
+    return Section(
+        "Certificate", ("accuracy of", "estimate", "95% interval"), rows, after=(basis, *said["notes"])
     )
 
 
@@ -363,15 +392,6 @@ def _brief(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {name: each for name, each in value.items() if name != "training_item_ids"} or ""
-
-
-def _sources_words(sources: Sequence[Mapping[str, Any]]) -> str:
-    if not sources:
-        return ""
-    rows = [(each["provider"], each["model"], each["strategy"], each["prompt_version"]) for each in sources]
-    return "The annotator rests on the answers of:\n\n" + _table(
-        ("provider", "model", "strategy", "prompt version"), rows
-    )
 
 
 def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -449,8 +469,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    return _words(cell_text(value))
+
+
+def cell_text(value: Any) -> str:
+    """A value of a table as people read it."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool) or not isinstance(value, int):
-        return _words(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
+        return str(value)
     return f"{value:,}" if value >= 10_000 else str(value)
 
 

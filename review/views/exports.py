@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import project_for
 from annotate.errors import Refusal
 from annotate.requests import PageRequest
-from review.data_card import card_json, readme
+from review.data_card import card_json, cell_text, readme, sections
 from review.forms import ExportForm
 from review.models import Export, ReviewRound
 from review.services.exports import export_create
@@ -71,5 +71,9 @@ def export_card(request: PageRequest, project_id: int, export_id: int) -> HttpRe
             return HttpResponse(card_json(export.card), content_type="application/json")
         case "readme":
             return HttpResponse(readme(export.card), content_type="text/markdown; charset=utf-8")
-    context = {"project": project, "export": export, "readme": readme(export.card)}
+    tables = [
+        (section, [[cell_text(cell) for cell in row] for row in section.rows])
+        for section in sections(export.card)
+    ]
+    context = {"project": project, "export": export, "card": export.card, "tables": tables}
     return render(request, "review/export_card.html", context)

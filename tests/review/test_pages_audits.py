@@ -221,7 +221,10 @@ class TestExportPages:
         assert download.headers["Content-Disposition"].endswith('.zip"')
         card = reverse("export_card", args=[round.project_id, export.pk])
         assert card in page(client, "exports", round.project_id)
-        assert "# Tweets" in page(client, "export_card", round.project_id, export.pk)
+        text = page(client, "export_card", round.project_id, export.pk)
+        for section in ("Certificate", "What ran", "Items and reviews", "Cost", "Columns"):
+            assert f">{section}</h2>" in text
+        assert "machine_weight" in text
         export.refresh_from_db()
         assert json.loads(client.get(card, {"as": "json"}).content) == export.card
         readme = client.get(card, {"as": "readme"})
