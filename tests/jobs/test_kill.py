@@ -142,6 +142,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.timeout(300)  # it starts four workers, each of which imports everything
 @pytest.mark.parametrize("seed", [2026])
 def test_every_item_has_one_result_and_no_written_one_is_asked_again(seed):
     rng = random.Random(seed)
