@@ -172,14 +172,9 @@ class ModelChoiceSerializer(Input):
     max_tokens = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=100_000)
 
 
-class AnnotationChoiceSerializer(ModelChoiceSerializer):
-    """Who is to annotate, with which options, and which items."""
+class AnnotatorSerializer(ModelChoiceSerializer):
+    """Who is to annotate, with which options."""
 
-    scope = serializers.ChoiceField(
-        AnnotationRun.Scope.choices,
-        required=False,
-        help_text="`calibration` tries the annotator on the calibration items alone: a candidate.",
-    )
     confidence = serializers.BooleanField(
         required=False, help_text="Also ask the model how sure it is of each label."
     )
@@ -188,6 +183,16 @@ class AnnotationChoiceSerializer(ModelChoiceSerializer):
         min_value=0,
         max_value=MAX_EXAMPLES,
         help_text=f"Labelled items shown with each item; at most {MAX_IMAGE_EXAMPLES} where items have images.",
+    )
+
+
+class AnnotationChoiceSerializer(AnnotatorSerializer):
+    """Who is to annotate, with which options, and which items."""
+
+    scope = serializers.ChoiceField(
+        AnnotationRun.Scope.choices,
+        required=False,
+        help_text="`calibration` tries the annotator on the calibration items alone: a candidate.",
     )
 
 

@@ -11,6 +11,7 @@ from annotate.access import project_for
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.runs import (
     AnnotationRunSerializer,
+    AnnotatorSerializer,
     ModelChoiceSerializer,
     choice_of,
 )
@@ -120,8 +121,7 @@ class CandidatesSerializer(serializers.Serializer[Any]):
     grid = GridRowSerializer(many=True)
 
 
-class CandidatesCreateSerializer(Input):
-    choices = ModelChoiceSerializer(many=True, allow_empty=False)
+class CandidateLimitSerializer(Input):
     spend_limit = serializers.DecimalField(
         max_digits=12,
         decimal_places=4,
@@ -129,6 +129,10 @@ class CandidatesCreateSerializer(Input):
         allow_null=True,
         help_text="US$ for each run; it pauses before it would spend more.",
     )
+
+
+class CandidatesCreateSerializer(CandidateLimitSerializer):
+    choices = AnnotatorSerializer(many=True, allow_empty=False)
 
 
 class CriticizerSerializer(ModelChoiceSerializer):
@@ -139,7 +143,7 @@ class CriticizerSerializer(ModelChoiceSerializer):
     )
 
 
-class GridCreateSerializer(CandidatesCreateSerializer):
+class GridCreateSerializer(CandidateLimitSerializer):
     choices = CriticizerSerializer(many=True, allow_empty=False)
     annotation_runs = serializers.ListField(
         child=serializers.IntegerField(),

@@ -112,3 +112,17 @@ def test_without_calibration_labels_there_is_nothing_and_nobody_is_tried() -> No
     }
     refused = call(user, "post", address, {"choices": [{"kind": "trained"}]}, status=400)
     assert "There are no calibration items" in refused["detail"]
+
+
+def test_candidates_take_the_options_that_annotators_have(project: Project, provider: Provider) -> None:
+    adapter = provider(lambda request: "[1][0.800]")
+    address = f"projects/{project.pk}/candidates/"
+    wish = {"choices": [choice(project, confidence=True, examples=2)]}
+
+    call(project.created_by, "post", address, wish, status=201)
+    work()
+
+    run = AnnotationRun.objects.get(project=project)
+    assert (run.parameters["confidence"], run.parameters["examples"]) == (True, 2)
+    assert set(run.annotations.values_list("confidence", flat=True)) == {0.8}
+    assert len(adapter.requests) == 20
