@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,9 +118,13 @@ def test_from_upload_to_export(
     page.get_by_role("button", name="Write the export").click()
     with page.expect_download(timeout=30_000) as download:
         page.get_by_role("link", name="Download").first.click(timeout=30_000)
-    target = tmp_path / "export.jsonl"
+    target = tmp_path / "export.zip"
     download.value.save_as(target)
-    check_export([json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()])
+    with zipfile.ZipFile(target) as archive:
+        (table_name,) = set(archive.namelist()) - {"README.md", "data_card.json"}
+        lines = archive.read(table_name).decode().splitlines()
+        assert json.loads(archive.read("data_card.json"))["reviews"]["answered"] == 7
+    check_export([json.loads(line) for line in lines])
     assert problems == []
 
 
