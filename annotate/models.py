@@ -14,7 +14,11 @@ from mllm.registry import PROVIDERS
 
 
 class User(AbstractUser):
-    pass
+    review_keys = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Keys of the review screen that differ from the usual, by command.",
+    )
 
 
 class Project(models.Model):
@@ -57,7 +61,9 @@ class Project(models.Model):
 class Membership(models.Model):
     class Role(models.TextChoices):
         OWNER = "owner", "Owner"
+        MANAGER = "manager", "Manager"
         REVIEWER = "reviewer", "Reviewer"
+        VIEWER = "viewer", "Viewer"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
@@ -72,6 +78,53 @@ class Membership(models.Model):
         return f"{self.user} is {self.role} of {self.project}"
 
 
+class Invitation(models.Model):
+    """A link that makes whoever opens it a member. It is signed and not kept; this row is what can be ended."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="invitations")
+    role = models.CharField(max_length=16, choices=Membership.Role)
+    note = models.CharField(max_length=120, blank=True, help_text="Whom it is for.")
+    most_uses = models.PositiveIntegerField(default=1)
+    uses = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(uses__lte=models.F("most_uses")), name="invitation_not_overused"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project}: {self.role}"
+
+
+class Change(models.Model):
+    """That somebody changed something in a project, other than an answer, which is a correction. Append-only."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="changes")
+    actor = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, related_name="+", help_text="Empty: the product itself."
+    )
+    action = models.CharField(max_length=40, help_text="What happened, such as `round closed`.")
+    subject = models.CharField(max_length=200, blank=True, help_text="To what, as people call it.")
+    subject_id = models.BigIntegerField(null=True)
+    old = models.JSONField(null=True)
+    new = models.JSONField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["project", "-id"], name="change_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"
+
+
 class Label(models.Model):
     """One of the label set. `position` is the index that models answer with; it never changes once used."""
 
@@ -79,6 +132,9 @@ class Label(models.Model):
     position = models.PositiveSmallIntegerField()
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
+    guideline = models.TextField(
+        blank=True, help_text="Markdown for reviewers: how to decide. Models read the description alone."
+    )
 
     class Meta:
         constraints = [
@@ -180,6 +236,61 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return self.external_id
+
+
+class LabelExample(models.Model):
+    """An item that shows what a label means, beside its guideline."""
+
+    label = models.ForeignKey(Label, on_delete=models.CASCADE, related_name="examples")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="+")
+    note = models.CharField(max_length=500, blank=True, help_text="Why it is one.")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["label", "item"], name="example_once_a_label")]
+
+    def __str__(self) -> str:
+        return f"{self.item} for {self.label}"
+
+
+class Comment(models.Model):
+    """What somebody says about an item: a note from the review screen, or an answer to one."""
+
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="comments")
+    author = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    text = models.TextField()
+    resolved_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+    resolved_at = models.DateTimeField(null=True)
+    key = models.UUIDField(
+        default=uuid.uuid4, unique=True, help_text="The same comment sent twice is kept once."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["item", "id"], name="comment_of_item")]
+
+    def __str__(self) -> str:
+        return f"{self.author} on {self.item}"
+
+
+class SavedView(models.Model):
+    """A way to look at a project's items, by its address's query; every member who browses sees it."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=2000, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="view_name")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class CalibrationLabel(models.Model):
@@ -336,7 +447,8 @@ class Annotation(ModelCall):
             ),
         ]
         indexes = [
-            models.Index(fields=["run", "failure"], name="annotation_failed", condition=~Q(failure=""))
+            models.Index(fields=["run", "failure"], name="annotation_failed", condition=~Q(failure="")),
+            models.Index(fields=["run", "label", "item"], name="annotation_by_label"),
         ]
 
     def __str__(self) -> str:

@@ -61,7 +61,10 @@ class Criticism(ModelCall):
                 name="criticism_probability_in_0_1",
             ),
         ]
-        indexes = [models.Index(fields=["run", "failure"], name="criticism_failed", condition=~Q(failure=""))]
+        indexes = [
+            models.Index(fields=["run", "failure"], name="criticism_failed", condition=~Q(failure="")),
+            models.Index(fields=["run", "priority", "annotation"], name="criticism_by_priority"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.annotation}: {self.priority if self.priority is not None else self.failure}"

@@ -96,16 +96,16 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
         raise ValueError("There is advice on review rounds alone.")
     draw = _current_draw(round)
     scores = _scores(round, draw)
-    answered = _answered(round.tasks.all(), by_time=True)
+    answered = _answered(round.counted_tasks, by_time=True)
     queue = np.array(
-        round.tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
+        round.counted_tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
         .order_by("rank")
         .values_list("item_id", flat=True),
         dtype=np.int64,
     )
     since = _learned_at(round)
     unlearned = (
-        answered if since is None else _answered(_answered_since(round.tasks.all(), since), by_time=True)
+        answered if since is None else _answered(_answered_since(round.counted_tasks, since), by_time=True)
     )
     seen = _with_scores(draw, scores, unlearned)
     blind = [_with_scores(draw, scores, _audit_answers(round, answered[0], since))]
@@ -270,7 +270,7 @@ def _audit_answers(
     round: ReviewRound, answered: np.ndarray, since: datetime | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Item ids and whether the machine was wrong, from the round's audits; without items that the round answers."""
-    tasks = ReviewTask.objects.filter(round__audited=round)
+    tasks = ReviewTask.counted.filter(round__audited=round)
     item_ids, is_error = _answered(tasks if since is None else _answered_since(tasks, since), by_time=False)
     others = ~np.isin(item_ids, answered)
     return item_ids[others], is_error[others]
@@ -278,7 +278,7 @@ def _audit_answers(
 
 def _beyond(round: ReviewRound, draw: DrawArrays) -> np.ndarray:
     """Indices of up to `AHEAD` items that the rule would add first, of those that no task or audit has."""
-    taken = ReviewTask.objects.filter(round__audited=round).values_list("item_id", flat=True)
+    taken = ReviewTask.counted.filter(round__audited=round).values_list("item_id", flat=True)
     others = np.flatnonzero(~draw.selected & ~np.isin(draw.item_ids, np.array(list(taken), dtype=np.int64)))
     if not len(others):
         return others

@@ -39,7 +39,7 @@ class Audit:
     @cached_property
     def item_ids(self) -> np.ndarray:
         """The ids of its sample, in order."""
-        return _ids(self.round.tasks.order_by("item_id").values_list("item_id", flat=True))
+        return _ids(self.round.counted_tasks.order_by("item_id").values_list("item_id", flat=True))
 
     def population(self) -> np.ndarray:
         """Ids, in order, of the items that it was drawn from: those that nobody had reviewed then."""
@@ -123,7 +123,7 @@ def drawn_items(round: ReviewRound) -> np.ndarray:
 
 def reviewed_items(round: ReviewRound) -> np.ndarray:
     """Ids, in order, of the items that have an answer in the round."""
-    answered = round.tasks.filter(state=ReviewTask.State.ANSWERED)
+    answered = round.counted_tasks.filter(state=ReviewTask.State.ANSWERED)
     return _ids(answered.order_by("item_id").values_list("item_id", flat=True).iterator())
 
 
@@ -134,7 +134,7 @@ def audits_of(round: ReviewRound) -> list[Audit]:
 
 def audited_by_people(audits: Sequence[Audit]) -> np.ndarray:
     """Ids, in order, of the items that have an answer in one of these audits."""
-    answered = ReviewTask.objects.filter(
+    answered = ReviewTask.counted.filter(
         round__in=[audit.round.pk for audit in audits], state=ReviewTask.State.ANSWERED
     )
     return np.unique(_ids(answered.values_list("item_id", flat=True)))
@@ -144,7 +144,7 @@ def is_settled(round: ReviewRound) -> bool:
     """Whether no answer is awaited: the round is closed, or nothing of it is left."""
     return (
         round.state == ReviewRound.State.CLOSED
-        or not ReviewTask.objects.filter(round=round, state__in=OPEN).exists()
+        or not ReviewTask.counted.filter(round=round, state__in=OPEN).exists()
     )
 
 
@@ -155,7 +155,7 @@ def certification(round: ReviewRound) -> Certification:
     """The round's certificate, kept for some minutes while none of its answers change."""
     audits = audits_of(round)
     ids = [round.pk, *(audit.round.pk for audit in audits)]
-    seen = ReviewTask.objects.filter(round__in=ids).aggregate(
+    seen = ReviewTask.counted.filter(round__in=ids).aggregate(
         latest=Max("correction_id"),
         answered=Count("pk", filter=Q(state=ReviewTask.State.ANSWERED)),
         left=Count("pk", filter=Q(state__in=OPEN)),
@@ -201,7 +201,7 @@ def certification_now(round: ReviewRound) -> Certification:
 
 def _without_audit(round: ReviewRound) -> Certification:
     if not is_settled(round):
-        left = ReviewTask.objects.filter(round=round, state__in=OPEN).count()
+        left = ReviewTask.counted.filter(round=round, state__in=OPEN).count()
         return Certification(
             None,
             "How accurate the final labels are is not known. Finish or close the review "
@@ -221,7 +221,7 @@ def open_counts(audits: list[Audit]) -> dict[int, int]:
     """By the id of an audit's round: how many of its items wait."""
     counts = {audit.round.pk: 0 for audit in audits}
     rows = (
-        ReviewTask.objects.filter(round__in=list(counts), state__in=OPEN)
+        ReviewTask.counted.filter(round__in=list(counts), state__in=OPEN)
         .order_by()
         .values_list("round")
         .annotate(Count("pk"))
@@ -241,7 +241,7 @@ def _complete(chain: list[Audit], waiting: dict[int, int]) -> list[Audit]:
 
 def _certificate(round: ReviewRound, audits: list[Audit], notes: list[str]) -> Certificate:
     """From complete audits that are one sample; from none where people reviewed every item."""
-    tasks = ReviewTask.objects.filter(round__in=[audit.round.pk for audit in audits])
+    tasks = ReviewTask.counted.filter(round__in=[audit.round.pk for audit in audits])
     sample = dict(_judged(tasks))
     audited = sum(len(audit.item_ids) for audit in audits)
     skipped = audited - len(sample)
@@ -250,9 +250,9 @@ def _certificate(round: ReviewRound, audits: list[Audit], notes: list[str]) -> C
     population = audits[0].population() if audits else np.array([], dtype=np.int64)
     # What had a person's answer when the audit was drawn: in the round, or in an audit before a change of the round.
     reviewed = np.setdiff1d(items, population, assume_unique=True).tolist()
-    answers = dict(_judged(ReviewTask.objects.filter(round=round)))
+    answers = dict(_judged(ReviewTask.counted.filter(round=round)))
     earlier = [audit.round.pk for audit in audits_of(round) if audits and audit.round.pk < audits[0].round.pk]
-    judged = dict(_judged(ReviewTask.objects.filter(round__in=earlier))) | answers
+    judged = dict(_judged(ReviewTask.counted.filter(round__in=earlier))) | answers
     kept = sum(item_id in judged for item_id in reviewed)
     right = sum(judged.get(item_id, False) for item_id in reviewed)
     since = len(np.intersect1d(_ids(answers), population))

@@ -181,7 +181,7 @@ def _round(round: ReviewRound) -> dict[str, Any]:
 
 def _counts(rounds: Sequence[ReviewRound]) -> dict[str, int]:
     state = ReviewTask.State
-    tasks = ReviewTask.objects.filter(round__in=rounds)
+    tasks = ReviewTask.counted.filter(round__in=rounds)
     counted = tasks.aggregate(
         selected=Count("pk"),
         answered=Count("pk", filter=Q(state=state.ANSWERED)),

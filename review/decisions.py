@@ -11,7 +11,7 @@ def corrected_labels(project: Project) -> Iterable[tuple[int, int]]:
 
     Without calibration rounds: what was said in them are calibration labels.
     """
-    answered = ReviewTask.objects.filter(
+    answered = ReviewTask.counted.filter(
         round__project=project, state=ReviewTask.State.ANSWERED, correction__label__isnull=False
     ).exclude(round__kind=ReviewRound.Kind.CALIBRATION)
     pairs = answered.order_by("correction_id").values_list("item_id", "correction__label_id")

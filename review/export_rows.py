@@ -141,7 +141,7 @@ class _People:
 
     def of(self, item_ids: list[int]) -> dict[int, Answers]:
         found: dict[int, Answers] = {}
-        answered = ReviewTask.objects.filter(item_id__in=item_ids, state=ReviewTask.State.ANSWERED)
+        answered = ReviewTask.counted.filter(item_id__in=item_ids, state=ReviewTask.State.ANSWERED)
         answered = answered.select_related("correction__label", "correction__author")
         if self._certain:
             for task in answered.filter(round__in=list(self._certain)).order_by("pk"):

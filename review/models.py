@@ -30,6 +30,12 @@ class ReviewRound(models.Model):
         COMBINED = "combined", "Criticizer and annotator's confidence together"
         CDI = "cdi", "An error detector trained on the annotator's confidence (CDI)"
 
+    class Display(models.TextChoices):
+        CRITICISM = "criticism", "The machine's label and the criticism"
+        LABEL = "label", "The machine's label alone"
+        BLIND = "blind", "Neither"
+        RANDOM = "random", "One of the three by chance for each item, to measure what it does"
+
     class State(models.TextChoices):
         OPEN = "open", "Open"
         CLOSED = "closed", "Closed"
@@ -47,6 +53,22 @@ class ReviewRound(models.Model):
     budget = models.PositiveIntegerField(help_text="Human reviews: Σδ never exceeds it.")
     parameters = models.JSONField(default=dict)
     seed = models.PositiveIntegerField(default=42)
+    display = models.CharField(
+        max_length=16, choices=Display, default=Display.CRITICISM, help_text="What its reviewers see."
+    )
+    overlap = models.PositiveSmallIntegerField(
+        default=1, help_text="People who answer each item of the share that several answer."
+    )
+    overlap_share = models.FloatField(default=0.0, help_text="Of its items, the share that several answer.")
+    gold_rate = models.FloatField(
+        default=0.0, help_text="Of what a reviewer is handed, the share of items whose label is known."
+    )
+    gold_threshold = models.FloatField(
+        null=True, help_text="A reviewer below this accuracy on known items is paused; empty: nobody is."
+    )
+    gold_minimum = models.PositiveSmallIntegerField(
+        default=10, help_text="Known items that a reviewer answers before being paused."
+    )
     population = models.PositiveIntegerField(default=0, help_text="Items that were drawn from.")
     draw_number = models.PositiveSmallIntegerField(
         default=0, help_text="Of the draw that counts; 0 is the first."
@@ -67,6 +89,13 @@ class ReviewRound(models.Model):
                 | (~Q(kind="audit") & Q(audited__isnull=True)),
                 name="audit_round_has_audited",
             ),
+            models.CheckConstraint(
+                condition=Q(overlap__gte=1, overlap__lte=9, overlap_share__gte=0, overlap_share__lte=1),
+                name="overlap_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(gold_rate__gte=0, gold_rate__lte=0.5), name="gold_rate_at_most_half"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -76,6 +105,11 @@ class ReviewRound(models.Model):
     def current_blocks(self) -> "models.QuerySet[DrawBlock]":
         """The blocks of the draw that counts, in order of item id."""
         return self.draw_blocks.filter(draw_number=self.draw_number)
+
+    @property
+    def counted_tasks(self) -> "models.QuerySet[ReviewTask]":
+        """One task an item: the one whose answer is the item's."""
+        return ReviewTask.counted.filter(round=self)
 
     @property
     def is_blind(self) -> bool:
@@ -150,8 +184,31 @@ class DrawBlock(models.Model):
         )
 
 
+class CountedTasks(models.Manager["ReviewTask"]):
+    """One task an item: the one whose answer is the item's."""
+
+    def get_queryset(self) -> "models.QuerySet[ReviewTask]":
+        return super().get_queryset().filter(is_counted=True)
+
+
 class ReviewTask(models.Model):
-    """One selected item, for one person. Ordered by rank: 0 is the most suspicious."""
+    """An item for one person to answer. Ordered by rank: 0 is the most suspicious.
+
+    An item that several people answer has a task for each, told apart by `copy`. One of an item's tasks is counted:
+    its answer is the item's. It is the first that is answered; where answers differ, the adjudication; never one of
+    the known items that reviewers are measured by. Whoever asks about the items of a round asks `counted`.
+    """
+
+    class Purpose(models.TextChoices):
+        REVIEW = "review", "Review"
+        PICKED = "picked", "Picked by hand, outside the draw"
+        ADJUDICATION = "adjudication", "Adjudication of answers that differ"
+        GOLD = "gold", "Known item, to measure a reviewer"
+
+    class Arm(models.TextChoices):
+        CRITICISM = "criticism", "Label and criticism"
+        LABEL = "label", "Label"
+        BLIND = "blind", "Blind"
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"
@@ -166,6 +223,17 @@ class ReviewTask(models.Model):
     )
     criticism = models.ForeignKey(Criticism, on_delete=models.SET_NULL, null=True, related_name="+")
     rank = models.PositiveIntegerField()
+    purpose = models.CharField(max_length=16, choices=Purpose, default=Purpose.REVIEW)
+    copy = models.PositiveSmallIntegerField(
+        default=0, help_text="0 for the first of those who answer the item."
+    )
+    is_counted = models.BooleanField(default=True, help_text="Whether its answer is the item's.")
+    arm = models.CharField(
+        max_length=16, choices=Arm, default=Arm.CRITICISM, help_text="What whoever answers it sees."
+    )
+    assigned_to = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, related_name="+", help_text="Empty: whoever comes first."
+    )
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     holder = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -178,18 +246,41 @@ class ReviewTask(models.Model):
         help_text="The answer that counts now.",
     )
 
+    objects = models.Manager["ReviewTask"]()
+    counted = CountedTasks()
+
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["round", "item"], name="one_task_an_item"),
-            models.UniqueConstraint(fields=["round", "rank"], name="one_task_a_rank"),
+            models.UniqueConstraint(
+                fields=["round", "item"], name="one_counted_task_an_item", condition=Q(is_counted=True)
+            ),
+            models.UniqueConstraint(
+                fields=["round", "item", "copy"],
+                name="one_task_a_copy",
+                condition=Q(purpose__in=["review", "picked"]),
+            ),
+            models.UniqueConstraint(
+                fields=["round", "item"], name="one_adjudication_an_item", condition=Q(purpose="adjudication")
+            ),
+            models.UniqueConstraint(
+                fields=["round", "item", "assigned_to"],
+                name="known_item_once_a_reviewer",
+                condition=Q(purpose="gold"),
+            ),
+            models.CheckConstraint(
+                condition=~Q(purpose="gold") | Q(is_counted=False), name="gold_is_never_counted"
+            ),
         ]
         indexes = [
             models.Index(
-                fields=["round", "rank"], name="task_open", condition=Q(state__in=["waiting", "leased"])
+                fields=["round", "rank", "copy"],
+                name="task_open",
+                condition=Q(state__in=["waiting", "leased"]),
             ),
             models.Index(fields=["round", "state"], name="task_state"),
+            models.Index(fields=["round", "holder", "state"], name="task_holder"),
         ]
-        ordering = ["rank"]
+        ordering = ["rank", "copy"]
 
     def __str__(self) -> str:
         return f"{self.item} in {self.round}"
@@ -237,6 +328,30 @@ class Correction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.author} {self.action} {self.label or ''}"
+
+
+class ReviewPause(models.Model):
+    """That a reviewer is handed nothing more of a round: too many known items were wrong, or somebody says so."""
+
+    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="pauses")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=300)
+    gold_answered = models.PositiveIntegerField(default=0)
+    gold_right = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    lifted_at = models.DateTimeField(null=True)
+    lifted_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["round", "user"], name="one_pause_at_a_time", condition=Q(lifted_at=None)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.round}"
 
 
 class Export(models.Model):

@@ -217,7 +217,7 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     quality = criticism_quality(criticism_run)
     right, judged = machine_accuracy(annotation_run)
     final_right, final_judged = final_accuracy(round)
-    answered = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
+    answered = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
     found = sum(
         label != machine for label, machine in answered.values_list("correction__label", "annotation__label")
     )

@@ -160,7 +160,7 @@ def _with_probabilities(items: Population, item_ids: np.ndarray, probabilities: 
 
 def corrections_of(project: Project) -> dict[int, Answer]:
     """By item id: what people answered in the project's review and audit rounds, the last where there are several."""
-    answered = ReviewTask.objects.filter(
+    answered = ReviewTask.counted.filter(
         round__project=project,
         round__kind__in=[ReviewRound.Kind.REVIEW, ReviewRound.Kind.AUDIT],
         state=ReviewTask.State.ANSWERED,

@@ -123,8 +123,8 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
     if run is None:
         return 0, 0
     annotations = run.annotation_run.annotations.filter(item__gold__isnull=False)
-    reviewed = ReviewTask.objects.filter(round=round, state=ReviewTask.State.ANSWERED)
-    audited = ReviewTask.objects.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
+    reviewed = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
+    audited = ReviewTask.counted.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
     audited = audited.exclude(item_id__in=reviewed.values("item_id"))
     right = Q(item__gold__isnull=False, correction__label=F("item__gold"))
     right_by_people = reviewed.filter(right).count() + audited.filter(right).count()
@@ -163,13 +163,14 @@ class ReviewerCount:
 
 def rounds_of(project: Project) -> QuerySet[ReviewRound]:
     """The project's review rounds with how many of their items are answered and how many were selected."""
+    counted = Q(tasks__is_counted=True)
     return (
         project.review_rounds.filter(kind=ReviewRound.Kind.REVIEW)
         .select_related("criticism_run__annotation_run", "created_by")
         .annotate(
-            selected=Count("tasks"),
-            answered=Count("tasks", filter=Q(tasks__state=ReviewTask.State.ANSWERED)),
-            reviewed=Count("tasks", filter=Q(tasks__state__in=DONE)),
+            selected=Count("tasks", filter=counted),
+            answered=Count("tasks", filter=counted & Q(tasks__state=ReviewTask.State.ANSWERED)),
+            reviewed=Count("tasks", filter=counted & Q(tasks__state__in=DONE)),
         )
     )
 

@@ -167,7 +167,7 @@ def counts_of_rounds(rounds: Sequence[ReviewRound]) -> dict[int, RoundCounts]:
     """By round id: how many items it selected and how many are done."""
     state = ReviewTask.State
     rows = (
-        ReviewTask.objects.filter(round__in=[round.pk for round in rounds])
+        ReviewTask.counted.filter(round__in=[round.pk for round in rounds])
         .order_by()
         .values("round")
         .annotate(

@@ -14,6 +14,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from annotate.access import May, to_manage
 from annotate.errors import Refusal
 from annotate.models import User
 from annotate.problems import Pagination
@@ -132,6 +133,11 @@ class Endpoint(GenericAPIView[Any]):
         # Before signing in: checking a session's CSRF token would read the whole body.
         check_announced_size(request, self.largest_body)
         super().initial(request, *args, **kwargs)
+
+    @property
+    def needed(self) -> May:
+        """What a member needs who may read this where reading is for all who see, and writing for managers."""
+        return to_manage(self.request.method)
 
     @property
     def user(self) -> User:

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import OWNER, found_for, project_for, role_in
+from annotate.access import found_for, permissions, project_for
 from annotate.api.endpoint import Endpoint, Filter, Input
 from annotate.image_response import MEDIA_TYPES, image_response
 from annotate.models import Item, Label
@@ -88,7 +88,7 @@ class ItemEndpoint(Endpoint):
 
     def item(self, item_id: int) -> Item:
         item = found_for(self.user, self.items(), item_id, project="project")
-        self.shows_gold = role_in(self.user, item.project) == OWNER
+        self.shows_gold = permissions(self.user, item.project).see
         return item
 
 
@@ -98,7 +98,7 @@ class Items(ItemEndpoint):
     )
     def get(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id)
-        self.shows_gold = role_in(self.user, project) == OWNER
+        self.shows_gold = permissions(self.user, project).see
         rows = self.items().filter(project=project)
         return self.page(_filtered(rows, self.asked(ItemFilter), self.shows_gold), ItemSerializer, order="pk")
 
@@ -156,7 +156,7 @@ class Calibration(Endpoint):
 
     @extend_schema(summary="The calibration set", responses=CalibrationSerializer)
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.reply(CalibrationSerializer, calibration_state(project))
 
 
@@ -170,6 +170,6 @@ class CalibrationFromGold(Endpoint):
         responses={201: CalibrationSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         calibration_from_gold(project=project, **self.given(CalibrationFromGoldSerializer))
         return self.reply(CalibrationSerializer, calibration_state(project), status=201)

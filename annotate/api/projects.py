@@ -170,7 +170,7 @@ class OneProject(Endpoint):
         responses=ProjectDetailSerializer,
     )
     def patch(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         current = {"name": project.name, "instructions": project.instructions}
         project_update(project=project, **(current | self.given(ProjectUpdateSerializer)))
         return _project_reply(self, project)
@@ -181,7 +181,7 @@ class OneProject(Endpoint):
         responses={204: None},
     )
     def delete(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         project_delete(project=project, **self.asked(ProjectDeleteFilter))
         return Response(status=204)
 
@@ -214,7 +214,7 @@ class Labels(Endpoint):
 
     @extend_schema(summary="Add a label", request=LabelCreateSerializer, responses={201: LabelSerializer})
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         label = label_add(project=project, **self.given(LabelCreateSerializer))
         return self.reply(LabelSerializer, label, status=201)
 
@@ -224,7 +224,7 @@ class OneLabel(Endpoint):
 
     def _label(self, label_id: int) -> Label:
         rows = Label.objects.select_related("project")
-        return found_for(self.user, rows, label_id, project="project", owner=True)
+        return found_for(self.user, rows, label_id, project="project", may=self.needed)
 
     @extend_schema(
         summary="Rename or describe a label", request=LabelUpdateSerializer, responses=LabelSerializer
@@ -246,7 +246,7 @@ class Members(Endpoint):
 
     @extend_schema(summary="A project's members", responses=MemberSerializer(many=True))
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.page(project.memberships.select_related("user"), MemberSerializer, order="pk")
 
     @extend_schema(
@@ -255,7 +255,7 @@ class Members(Endpoint):
         responses={201: MemberSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.reply(
             MemberSerializer, member_add(project=project, **self.given(MemberCreateSerializer)), status=201
         )
@@ -266,7 +266,7 @@ class OneMember(Endpoint):
 
     def _membership(self, member_id: int) -> Membership:
         rows = Membership.objects.select_related("project", "user")
-        return found_for(self.user, rows, member_id, project="project", owner=True)
+        return found_for(self.user, rows, member_id, project="project", may=self.needed)
 
     @extend_schema(
         summary="Change a member's role", request=MemberUpdateSerializer, responses=MemberSerializer

@@ -351,7 +351,7 @@ class AnnotationRunEndpoint(Endpoint):
 
     def run(self, run_id: int) -> AnnotationRun:
         rows = AnnotationRun.objects.select_related("project", "job", "created_by")
-        return found_for(self.user, rows, run_id, project="project", owner=True)
+        return found_for(self.user, rows, run_id, project="project", may=self.needed)
 
 
 class AnnotationRuns(AnnotationRunEndpoint):
@@ -361,7 +361,7 @@ class AnnotationRuns(AnnotationRunEndpoint):
         responses=AnnotationRunSerializer(many=True),
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         rows = project.annotation_runs.select_related("job", "created_by")
         if scope := self.asked(RunFilter).get("scope"):
             rows = rows.filter(scope=scope)
@@ -374,7 +374,7 @@ class AnnotationRuns(AnnotationRunEndpoint):
         examples=[PROMPTED_EXAMPLE, TRAINED_EXAMPLE],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(AnnotationRunCreateSerializer)
         run = annotation_run_create(
             project=project,
@@ -393,7 +393,7 @@ class AnnotationRunEstimate(AnnotationRunEndpoint):
         responses={200: EstimateSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(AnnotationChoiceSerializer)
         estimate = annotation_estimate(
             project=project,
@@ -416,7 +416,7 @@ class AnnotationVote(AnnotationRunEndpoint):
         responses={201: AnnotationRunSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         sources = chosen_sources(project, self.given(SourcesSerializer))
         run = vote_create(project=project, user=self.user, sources=sources)
         return self.reply(AnnotationRunSerializer, run, status=201)
@@ -430,7 +430,7 @@ class AnnotationDiscussion(AnnotationRunEndpoint):
         responses={201: DiscussionRunsSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(DiscussionSerializer)
         runs = discussion_create(
             project=project,
@@ -448,7 +448,7 @@ class AnnotationDiscussionEstimate(AnnotationRunEndpoint):
         responses={200: EstimateSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         sources = chosen_sources(project, self.given(SourcesSerializer))
         estimate = discussion_estimate(project=project, user=self.user, sources=sources)
         return self.reply(EstimateSerializer, estimate)
@@ -504,5 +504,5 @@ class OneAnnotation(Endpoint):
     @extend_schema(summary="Everything that is kept of an annotation", responses=AnnotationDetailSerializer)
     def get(self, request: Request, annotation_id: int) -> Response:
         rows = Annotation.objects.select_related("run__project", "item", "label")
-        annotation = found_for(self.user, rows, annotation_id, project="run__project", owner=True)
+        annotation = found_for(self.user, rows, annotation_id, project="run__project", may=self.needed)
         return self.reply(AnnotationDetailSerializer, annotation)

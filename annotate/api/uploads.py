@@ -139,7 +139,7 @@ class UploadEndpoint(Endpoint):
 
     def upload(self, upload_id: int) -> Upload:
         rows = Upload.objects.select_related("project", "job", "created_by")
-        return found_for(self.user, rows, upload_id, project="project", owner=True)
+        return found_for(self.user, rows, upload_id, project="project", may=self.needed)
 
 
 class Uploads(UploadEndpoint):
@@ -151,7 +151,7 @@ class Uploads(UploadEndpoint):
 
     @extend_schema(summary="A project's uploads, newest first", responses=UploadSerializer(many=True))
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.page(project.uploads.select_related("job", "created_by"), UploadSerializer)
 
     @extend_schema(
@@ -161,7 +161,7 @@ class Uploads(UploadEndpoint):
         responses={201: UploadWithPreviewSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(UploadCreateSerializer)
         upload = upload_receive(
             project=project, user=self.user, file=given["file"], encoding=given.get("encoding", "")

@@ -6,24 +6,24 @@ from typing import Any
 from django import template
 from django.urls import reverse
 
-from annotate.access import OWNER, role_in
+from annotate.access import May, permissions
 from annotate.models import Project
 
 register = template.Library()
 
-# (url name, title, whether reviewers see it)
+# (url name, title, who sees it)
 _PAGES = (
-    ("project", "Overview", True),
-    ("uploads", "Uploads", False),
-    ("items", "Items", True),
-    ("calibration", "Calibration", False),
-    ("candidates", "Candidates", False),
-    ("annotation_runs", "Annotation", False),
-    ("criticism_runs", "Criticism", False),
-    ("budget_planner", "Budget", False),
-    ("review_rounds", "Review", True),
-    ("exports", "Exports", False),
-    ("project_settings", "Settings", False),
+    ("project", "Overview", May.ENTER),
+    ("uploads", "Uploads", May.SEE),
+    ("items", "Items", May.SEE),
+    ("calibration", "Calibration", May.SEE),
+    ("candidates", "Candidates", May.SEE),
+    ("annotation_runs", "Annotation", May.SEE),
+    ("criticism_runs", "Criticism", May.SEE),
+    ("budget_planner", "Budget", May.SEE),
+    ("review_rounds", "Review", May.SEE),
+    ("exports", "Exports", May.SEE),
+    ("project_settings", "Settings", May.SEE),
 )
 
 _NEED_LABELS = {"calibration", "candidates", "budget_planner"}
@@ -40,15 +40,15 @@ class Tab:
 def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
     """The tabs that the signed-in person may use; the one whose folder the page lies in is the current one."""
     request = context["request"]
-    role = role_in(request.user, project)
+    can = permissions(request.user, project)
     overview = reverse("project", args=[project.pk])
     pages = []
-    for name, title, for_reviewers in _PAGES:
-        if role != OWNER and not for_reviewers:
+    for name, title, may in _PAGES:
+        if not can.do(may):
             continue
         if name in _NEED_LABELS and project.task.is_written:
             continue
         url = reverse(name, args=[project.pk])
         current = request.path == url or (url != overview and request.path.startswith(url))
         pages.append(Tab(title, url, current))
-    return {"project": project, "role": role, "pages": pages}
+    return {"project": project, "role": can.role, "pages": pages}

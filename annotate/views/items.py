@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from annotate.access import OWNER, project_for, role_in
+from annotate.access import May, permissions, project_for
 from annotate.forms import ItemFilterForm
 from annotate.models import Item, Project
 from annotate.requests import PageRequest
@@ -21,11 +21,8 @@ _COUNT_KEPT = 30  # seconds
 
 @require_GET
 def items(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id)
-    is_owner = role_in(request.user, project) == OWNER
+    project = project_for(request.user, project_id, may=May.SEE)
     wanted = item_filter(request)
-    if not is_owner:
-        wanted["show"] = ""
     task = project.task
     tiles = task.needs_image and not task.needs_text and not task.needs_question
     rows = matching_items(project, wanted["show"], wanted["q"]).select_related("image", "gold")
@@ -35,7 +32,7 @@ def items(request: PageRequest, project_id: int) -> HttpResponse:
     kept = {key: wanted[key] for key in ("show", "q") if wanted[key]}
     context = {
         "project": project,
-        "is_owner": is_owner,
+        "can": permissions(request.user, project),
         "tiles": tiles,
         "show": wanted["show"],
         "q": wanted["q"],

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import (
     LabelForm,
@@ -56,7 +56,7 @@ def project_new(request: PageRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def project_settings(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = project_settings_form(project, sent(request))
     if request.method == "POST" and form.is_valid():
         try:
@@ -71,7 +71,7 @@ def project_settings(request: PageRequest, project_id: int) -> HttpResponse:
 
 @require_POST
 def label_new(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = LabelForm(request.POST, auto_id="new-label-%s")
     if form.is_valid():
         try:
@@ -85,7 +85,7 @@ def label_new(request: PageRequest, project_id: int) -> HttpResponse:
 
 @require_POST
 def label_edit(request: PageRequest, project_id: int, label_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     label = get_object_or_404(project.labels, pk=label_id)
     form = LabelForm(request.POST, auto_id=f"label-{label.pk}-%s")
     if form.is_valid():
@@ -101,7 +101,7 @@ def label_edit(request: PageRequest, project_id: int, label_id: int) -> HttpResp
 
 @require_POST
 def label_remove(request: PageRequest, project_id: int, label_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     label = get_object_or_404(project.labels, pk=label_id)
     try:
         label_delete(label=label)
@@ -113,7 +113,7 @@ def label_remove(request: PageRequest, project_id: int, label_id: int) -> HttpRe
 @require_POST
 def member_new(request: PageRequest, project_id: int) -> HttpResponse:
     """Add a member, or change one's role."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = MemberForm(request.POST, auto_id="member-%s")
     if form.is_valid():
         try:
@@ -127,7 +127,7 @@ def member_new(request: PageRequest, project_id: int) -> HttpResponse:
 
 @require_POST
 def member_delete(request: PageRequest, project_id: int, membership_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     membership = get_object_or_404(project.memberships.select_related("project"), pk=membership_id)
     try:
         member_remove(membership=membership)
@@ -141,7 +141,7 @@ def member_delete(request: PageRequest, project_id: int, membership_id: int) -> 
 
 @require_POST
 def project_remove(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = ProjectDeleteForm(request.POST)
     if form.is_valid():
         try:

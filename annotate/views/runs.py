@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import connection_for, project_for
+from annotate.access import connection_for, project_for, to_manage
 from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
@@ -45,7 +45,7 @@ ACTIONS = ("pause", "resume", "cancel", "retry")
 
 @require_http_methods(["GET", "POST"])
 def annotation_runs(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = AnnotationRunForm(
         request.POST or None, user=request.user, project=project, initial=asked_for(request.GET)
     )
@@ -100,7 +100,7 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 @require_http_methods(["GET", "POST"])
 def annotation_run_combine(request: PageRequest, project_id: int) -> HttpResponse:
     """Start the vote or the discussion that the form describes. Who comes back to this address gets the form."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     if request.method == "GET":
         return redirect("annotation_runs", project.pk)
     combine = CombineForm(request.POST, project=project)
@@ -133,7 +133,7 @@ def _combined(request: PageRequest, project: Project, combine: CombineForm) -> A
 @require_GET
 def annotation_run_combine_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the vote or the discussion would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     combine = CombineForm(request.GET, project=project)
     context: dict[str, Any] = {"project": project, "combine": combine}
     if not combine.is_valid():
@@ -157,7 +157,7 @@ def is_list_alone(request: PageRequest) -> bool:
 @require_GET
 def annotation_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the run that the form describes would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = AnnotationRunForm(request.GET, user=request.user, project=project)
     return render_estimate(
         request, form, lambda: annotation_estimate(project=project, choice=form.choice()), project
@@ -182,7 +182,7 @@ def render_estimate(
 @require_GET
 def connection_models(request: PageRequest, project_id: int) -> HttpResponse:
     """The names of the models that the form's connection offers, asked of the provider now."""
-    project_for(request.user, project_id, owner=True)
+    project_for(request.user, project_id, may=to_manage(request.method))
     connection_id = request.GET.get("connection", "")
     context: dict[str, Any] = {}
     if connection_id.isdecimal():
@@ -197,7 +197,7 @@ def connection_models(request: PageRequest, project_id: int) -> HttpResponse:
 
 @require_GET
 def annotation_run(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     run = get_object_or_404(project.annotation_runs.select_related("job", "created_by"), pk=run_id)
     run.project = project
     return render_run(
@@ -289,7 +289,7 @@ def _outcome(run: AnnotationRun) -> dict[str, Any]:
 
 @require_POST
 def annotation_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     run = get_object_or_404(project.annotation_runs.select_related("job"), pk=run_id)
     problem = act_on_job(request, run.job, action, retry=lambda: annotation_run_retry(run=run))
     if not request.htmx:

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import MappingForm, UploadForm, sent
 from annotate.models import Project, Upload
@@ -42,7 +42,7 @@ _SHOWN_CHARS = 240
 @require_http_methods(["GET", "POST"])
 def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
     page_request = cast(PageRequest, request)
-    project = project_for(page_request.user, project_id, owner=True)
+    project = project_for(page_request.user, project_id, may=to_manage(page_request.method))
     if _content_length(request) > settings.MAX_UPLOAD_BYTES + _FORM_OVERHEAD:
         form = UploadForm()
         problem = (
@@ -101,7 +101,7 @@ def _uploads_page(
 
 
 def _upload_of(request: PageRequest, project_id: int, upload_id: int) -> Upload:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     return get_object_or_404(project.uploads.select_related("project", "job"), pk=upload_id)
 
 

@@ -280,7 +280,7 @@ class Candidates(CandidatesEndpoint):
         responses=CandidatesSerializer,
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         board, grid = board_of(project), grid_of(project)
         return self.reply(
             CandidatesSerializer,
@@ -312,7 +312,7 @@ class Candidates(CandidatesEndpoint):
         ],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(CandidatesCreateSerializer)
         started = candidates_start(
             project=project,
@@ -330,7 +330,7 @@ class CandidateEstimate(CandidatesEndpoint):
         responses={200: PlanSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(CandidatesCreateSerializer)
         plan = candidates_plan(project=project, choices=_choices(self.user, given))
         return self.reply(PlanSerializer, _plan(plan))
@@ -350,7 +350,7 @@ class CandidateGrid(CandidatesEndpoint):
         ],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(GridCreateSerializer)
         started = grid_start(
             annotation_runs=_annotation_runs(project, given),
@@ -368,7 +368,7 @@ class CandidateGridEstimate(CandidatesEndpoint):
         responses={200: PlanSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(GridCreateSerializer)
         plan = grid_plan(annotation_runs=_annotation_runs(project, given), choices=_choices(self.user, given))
         return self.reply(PlanSerializer, _plan(plan))
@@ -381,6 +381,6 @@ class CandidateCurves(CandidatesEndpoint):
         responses=CurvesSerializer,
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         cells = self.asked(CurvesFilter)["cell"].split(",")
         return self.reply(CurvesSerializer, {"curves": grid_of(project).series(cells)})

@@ -189,7 +189,13 @@ class CriticismRunEndpoint(Endpoint):
         return CriticismRun.objects.select_related("annotation_run__project", "job", "created_by")
 
     def run(self, run_id: int) -> CriticismRun:
-        return found_for(self.user, self.runs(), run_id, project="annotation_run__project", owner=True)
+        return found_for(
+            self.user,
+            self.runs(),
+            run_id,
+            project="annotation_run__project",
+            may=self.needed,
+        )
 
 
 def _annotation_run(project: Project, given: dict[str, Any]) -> AnnotationRun:
@@ -202,7 +208,7 @@ class CriticismRuns(CriticismRunEndpoint):
         summary="A project's criticism runs, newest first", responses=CriticismRunSerializer(many=True)
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.page(self.runs().filter(annotation_run__project=project), CriticismRunSerializer)
 
     @extend_schema(
@@ -218,7 +224,7 @@ class CriticismRuns(CriticismRunEndpoint):
         ],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(CriticismRunCreateSerializer)
         run = criticism_run_create(
             annotation_run=_annotation_run(project, given),
@@ -236,7 +242,7 @@ class CriticismRunEstimate(CriticismRunEndpoint):
         responses={200: EstimateSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(CriticismChoiceSerializer)
         estimate = criticism_estimate(
             annotation_run=_annotation_run(project, given), choice=choice_of(self.user, given)
@@ -320,5 +326,5 @@ class OneCriticism(Endpoint):
         rows = Criticism.objects.select_related(project, "annotation__item", "annotation__label")
         return self.reply(
             CriticismDetailSerializer,
-            found_for(self.user, rows, criticism_id, project=project, owner=True),
+            found_for(self.user, rows, criticism_id, project=project, may=self.needed),
         )

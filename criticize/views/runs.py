@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
@@ -38,7 +38,7 @@ from criticize.services import criticism_estimate, criticism_run_create, critici
 
 @require_http_methods(["GET", "POST"])
 def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     initial = {"annotation_run": request.GET.get("annotation_run"), **asked_for(request.GET)}
     form = CriticismRunForm(request.POST or None, user=request.user, project=project, initial=initial)
     if request.method == "POST" and form.is_valid():
@@ -74,7 +74,7 @@ def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
 @require_GET
 def criticism_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the run that the form describes would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = CriticismRunForm(request.GET, user=request.user, project=project)
     return render_estimate(
         request,
@@ -86,7 +86,7 @@ def criticism_run_estimate(request: PageRequest, project_id: int) -> HttpRespons
 
 @require_GET
 def criticism_run(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     run = _run(project, run_id)
     failed = failed_criticisms(run, request.GET.get("failure", ""))
     return render_run(
@@ -123,7 +123,7 @@ def _with_ranks(run: CriticismRun) -> list[tuple[Criticism, Rank | None]]:
 
 @require_POST
 def criticism_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     run = _run(project, run_id)
     problem = act_on_job(request, run.job, action, retry=lambda: criticism_run_retry(run=run))
     if not request.htmx:

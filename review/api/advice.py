@@ -134,7 +134,7 @@ class ReviewRoundAdvice(RoundEndpoint):
         responses=ReviewRoundAdviceSerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id, owner=True)
+        round = self.round(round_id, may=self.needed)
         if round.kind != ReviewRound.Kind.REVIEW:
             raise Refusal("There is advice on review rounds alone.")
         raises = round.budget_raises.select_related("created_by")
@@ -153,7 +153,7 @@ class ReviewRoundRaise(RoundEndpoint):
         examples=[OpenApiExample("To 300 reviews", value={"budget": 300}, request_only=True)],
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id, owner=True)
+        round = self.round(round_id, may=self.needed)
         given = self.given(RaiseSerializer)
         round_raise(round=round, user=self.user, count=given.get("budget"), share=given.get("share"))
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
@@ -166,7 +166,7 @@ class ReviewRoundRaisePreview(RoundEndpoint):
         responses={200: RaisePreviewSerializer},
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id, owner=True)
+        round = self.round(round_id, may=self.needed)
         given = self.given(RaiseSerializer)
         preview = raise_preview(round=round, count=given.get("budget"), share=given.get("share"))
         return self.reply(RaisePreviewSerializer, preview)

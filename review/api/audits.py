@@ -73,7 +73,7 @@ class CertificationSerializer(serializers.Serializer[Any]):
 class ReviewRoundAudits(RoundEndpoint):
     @extend_schema(summary="A round's audits, newest first", responses=AuditSerializer(many=True))
     def get(self, request: Request, round_id: int) -> Response:
-        audits = self.round(round_id).audits.select_related("created_by")
+        audits = self.round(round_id, may=self.needed).audits.select_related("created_by")
         return self.page(audits, AuditSerializer)
 
     @extend_schema(
@@ -85,7 +85,7 @@ class ReviewRoundAudits(RoundEndpoint):
         examples=[OpenApiExample("200 items", value={"count": 200}, request_only=True)],
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id, owner=True)
+        round = self.round(round_id, may=self.needed)
         audit = audit_round_create(round=round, user=self.user, **self.given(AuditCreateSerializer))
         return self.reply(AuditSerializer, audit, status=201)
 
@@ -97,6 +97,6 @@ class ReviewRoundCertificate(RoundEndpoint):
         responses=CertificationSerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
-        said = certification(self.round(round_id))
+        said = certification(self.round(round_id, may=self.needed))
         certificate = said.certificate.as_dict() if said.certificate else None
         return self.reply(CertificationSerializer, {"certificate": certificate, "missing": said.missing})

@@ -94,7 +94,7 @@ class ProjectBudgetPlan(RoundEndpoint):
         responses=BudgetPlanSerializer,
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         asked = self.asked(BudgetPlanFilter)
         run_id = asked.pop("criticism_run", None)
         run = (

@@ -62,13 +62,13 @@ class ExportEndpoint(Endpoint):
 
     def export(self, export_id: int) -> Export:
         rows = Export.objects.select_related("project", "job", "created_by")
-        return found_for(self.user, rows, export_id, project="project", owner=True)
+        return found_for(self.user, rows, export_id, project="project", may=self.needed)
 
 
 class Exports(ExportEndpoint):
     @extend_schema(summary="A project's exports, newest first", responses=ExportSerializer(many=True))
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         return self.page(project.exports.select_related("job", "created_by"), ExportSerializer)
 
     @extend_schema(
@@ -84,7 +84,7 @@ class Exports(ExportEndpoint):
         ],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(ExportCreateSerializer)
         rows = project.review_rounds.select_related("project")
         round = chosen(rows, given.pop("round"), field="round", what="review round")

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import found_for
+from annotate.access import May, found_for
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.items import LabelNameSerializer, image_url
 from annotate.models import Project
@@ -179,7 +179,7 @@ class ReviewRoundNext(RoundEndpoint):
         responses={200: ClaimedSerializer},
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id)
+        round = self.round(round_id, may=May.REVIEW)
         tasks = tasks_claim(round=round, user=self.user, **self.given(ClaimSerializer))
         shown = [task_for_reviewer(task, image_url(task.item)) for task in tasks]
         return self.reply(ClaimedSerializer, {"tasks": shown, "progress": progress_of(round, self)})
@@ -188,7 +188,7 @@ class ReviewRoundNext(RoundEndpoint):
 class ReviewRoundUndo(RoundEndpoint):
     @extend_schema(summary="Take back your last answer", request=None, responses={200: UndoSerializer})
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id)
+        round = self.round(round_id, may=May.REVIEW)
         task = task_rows().get(pk=answer_undo(round=round, user=self.user).pk)
         shown = task_for_reviewer(task, image_url(task.item))
         return self.reply(
@@ -205,7 +205,7 @@ class ReviewRoundRelease(RoundEndpoint):
         responses={200: ReleasedSerializer},
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round = self.round(round_id)
+        round = self.round(round_id, may=May.REVIEW)
         given = self.given(ReleaseSerializer)
         released = tasks_release(round=round, user=self.user, task_ids=given.get("tasks"))
         return self.reply(ReleasedSerializer, {"released": released})
@@ -221,7 +221,7 @@ class TaskEndpoint(Endpoint):
     tag = "review tasks"
 
     def task(self, task_id: int) -> ReviewTask:
-        return found_for(self.user, task_rows(), task_id, project="round__project")
+        return found_for(self.user, task_rows(), task_id, project="round__project", may=May.REVIEW)
 
 
 class OneReviewTask(TaskEndpoint):

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import found_for, project_for
+from annotate.access import May, found_for, project_for
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.runs import AccuracySerializer
 from annotate.errors import Refusal
@@ -173,9 +173,9 @@ class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
 class RoundEndpoint(Endpoint):
     tag = "review rounds"
 
-    def round(self, round_id: int, *, owner: bool = False) -> ReviewRound:
+    def round(self, round_id: int, *, may: May = May.ENTER) -> ReviewRound:
         rows = ReviewRound.objects.select_related("project", "created_by")
-        return found_for(self.user, rows, round_id, project="project", owner=owner)
+        return found_for(self.user, rows, round_id, project="project", may=may)
 
 
 def _criticism_run(project: Project, run_id: int | None) -> CriticismRun:
@@ -211,7 +211,7 @@ class ReviewRounds(RoundEndpoint):
         ],
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         round = _round_create(self, project, self.given(ReviewRoundCreateSerializer))
         return self.reply(ReviewRoundDetailSerializer, round, status=201)
 
@@ -239,7 +239,7 @@ class ReviewRoundPreview(RoundEndpoint):
         responses={200: ReviewRoundPreviewSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, owner=True)
+        project = project_for(self.user, project_id, may=self.needed)
         given = self.given(ReviewRoundDrawSerializer)
         preview = round_preview(run=_criticism_run(project, given["criticism_run"]), **_plan(given))
         return self.reply(ReviewRoundPreviewSerializer, preview)
@@ -258,7 +258,10 @@ class ReviewRoundAccuracy(RoundEndpoint):
         responses=AccuracySerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
-        return self.reply(AccuracySerializer, Accuracy(*final_accuracy(self.round(round_id, owner=True))))
+        return self.reply(
+            AccuracySerializer,
+            Accuracy(*final_accuracy(self.round(round_id, may=self.needed))),
+        )
 
 
 class ReviewRoundClose(RoundEndpoint):
@@ -266,12 +269,12 @@ class ReviewRoundClose(RoundEndpoint):
         summary="Hand out no more items", request=None, responses={200: ReviewRoundDetailSerializer}
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round_close(round=self.round(round_id, owner=True))
+        round_close(round=self.round(round_id, may=self.needed))
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
 
 
 class ReviewRoundReopen(RoundEndpoint):
     @extend_schema(summary="Hand out items again", request=None, responses={200: ReviewRoundDetailSerializer})
     def post(self, request: Request, round_id: int) -> Response:
-        round_reopen(round=self.round(round_id, owner=True))
+        round_reopen(round=self.round(round_id, may=self.needed))
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))

@@ -7,7 +7,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import OWNER, project_for, role_in
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import sent
 from annotate.models import Project
@@ -25,7 +25,7 @@ _USUAL_SIZE = 200
 
 @require_http_methods(["GET", "POST"])
 def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=request.method == "POST")
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     round = _review_round(project, round_id)
     plan = audit_plan(round)
     form = AuditForm(sent(request), initial={"count": min(_USUAL_SIZE, plan.left)})
@@ -42,7 +42,7 @@ def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
     context: dict[str, Any] = {
         "project": project,
         "round": round,
-        "is_owner": role_in(request.user, project) == OWNER,
+        "can": permissions(request.user, project),
         "certification": certification(round),
         "audits": [(audit, counts[audit.pk]) for audit in made],
         "form": form,
@@ -56,7 +56,7 @@ def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
 @require_GET
 def audit_preview(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
     """What an audit of the size in the form would say; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     round = _review_round(project, round_id)
     form = AuditForm(request.GET)
     context: dict[str, Any] = {}

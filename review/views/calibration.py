@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import RefusableForm
 from annotate.models import CalibrationLabel, Project
@@ -33,7 +33,7 @@ class CountForm(RefusableForm):
 @require_http_methods(["GET", "POST"])
 def calibration(request: PageRequest, project_id: int) -> HttpResponse:
     """`from` in a sent form says where the labels come from: the gold column, or a person."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     if project.task.is_written:
         status = 422 if request.method == "POST" else 200
         return render(request, "review/no_calibration.html", {"project": project}, status=status)

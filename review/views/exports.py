@@ -4,7 +4,7 @@ from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.requests import PageRequest
 from review.data_card import card_json, cell_text, readme, sections
@@ -22,7 +22,7 @@ ARCHIVE_TYPE = "application/zip"
 
 @require_http_methods(["GET", "POST"])
 def exports(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = ExportForm(request.POST or None, project=project, initial={"round": request.GET.get("round")})
     if request.method == "POST" and form.is_valid():
         try:
@@ -45,7 +45,7 @@ def exports(request: PageRequest, project_id: int) -> HttpResponse:
 
 @require_GET
 def export_download(request: PageRequest, project_id: int, export_id: int) -> FileResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     export = get_object_or_404(project.exports.all(), pk=export_id)
     if not export.file:
         raise Http404("This export is not written yet.")
@@ -62,7 +62,7 @@ def export_download(request: PageRequest, project_id: int, export_id: int) -> Fi
 @require_GET
 def export_card(request: PageRequest, project_id: int, export_id: int) -> HttpResponse:
     """The data card as it was when the file was written; with `as` one of its two files."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     export = get_object_or_404(project.exports.all(), pk=export_id)
     if not export.card:
         raise Http404("This export has no data card: it is not written yet.")

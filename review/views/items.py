@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from annotate.access import OWNER, project_for, role_in
+from annotate.access import May, permissions, project_for
 from annotate.models import CalibrationLabel, Item
 from annotate.requests import PageRequest
 from review.models import Correction, ReviewRound, ReviewTask
@@ -14,9 +14,8 @@ _SMALL = 128  # pixels: a smaller image is shown enlarged
 
 @require_GET
 def item(request: PageRequest, project_id: int, item_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id)
+    project = project_for(request.user, project_id, may=May.SEE)
     row = get_object_or_404(project.items.select_related("image", "gold", "upload"), pk=item_id)
-    is_owner = role_in(request.user, project) == OWNER
     is_blind = waits_blind(row)
     annotations = (
         []
@@ -30,7 +29,7 @@ def item(request: PageRequest, project_id: int, item_id: int) -> HttpResponse:
     context = {
         "project": project,
         "item": row,
-        "is_owner": is_owner,
+        "can": permissions(request.user, project),
         "columns": {name: value for name, value in row.columns.items() if value not in (None, "")},
         "is_blind": is_blind,
         "is_small": row.image is not None and max(row.image.width, row.image.height) <= _SMALL,

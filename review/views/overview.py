@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from annotate.access import OWNER, connections_of, project_for, projects_of, role_in
+from annotate.access import Permissions, connections_of, permissions, project_for, projects_of
 from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
@@ -36,7 +36,7 @@ class Goodness:
 def projects(request: PageRequest) -> HttpResponse:
     mine = list(projects_of(request.user))
     roles = dict(request.user.memberships.values_list("project_id", "role"))
-    rows = [(standing, roles[standing.project.pk] == OWNER) for standing in standings(mine)]
+    rows = [(standing, Permissions(roles[standing.project.pk])) for standing in standings(mine)]
     return render(
         request,
         "projects/list.html",
@@ -48,10 +48,10 @@ def projects(request: PageRequest) -> HttpResponse:
 def project(request: PageRequest, project_id: int) -> HttpResponse:
     """The overview; asked by htmx, its live part alone."""
     row = project_for(request.user, project_id)
-    is_owner = role_in(request.user, row) == OWNER
+    can = permissions(request.user, row)
     open_rounds = _open_rounds(row)
-    context: dict[str, Any] = {"project": row, "is_owner": is_owner, "open_rounds": open_rounds}
-    if is_owner:
+    context: dict[str, Any] = {"project": row, "can": can, "open_rounds": open_rounds}
+    if can.see:
         standing = standing_of(row)
         context |= {"standing": standing, "next": standing.next, "is_live": standing.is_live}
         context["may_try_candidates"] = _may_try_candidates(request, standing)
@@ -60,7 +60,7 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
     else:
         context |= {"next": next_for_reviewer(open_rounds, row), "is_live": False}
     if not request.htmx:
-        context |= _certificate_context(row, is_owner=is_owner)
+        context |= _certificate_context(row, can)
     template = "review/overview_state.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
 
@@ -77,13 +77,13 @@ def _open_rounds(row: Project) -> list[Any]:
     return [(round, counts[round.pk]) for round in rounds]
 
 
-def _certificate_context(row: Project, *, is_owner: bool) -> dict[str, Any]:
+def _certificate_context(row: Project, can: Permissions) -> dict[str, Any]:
     """The newest review round's certificate. Reviewers see it once there is one, owners also what is missing."""
     round = row.review_rounds.filter(kind=ReviewRound.Kind.REVIEW).order_by("-pk").first()
     if round is None:
         return {}
     said = certification(round)
-    if said.certificate is None and not is_owner:
+    if said.certificate is None and not can.see:
         return {}
     return {"certified_round": round, "certification": said}
 

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import project_for
+from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import sent
 from annotate.models import Project
@@ -21,7 +21,7 @@ from review.planning import BudgetPlan, budget_plan
 
 @require_http_methods(["GET", "POST"])
 def budget_planner(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     price_form = ReviewPriceForm(
         sent(request), initial={"review_price": f"{project.review_price.normalize():f}"}
     )

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from annotate.access import OWNER, project_for, role_in
+from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
 from review.selectors import round_progress
 from review.views.rounds import round_of
@@ -14,7 +14,7 @@ from review.views.rounds import round_of
 
 @require_GET
 def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id)
+    project = project_for(request.user, project_id, may=May.REVIEW)
     round = round_of(project, round_id)
     labels = [
         {"id": label.pk, "name": label.name, "description": label.description}
@@ -24,7 +24,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
     context = {
         "project": project,
         "round": round,
-        "is_owner": role_in(request.user, project) == OWNER,
+        "can": permissions(request.user, project),
         "is_blind": round.is_blind,
         "labels": labels,
         "has_descriptions": any(label["description"] for label in labels),

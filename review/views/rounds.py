@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import OWNER, project_for, role_in
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
@@ -35,7 +35,7 @@ ADVICE_TONES = {EARLY: "quiet", GO_ON: "human", RAISE: "warn", ENOUGH: "ok"}
 
 @require_http_methods(["GET", "POST"])
 def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=request.method == "POST")
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     asked_for = {"criticism_run": request.GET.get("criticism_run")}
     form = RoundForm(request.POST or None, project=project, initial=asked_for)
     if request.method == "POST" and form.is_valid():
@@ -49,7 +49,7 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
     context = {
         "project": project,
         "form": form,
-        "is_owner": role_in(request.user, project) == OWNER,
+        "can": permissions(request.user, project),
         "rounds": rounds_of(project),
         "can_draw": drawable_runs(project).exists(),
     }
@@ -59,7 +59,7 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
 @require_GET
 def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
     """What the budget in the form would select; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     form = RoundForm(request.GET, project=project)
     context: dict[str, Any] = {"project": project}
     if form.is_valid():
@@ -134,7 +134,7 @@ def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpRe
     part = request.GET.get("part") if request.htmx else None
     if part not in ("advice", "raise"):
         return round_page(request, round, part)
-    project_for(request.user, project_id, owner=True)
+    project_for(request.user, project_id, may=to_manage(request.method))
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Http404("There is no advice on blind rounds.")
     if part == "raise":
@@ -153,7 +153,7 @@ def round_page(
     context: dict[str, Any] = {
         "project": project,
         "round": round,
-        "is_owner": role_in(request.user, project) == OWNER,
+        "can": permissions(request.user, project),
         "is_rank": round.priority == ReviewRound.Priority.CRITICISM
         and round.criticism_run is not None
         and round.criticism_run.ranks_only,
@@ -161,11 +161,11 @@ def round_page(
     }
     if part == "progress":
         return render(request, "review/round_progress.html", context)
-    if context["is_owner"] and round.kind == ReviewRound.Kind.REVIEW:
+    if context["can"].manage and round.kind == ReviewRound.Kind.REVIEW:
         context |= advice_context(round) | raise_context(round, form)
     context["reviewers"] = counts_by_reviewer(round)
     context["tasks"] = Paginator(reviewed_tasks(round), TASKS_A_PAGE).get_page(request.GET.get("page"))
-    if context["is_owner"] and round.criticism_run is not None:
+    if context["can"].see and round.criticism_run is not None:
         context["accuracy"] = Accuracy(*final_accuracy(round))
         context["machine_accuracy"] = machine_accuracy(round.criticism_run.annotation_run)
     return render(request, "review/round.html", context)
@@ -173,7 +173,7 @@ def round_page(
 
 @require_POST
 def review_round_action(request: PageRequest, project_id: int, round_id: int, action: str) -> HttpResponse:
-    project = project_for(request.user, project_id, owner=True)
+    project = project_for(request.user, project_id, may=to_manage(request.method))
     round = round_of(project, round_id)
     if action == "close":
         round_close(round=round)

@@ -157,9 +157,9 @@ CASES = [
     Case("review_round_preview", "post", OWNERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
     Case("review_round", "get", MEMBERS),
     Case("review_round_accuracy", "get", OWNERS),
-    Case("review_round_audits", "get", MEMBERS),
+    Case("review_round_audits", "get", OWNERS),
     Case("review_round_audits", "post", but(OWNERS, 400), {"count": 1}),  # it is not finished
-    Case("review_round_certificate", "get", MEMBERS),
+    Case("review_round_certificate", "get", OWNERS),
     Case("review_round_advice", "get", OWNERS),
     Case("review_round_raise", "post", OWNERS, {"budget": 3}),
     Case("review_round_raise_preview", "post", OWNERS, {"share": 0.75}),

@@ -110,11 +110,10 @@ class TestPage:
         assert "Finish or close the round first" in response.content.decode()
         assert not round.audits.exists()
 
-    def test_reviewers_see_the_certificate_and_draw_nothing(self, client, round):
-        reviewer = make_user()
-        make_membership(round.project, reviewer)
-        client.force_login(reviewer)
-        assert "Certificate" not in page(client, "project", round.project_id)
+    def test_viewers_see_the_certificate_and_draw_nothing(self, client, round):
+        viewer = make_user()
+        make_membership(round.project, viewer, "viewer")
+        client.force_login(viewer)
         answer_all(make_audit_round(round, 12))
 
         assert "Final labels: " in page(client, "project", round.project_id)
