@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import connection_for, project_for, to_manage
+from annotate.access import May, connection_for, project_for, to_manage
 from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
@@ -133,7 +133,7 @@ def _combined(request: PageRequest, project: Project, combine: CombineForm) -> A
 @require_GET
 def annotation_run_combine_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the vote or the discussion would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     combine = CombineForm(request.GET, project=project)
     context: dict[str, Any] = {"project": project, "combine": combine}
     if not combine.is_valid():
@@ -157,7 +157,7 @@ def is_list_alone(request: PageRequest) -> bool:
 @require_GET
 def annotation_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the run that the form describes would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     form = AnnotationRunForm(request.GET, user=request.user, project=project)
     return render_estimate(
         request, form, lambda: annotation_estimate(project=project, choice=form.choice()), project
@@ -182,7 +182,7 @@ def render_estimate(
 @require_GET
 def connection_models(request: PageRequest, project_id: int) -> HttpResponse:
     """The names of the models that the form's connection offers, asked of the provider now."""
-    project_for(request.user, project_id, may=to_manage(request.method))
+    project_for(request.user, project_id, may=May.MANAGE)
     connection_id = request.GET.get("connection", "")
     context: dict[str, Any] = {}
     if connection_id.isdecimal():

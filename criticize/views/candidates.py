@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import connection_for, connections_of, project_for, to_manage
+from annotate.access import May, connection_for, connections_of, project_for, to_manage
 from annotate.connections import list_models
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
@@ -175,14 +175,14 @@ def _as_asked(request: PageRequest, page: str, run: AnnotationRun, strategy: str
 @require_GET
 def candidates_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What trying the annotators that the form names would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     form = AnnotatorsForm(request.GET, user=request.user, project=project)
     return _estimate(request, form, lambda: candidates_plan(project=project, choices=form.choices()))
 
 
 @require_GET
 def candidate_grid_estimate(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     board = board_of(project)
     finished = [(row.run, row.name) for row in board.rows if row.run.job.is_finished and row.asked]
     form = CriticizersForm(request.GET, user=request.user, project=project, annotators=finished)
@@ -207,7 +207,7 @@ def _estimate(request: PageRequest, form: AnnotatorsForm | CriticizersForm, plan
 @require_GET
 def candidate_models(request: PageRequest, project_id: int) -> HttpResponse:
     """The names of the models that the form's connection offers, asked of the provider now."""
-    project_for(request.user, project_id, may=to_manage(request.method))
+    project_for(request.user, project_id, may=May.MANAGE)
     connection_id = request.GET.get("connection", "")
     context: dict[str, Any] = {"list_id": _list_id(request)}
     if connection_id.isdecimal():

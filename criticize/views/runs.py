@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import project_for, to_manage
+from annotate.access import May, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
@@ -74,7 +74,7 @@ def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
 @require_GET
 def criticism_run_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the run that the form describes would take; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     form = CriticismRunForm(request.GET, user=request.user, project=project)
     return render_estimate(
         request,

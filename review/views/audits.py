@@ -7,7 +7,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import permissions, project_for, to_manage
+from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import sent
 from annotate.models import Project
@@ -56,7 +56,7 @@ def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
 @require_GET
 def audit_preview(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
     """What an audit of the size in the form would say; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     round = _review_round(project, round_id)
     form = AuditForm(request.GET)
     context: dict[str, Any] = {}

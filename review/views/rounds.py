@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import permissions, project_for, to_manage
+from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
@@ -59,7 +59,7 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
 @require_GET
 def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
     """What the budget in the form would select; part of the form, asked for as it changes."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.MANAGE)
     form = RoundForm(request.GET, project=project)
     context: dict[str, Any] = {"project": project}
     if form.is_valid():
@@ -134,7 +134,7 @@ def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpRe
     part = request.GET.get("part") if request.htmx else None
     if part not in ("advice", "raise"):
         return round_page(request, round, part)
-    project_for(request.user, project_id, may=to_manage(request.method))
+    project_for(request.user, project_id, may=May.MANAGE)
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Http404("There is no advice on blind rounds.")
     if part == "raise":
