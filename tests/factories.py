@@ -226,7 +226,7 @@ def make_calibration_round(project: Project, count: int = 2) -> ReviewRound:
 
 def make_audit_round(round: ReviewRound, count: int = 1, **options: Any) -> ReviewRound:
     """An audit of a round, which is closed for it."""
-    round_close(round=round)
+    round_close(round=round, user=round.created_by)
     return audit_round_create(round=round, user=round.created_by, count=count, **options)
 
 

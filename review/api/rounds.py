@@ -269,12 +269,12 @@ class ReviewRoundClose(RoundEndpoint):
         summary="Hand out no more items", request=None, responses={200: ReviewRoundDetailSerializer}
     )
     def post(self, request: Request, round_id: int) -> Response:
-        round_close(round=self.round(round_id, may=self.needed))
+        round_close(round=self.round(round_id, may=self.needed), user=self.user)
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
 
 
 class ReviewRoundReopen(RoundEndpoint):
     @extend_schema(summary="Hand out items again", request=None, responses={200: ReviewRoundDetailSerializer})
     def post(self, request: Request, round_id: int) -> Response:
-        round_reopen(round=self.round(round_id, may=self.needed))
+        round_reopen(round=self.round(round_id, may=self.needed), user=self.user)
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))

@@ -8,13 +8,23 @@ from annotate.models import Annotation, User
 from review.audits import AuditPlan, audit_plan
 from review.certification import audits_of, is_settled, open_counts
 from review.models import DrawBlock, ReviewRound, ReviewTask
+from review.round_history import record_created
+from review.setup import RoundSetup
 
 # A stream of its own: with the round's seed the audit must not follow the round's draw.
 _STREAM = 2
+_USUAL = RoundSetup()
 
 
 @transaction.atomic
-def audit_round_create(*, round: ReviewRound, user: User, count: int, seed: int | None = None) -> ReviewRound:
+def audit_round_create(
+    *,
+    round: ReviewRound,
+    user: User,
+    count: int,
+    seed: int | None = None,
+    setup: RoundSetup = _USUAL,
+) -> ReviewRound:
     """Queue `count` random items of the round that no person has labelled, to be labelled blind. Raises Refusal.
 
     While nothing else of the round changes, a further audit takes the next items of the same seeded permutation:
@@ -22,6 +32,7 @@ def audit_round_create(*, round: ReviewRound, user: User, count: int, seed: int 
     """
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Refusal("Only a review round can be audited.", field="round")
+    setup = setup.checked(ReviewRound.Kind.AUDIT, is_written=round.project.task.is_written)
     # Two audits drawn at once would share items.
     round = ReviewRound.objects.select_for_update(of=("self",)).get(pk=round.pk)
     if not is_settled(round):
@@ -39,7 +50,7 @@ def audit_round_create(*, round: ReviewRound, user: User, count: int, seed: int 
     plan.check(count)
     seed = _seed(round, plan, seed)
     order = np.random.default_rng([seed, _STREAM]).permutation(plan.population)
-    return _store(round, user, plan, order[plan.done : plan.done + count], seed)
+    return _store(round, user, plan, order[plan.done : plan.done + count], seed, setup)
 
 
 def _seed(round: ReviewRound, plan: AuditPlan, seed: int | None) -> int:
@@ -53,7 +64,9 @@ def _seed(round: ReviewRound, plan: AuditPlan, seed: int | None) -> int:
     return first.seed
 
 
-def _store(round: ReviewRound, user: User, plan: AuditPlan, chosen: np.ndarray, seed: int) -> ReviewRound:
+def _store(
+    round: ReviewRound, user: User, plan: AuditPlan, chosen: np.ndarray, seed: int, setup: RoundSetup
+) -> ReviewRound:
     """Keep the draw as every draw is kept, and make a task of each chosen item, in random order."""
     population = plan.population
     audit = ReviewRound.objects.create(
@@ -70,7 +83,9 @@ def _store(round: ReviewRound, user: User, plan: AuditPlan, chosen: np.ndarray, 
         seed=seed,
         population=len(population),
         created_by=user,
+        **setup.fields(),
     )
+    record_created(audit, user)
     selected = np.isin(population, chosen, assume_unique=True)
     unknown = np.full(len(population), np.nan)
     share = np.full(len(population), len(chosen) / len(population))

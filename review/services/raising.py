@@ -13,6 +13,7 @@ from annotate.models import User
 from review.drawing import BETA, Population, Selection, enqueue, ranks, store_draw
 from review.models import BudgetRaise, Correction, ReviewRound, ReviewTask
 from review.priorities import prioritized
+from review.round_history import record_change
 from review.sampling import draw, inclusion_probabilities
 from review.services.rounds import budget_of
 
@@ -97,6 +98,7 @@ def round_raise(
         parameters=round.parameters,
         created_by=user,
     )
+    record_change(round, user, "raised", old={"budget": round.budget}, new={"budget": budget})
     round.draw_number += 1
     round.budget = budget
     round.parameters = redraw.selection.parameters

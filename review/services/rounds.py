@@ -15,9 +15,12 @@ from review.drawing import BETA, select, store
 from review.models import ReviewRound, ReviewTask
 from review.previews import Drawn, RoundPreview, preview_of
 from review.priorities import TRAINING, prioritized
+from review.round_history import record_change, record_created
 from review.sampling import MOST_BETA, RULES, choose_budget
+from review.setup import RoundSetup
 
 MOST_SEED = 2**31 - 1
+_USUAL = RoundSetup()
 
 
 def budget_of(items: int, *, count: int | None = None, share: float | None = None) -> int:
@@ -65,12 +68,15 @@ def round_create(
     seed: int | None = None,
     priority: str = ReviewRound.Priority.CRITICISM,
     training_share: float | None = None,
+    setup: RoundSetup = _USUAL,
 ) -> ReviewRound:
     """Draw a round within the budget and queue its items, most suspicious first.
 
     With the priority `cdi`, too little to learn from and a `training_share`, the round holds that part of the budget,
     drawn at random; raising it to the `planned_budget` of its parameters draws the rest by what was learned.
     """
+    project = run.annotation_run.project
+    setup = setup.checked(ReviewRound.Kind.REVIEW, is_written=project.task.is_written)
     drawn = _draw(
         run,
         count=count,
@@ -82,7 +88,7 @@ def round_create(
         training_share=training_share,
     )
     round = ReviewRound.objects.create(
-        project=run.annotation_run.project,
+        project=project,
         criticism_run=run,
         priority=priority,
         rule=rule,
@@ -91,7 +97,9 @@ def round_create(
         seed=drawn.seed,
         population=len(drawn.items),
         created_by=user,
+        **setup.fields(),
     )
+    record_created(round, user)
     store(round, drawn.items, drawn.selection)
     return round
 
@@ -181,8 +189,11 @@ def _training_budget(budget: int, share: float) -> int:
 
 
 @transaction.atomic
-def calibration_round_create(*, project: Project, user: User, count: int) -> ReviewRound:
-    """Queue random items to be labelled blind; their labels become calibration labels."""
+def calibration_round_create(
+    *, project: Project, user: User, count: int, setup: RoundSetup = _USUAL
+) -> ReviewRound:
+    """Queue random items to be labelled blind; their labels become calibration labels. Raises Refusal."""
+    setup = setup.checked(ReviewRound.Kind.CALIBRATION, is_written=project.task.is_written)
     need_label_set(project, "there is nothing to calibrate with", field="count")
     if project.labels.count() < 2:
         raise Refusal("The project needs at least two labels first.")
@@ -195,7 +206,9 @@ def calibration_round_create(*, project: Project, user: User, count: int) -> Rev
         seed=project.seed,
         population=len(chosen),
         created_by=user,
+        **setup.fields(),
     )
+    record_created(round, user)
     ReviewTask.objects.bulk_create(
         [ReviewTask(round=round, item_id=item_id, rank=rank) for rank, item_id in enumerate(chosen)],
         batch_size=500,
@@ -203,10 +216,18 @@ def calibration_round_create(*, project: Project, user: User, count: int) -> Rev
     return round
 
 
-def round_close(*, round: ReviewRound) -> None:
+@transaction.atomic
+def round_close(*, round: ReviewRound, user: User) -> None:
     """No more items are handed out. What is not answered counts as not reviewed."""
-    ReviewRound.objects.filter(pk=round.pk).update(state=ReviewRound.State.CLOSED)
+    _change_state(round, user, ReviewRound.State.CLOSED)
 
 
-def round_reopen(*, round: ReviewRound) -> None:
-    ReviewRound.objects.filter(pk=round.pk).update(state=ReviewRound.State.OPEN)
+@transaction.atomic
+def round_reopen(*, round: ReviewRound, user: User) -> None:
+    _change_state(round, user, ReviewRound.State.OPEN)
+
+
+def _change_state(round: ReviewRound, user: User, state: str) -> None:
+    changed = ReviewRound.objects.filter(pk=round.pk).exclude(state=state).update(state=state)
+    if changed:  # twice by two people is one change
+        record_change(round, user, "closed" if state == ReviewRound.State.CLOSED else "reopened")

@@ -176,10 +176,10 @@ def review_round_action(request: PageRequest, project_id: int, round_id: int, ac
     project = project_for(request.user, project_id, may=to_manage(request.method))
     round = round_of(project, round_id)
     if action == "close":
-        round_close(round=round)
+        round_close(round=round, user=request.user)
         messages.success(request, "The round is closed: no more items are handed out.")
     elif action == "reopen":
-        round_reopen(round=round)
+        round_reopen(round=round, user=request.user)
         messages.success(request, "The round is open again.")
     elif action == "raise":
         form = RaiseForm(request.POST, round=round)

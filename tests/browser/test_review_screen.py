@@ -432,7 +432,7 @@ def test_a_round_that_is_closed_hands_out_no_more(open_screen: Open) -> None:
     page = open_screen(round)
     shows(page, "text 1")
 
-    round_close(round=round)
+    round_close(round=round, user=round.created_by)
     for number in (1, 2):  # they were handed out before
         shows(page, f"text {number}")
         page.keyboard.press("1")

@@ -342,7 +342,7 @@ def test_what_is_being_written_is_not_taken_away_when_the_lease_is_lost(open_scr
     shows(page, "one")
     page.keyboard.press("e")
     page.locator("#written-editor").fill("mine")
-    round_close(round=round)
+    round_close(round=round, user=round.created_by)
     page.evaluate("dispatchEvent(new Event('online'))")
 
     expect(page.locator("#notice-text")).to_contain_text("You can still save your text")

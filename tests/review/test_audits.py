@@ -234,7 +234,7 @@ class TestDrawing:
                 audit_round_create(round=round, user=round.created_by, count=2)
             assert "Finish or close the review (2 items are left)" in missing_for(round)
             return
-        round_close(round=round)
+        round_close(round=round, user=round.created_by)
         # Selected items without an answer are as unreviewed as the others.
         assert audit_round_create(round=round, user=round.created_by, count=6).population == 6
 
@@ -288,7 +288,7 @@ class TestDrawing:
         answer_all(round, most=3)
         first = make_audit_round(round, 6)
         answer_all(first)
-        round_reopen(round=round)
+        round_reopen(round=round, user=round.created_by)
         round.refresh_from_db()
         answer_all(round)
         people = set(ReviewTask.objects.filter(state="answered").values_list("item_id", flat=True))
@@ -352,7 +352,7 @@ class TestCertificate:
         answer_all(audit, most=4)
 
         assert "1 of its 5 items wait" in missing_for(round)
-        round_close(round=audit)
+        round_close(round=audit, user=audit.created_by)
         assert "reopen it first" in missing_for(round)
 
     def test_the_figures_are_those_of_the_sample(self):
@@ -415,7 +415,7 @@ class TestCertificate:
             project, {item: "positive" if item is not items[0] else "" for item in items}
         )
         round = round_create(run=make_criticism_run(run), user=project.created_by, count=1)
-        round_close(round=round)  # nobody answers, not even the failed one
+        round_close(round=round, user=round.created_by)  # nobody answers, not even the failed one
         answer_all(make_audit_round(round, 6))
 
         certificate = certificate_of(round)
@@ -454,7 +454,7 @@ class TestCertificate:
         answer_all(round, most=3)
         answer_all(make_audit_round(round, 6))
         before = certificate_of(round)
-        round_reopen(round=round)
+        round_reopen(round=round, user=round.created_by)
         round.refresh_from_db()
         answer_all(round)
 

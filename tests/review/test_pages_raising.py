@@ -167,7 +167,7 @@ class TestRaising:
 
     def test_a_raise_is_done_and_listed_with_who_and_when(self, client: Client, round: ReviewRound) -> None:
         answer(round, 3)
-        round_close(round=round)
+        round_close(round=round, user=round.created_by)
 
         response = client.post(action(round), {"budget": "70", "unit": "share"})
 

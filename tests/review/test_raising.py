@@ -281,7 +281,7 @@ class TestRecord:
 
     def test_a_closed_round_opens_again(self):
         round = make("threshold")
-        round_close(round=round)
+        round_close(round=round, user=round.created_by)
         round.refresh_from_db()
         assert raise_preview(round=round, count=20).reopens
 

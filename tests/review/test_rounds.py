@@ -184,10 +184,10 @@ class TestClosing:
         round = make_reviewable_round()
         user = make_user()
 
-        round_close(round=round)
+        round_close(round=round, user=round.created_by)
         round.refresh_from_db()
         assert tasks_claim(round=round, user=user) == []
-        round_reopen(round=round)
+        round_reopen(round=round, user=round.created_by)
         round.refresh_from_db()
 
         assert len(tasks_claim(round=round, user=user)) == 1
