@@ -72,7 +72,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
 _PROBLEMS = {
     "400": "A value is missing or not usable, or what was asked for cannot be done.",
     "401": "Nobody is signed in: send a token.",
-    "403": "Only an owner of the project can do this.",
+    "403": "Your role in the project does not allow this.",
     "404": "There is no such thing, or you are not a member of its project.",
     "409": "The state it is in does not allow this, or somebody was faster.",
 }

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import FileResponse, HttpResponse
 from django.urls import reverse
@@ -12,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import found_for, permissions, project_for
+from annotate.access import May, found_for, project_for
 from annotate.api.endpoint import Endpoint, Filter, Input
 from annotate.image_response import MEDIA_TYPES, image_response
 from annotate.models import Item, Label
@@ -28,7 +27,7 @@ class LabelNameSerializer(serializers.ModelSerializer[Label]):
 
 
 class ItemSerializer(serializers.ModelSerializer[Item]):
-    """An item. The labels that people gave are for owners alone, so that reviews stay blind: null for reviewers."""
+    """An item with the labels that people gave. Reviewers, who stay blind to them, see it in their queue alone."""
 
     columns = serializers.DictField(read_only=True, help_text="The upload's columns that have no other part.")
     image_url = serializers.SerializerMethodField()
@@ -55,10 +54,6 @@ class ItemSerializer(serializers.ModelSerializer[Item]):
     def get_image_url(self, item: Item) -> str | None:
         return image_url(item)
 
-    def to_representation(self, instance: Item) -> dict[str, Any]:
-        shown = super().to_representation(instance)
-        return shown if self.context["view"].shows_gold else shown | {"gold": None, "calibration": None}
-
 
 def image_url(item: Item) -> str | None:
     return reverse("api:item_image", args=[item.pk]) if item.image_id else None
@@ -66,13 +61,13 @@ def image_url(item: Item) -> str | None:
 
 class ItemFilter(Filter):
     gold = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="Whether it has a gold label. For owners."
+        required=False, allow_null=True, default=None, help_text="Whether it has a gold label."
     )
     calibration = serializers.BooleanField(
         required=False,
         allow_null=True,
         default=None,
-        help_text="Whether it is a calibration item. For owners.",
+        help_text="Whether it is a calibration item.",
     )
     search = serializers.CharField(
         required=False, max_length=200, help_text="Part of its id, text or question, in any case."
@@ -81,15 +76,12 @@ class ItemFilter(Filter):
 
 class ItemEndpoint(Endpoint):
     tag = "items"
-    shows_gold = False
 
     def items(self) -> QuerySet[Item]:
         return Item.objects.select_related("project", "image", "gold", "calibration_label__label")
 
-    def item(self, item_id: int) -> Item:
-        item = found_for(self.user, self.items(), item_id, project="project")
-        self.shows_gold = permissions(self.user, item.project).see
-        return item
+    def item(self, item_id: int, *, may: May) -> Item:
+        return found_for(self.user, self.items(), item_id, project="project", may=may)
 
 
 class Items(ItemEndpoint):
@@ -97,15 +89,12 @@ class Items(ItemEndpoint):
         summary="A project's items in order", parameters=[ItemFilter], responses=ItemSerializer(many=True)
     )
     def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id)
-        self.shows_gold = permissions(self.user, project).see
+        project = project_for(self.user, project_id, may=May.SEE)
         rows = self.items().filter(project=project)
-        return self.page(_filtered(rows, self.asked(ItemFilter), self.shows_gold), ItemSerializer, order="pk")
+        return self.page(_filtered(rows, self.asked(ItemFilter)), ItemSerializer, order="pk")
 
 
-def _filtered(rows: QuerySet[Item], asked: dict[str, Any], shows_gold: bool) -> QuerySet[Item]:
-    if not shows_gold and (asked["gold"], asked["calibration"]) != (None, None):
-        raise PermissionDenied("Only an owner of the project can ask which items have gold labels.")
+def _filtered(rows: QuerySet[Item], asked: dict[str, Any]) -> QuerySet[Item]:
     if asked["gold"] is not None:
         rows = rows.filter(gold__isnull=not asked["gold"])
     if asked["calibration"] is not None:
@@ -120,7 +109,7 @@ def _filtered(rows: QuerySet[Item], asked: dict[str, Any], shows_gold: bool) -> 
 class OneItem(ItemEndpoint):
     @extend_schema(summary="Read an item", responses=ItemSerializer)
     def get(self, request: Request, item_id: int) -> Response:
-        return self.reply(ItemSerializer, self.item(item_id))
+        return self.reply(ItemSerializer, self.item(item_id, may=May.SEE))
 
 
 class ItemImage(ItemEndpoint):
@@ -129,7 +118,7 @@ class ItemImage(ItemEndpoint):
         responses={(200, media_type): OpenApiTypes.BINARY for media_type in MEDIA_TYPES},
     )
     def get(self, request: Request, item_id: int) -> HttpResponse | FileResponse:
-        return image_response(request, self.item(item_id))
+        return image_response(request, self.item(item_id, may=May.ENTER))
 
 
 class LabelCountSerializer(serializers.Serializer[Any]):

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import found_for, project_for, projects_of
+from annotate.access import May, found_for, project_for, projects_of
 from annotate.api.endpoint import Endpoint, Input
 from annotate.models import Label, Membership, Project
 from annotate.services.projects import (
@@ -181,7 +181,7 @@ class OneProject(Endpoint):
         responses={204: None},
     )
     def delete(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, may=self.needed)
+        project = project_for(self.user, project_id, may=May.OWN)
         project_delete(project=project, **self.asked(ProjectDeleteFilter))
         return Response(status=204)
 

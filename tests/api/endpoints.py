@@ -1,34 +1,49 @@
-"""Every address of the API with every verb it takes: what to send, and what each of four people is answered."""
+"""Every address of the API with every verb it takes: what to send, and what each person is answered."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.urls import reverse
 
 from config.api_urls import urlpatterns
 from tests.api.world import World
 
-ROLES = ("anonymous", "stranger", "reviewer", "owner")
+ROLES = ("anonymous", "stranger", "reviewer", "viewer", "manager", "owner")
 VERBS = ("get", "post", "patch", "delete")
 
-# Who is answered what, in the order of ROLES.
-ANYBODY_SIGNED_IN = (401, 200, 200, 200)
-MEMBERS = (401, 404, 200, 200)
-OWNERS = (401, 404, 403, 200)
-THE_PERSON = (401, 404, 404, 200)
-ADMINISTRATORS = (401, 403, 403, 200)
+
+class Expected(NamedTuple):
+    """The status that each person is answered with."""
+
+    anonymous: int
+    stranger: int
+    reviewer: int
+    viewer: int
+    manager: int
+    owner: int
 
 
-def but(expected: tuple[int, ...], success: int) -> tuple[int, ...]:
+ANYBODY = Expected(200, 200, 200, 200, 200, 200)
+ANYBODY_SIGNED_IN = Expected(401, 200, 200, 200, 200, 200)
+MEMBERS = Expected(401, 404, 200, 200, 200, 200)
+REVIEWERS = Expected(401, 404, 200, 403, 200, 200)  # all who answer items
+SEERS = Expected(401, 404, 403, 200, 200, 200)
+MANAGERS = Expected(401, 404, 403, 403, 200, 200)
+OWNERS = Expected(401, 404, 403, 403, 403, 200)
+THE_PERSON = Expected(401, 404, 404, 404, 404, 200)  # the owner, about what is theirs alone
+ADMINISTRATORS = Expected(401, 403, 403, 403, 403, 200)
+
+
+def but(expected: Expected, success: int) -> Expected:
     """The same people, with another status where it works."""
-    return tuple(success if status == 200 else status for status in expected)
+    return Expected(*(success if status == 200 else status for status in expected))
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     verb: str
-    expected: tuple[int, ...]
+    expected: Expected
     body: Any = None
     query: str = ""
 
@@ -48,19 +63,19 @@ def address(name: str, world: World) -> str:
     return reverse(f"api:{name}", kwargs=kwargs)
 
 
-def body_of(case: Case, world: World) -> Any:
+def body_of(case: Case, world: World, role: str = "owner") -> Any:
     """The body, with the names of ids replaced by the ids of the world."""
-    return case.body if isinstance(case.body, str) else with_ids(case.body, world)
+    return case.body if isinstance(case.body, str) else with_ids(case.body, world.ids_for(role))
 
 
-def with_ids(value: Any, world: World) -> Any:
+def with_ids(value: Any, ids: dict[str, Any]) -> Any:
     match value:
         case dict():
-            return {name: with_ids(each, world) for name, each in value.items()}
+            return {name: with_ids(each, ids) for name, each in value.items()}
         case list():
-            return [with_ids(each, world) for each in value]
+            return [with_ids(each, ids) for each in value]
         case str() if value.startswith("@"):
-            return world.ids[value[1:]]
+            return ids[value[1:]]
     return value
 
 
@@ -69,8 +84,8 @@ _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5
 _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
 CASES = [
-    Case("schema", "get", (200, 200, 200, 200)),
-    Case("unknown_address", "get", (404, 404, 404, 404)),
+    Case("schema", "get", ANYBODY),
+    Case("unknown_address", "get", but(ANYBODY, 404)),
     Case("tokens", "get", ANYBODY_SIGNED_IN),
     Case("tokens", "post", but(ANYBODY_SIGNED_IN, 201)),
     Case("token", "delete", but(THE_PERSON, 204)),
@@ -95,86 +110,89 @@ CASES = [
         "projects", "post", but(ANYBODY_SIGNED_IN, 201), {"name": "New", "task_type": "image_text_agreement"}
     ),
     Case("project", "get", MEMBERS),
-    Case("project", "patch", OWNERS, {"instructions": "Look twice."}),
+    Case("project", "patch", MANAGERS, {"instructions": "Look twice."}),
     Case("project", "delete", but(OWNERS, 204), query="?confirm_name=Tweets"),
     Case("labels", "get", MEMBERS),
-    Case("labels", "post", but(OWNERS, 201), {"name": "mixed"}),
-    Case("label", "patch", OWNERS, {"name": "mixed"}),
-    Case("label", "delete", (401, 404, 403, 400)),  # once there is a run, labels stay
-    Case("members", "get", OWNERS),
-    Case("members", "post", but(OWNERS, 201), {"username": "sam", "role": "reviewer"}),
-    Case("member", "patch", OWNERS, {"role": "owner"}),
-    Case("member", "delete", but(OWNERS, 204)),
-    Case("uploads", "get", OWNERS),
-    Case("uploads", "post", but(OWNERS, 201), "a file"),
-    Case("upload", "get", OWNERS),
-    Case("upload", "delete", but(OWNERS, 204)),
-    Case("upload_preview", "get", OWNERS),
-    Case("upload_resume", "post", but(OWNERS, 400)),  # it was not begun
-    Case("upload_cancel", "post", but(OWNERS, 400)),
+    Case("labels", "post", but(MANAGERS, 201), {"name": "mixed"}),
+    Case("label", "patch", MANAGERS, {"name": "mixed"}),
+    Case("label", "delete", but(MANAGERS, 400)),  # once there is a run, labels stay
+    Case("members", "get", SEERS),
+    Case("members", "post", but(MANAGERS, 201), {"username": "sam", "role": "reviewer"}),
+    Case("member", "patch", MANAGERS, {"role": "owner"}),
+    Case("member", "delete", but(MANAGERS, 204)),
+    Case("uploads", "get", SEERS),
+    Case("uploads", "post", but(MANAGERS, 201), "a file"),
+    Case("upload", "get", SEERS),
+    Case("upload", "delete", but(MANAGERS, 204)),
+    Case("upload_preview", "get", SEERS),
+    Case("upload_resume", "post", but(MANAGERS, 400)),  # it was not begun
+    Case("upload_cancel", "post", but(MANAGERS, 400)),
     Case(
-        "upload_import", "post", but(OWNERS, 202), {"mapping": {"id": "id", "text": "tweet", "gold": "label"}}
+        "upload_import",
+        "post",
+        but(MANAGERS, 202),
+        {"mapping": {"id": "id", "text": "tweet", "gold": "label"}},
     ),
-    Case("rejected_rows", "get", OWNERS),
-    Case("items", "get", MEMBERS),
-    Case("item", "get", MEMBERS),
+    Case("rejected_rows", "get", SEERS),
+    Case("items", "get", SEERS),
+    Case("item", "get", SEERS),
     Case("item_image", "get", MEMBERS),
-    Case("calibration", "get", OWNERS),
-    Case("calibration_from_gold", "post", but(OWNERS, 201), {"count": 2}),
-    Case("annotation_runs", "get", OWNERS),
-    Case("annotation_runs", "post", but(OWNERS, 201), _PROMPTED),
-    Case("annotation_run_estimate", "post", OWNERS, _PROMPTED),
-    Case("annotation_vote", "post", but(OWNERS, 400), {"sources": [1, 1]}),  # not two runs
-    Case("annotation_discussion", "post", but(OWNERS, 400), {"sources": [1, 1]}),
-    Case("annotation_discussion_estimate", "post", but(OWNERS, 400), {"sources": [1, 1]}),
-    Case("annotation_run", "get", OWNERS),
-    Case("annotation_run_pause", "post", but(OWNERS, 409)),
-    Case("annotation_run_resume", "post", but(OWNERS, 409)),
-    Case("annotation_run_cancel", "post", but(OWNERS, 409)),
-    Case("annotation_run_retry", "post", but(OWNERS, 409)),
-    Case("annotations", "get", OWNERS),
-    Case("annotation", "get", OWNERS),
-    Case("criticism_runs", "get", OWNERS),
-    Case("criticism_runs", "post", but(OWNERS, 201), {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
-    Case("criticism_run_estimate", "post", OWNERS, {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
-    Case("candidates", "get", OWNERS),
-    Case("candidates", "post", but(OWNERS, 201), {"choices": [_PROMPTED]}),
-    Case("candidates_estimate", "post", OWNERS, {"choices": [_PROMPTED]}),
-    Case("candidate_grid", "post", but(OWNERS, 201), _CELLS),
-    Case("candidate_grid_estimate", "post", OWNERS, _CELLS),
-    Case("candidate_curves", "get", OWNERS, query="?cell=criticism-1"),
-    Case("criticism_run", "get", OWNERS),
-    Case("criticism_run_pause", "post", but(OWNERS, 409)),
-    Case("criticism_run_resume", "post", but(OWNERS, 409)),
-    Case("criticism_run_cancel", "post", but(OWNERS, 409)),
-    Case("criticism_run_retry", "post", but(OWNERS, 409)),
-    Case("criticism_run_quality", "get", OWNERS, query="?budget=1"),
-    Case("criticisms", "get", OWNERS),
-    Case("criticism", "get", OWNERS),
-    Case("budget_plan", "get", OWNERS, query="?share=0.5&buffer=0.05"),
+    Case("calibration", "get", SEERS),
+    Case("calibration_from_gold", "post", but(MANAGERS, 201), {"count": 2}),
+    Case("annotation_runs", "get", SEERS),
+    Case("annotation_runs", "post", but(MANAGERS, 201), _PROMPTED),
+    Case("annotation_run_estimate", "post", MANAGERS, _PROMPTED),
+    Case("annotation_vote", "post", but(MANAGERS, 400), {"sources": [1, 1]}),  # not two runs
+    Case("annotation_discussion", "post", but(MANAGERS, 400), {"sources": [1, 1]}),
+    Case("annotation_discussion_estimate", "post", but(MANAGERS, 400), {"sources": [1, 1]}),
+    Case("annotation_run", "get", SEERS),
+    Case("annotation_run_pause", "post", but(MANAGERS, 409)),
+    Case("annotation_run_resume", "post", but(MANAGERS, 409)),
+    Case("annotation_run_cancel", "post", but(MANAGERS, 409)),
+    Case("annotation_run_retry", "post", but(MANAGERS, 409)),
+    Case("annotations", "get", SEERS),
+    Case("annotation", "get", SEERS),
+    Case("criticism_runs", "get", SEERS),
+    Case("criticism_runs", "post", but(MANAGERS, 201), {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
+    Case("criticism_run_estimate", "post", MANAGERS, {**_PROMPTED, "annotation_run": "@annotation_run_id"}),
+    Case("candidates", "get", SEERS),
+    Case("candidates", "post", but(MANAGERS, 201), {"choices": [_PROMPTED]}),
+    Case("candidates_estimate", "post", MANAGERS, {"choices": [_PROMPTED]}),
+    Case("candidate_grid", "post", but(MANAGERS, 201), _CELLS),
+    Case("candidate_grid_estimate", "post", MANAGERS, _CELLS),
+    Case("candidate_curves", "get", SEERS, query="?cell=criticism-1"),
+    Case("criticism_run", "get", SEERS),
+    Case("criticism_run_pause", "post", but(MANAGERS, 409)),
+    Case("criticism_run_resume", "post", but(MANAGERS, 409)),
+    Case("criticism_run_cancel", "post", but(MANAGERS, 409)),
+    Case("criticism_run_retry", "post", but(MANAGERS, 409)),
+    Case("criticism_run_quality", "get", SEERS, query="?budget=1"),
+    Case("criticisms", "get", SEERS),
+    Case("criticism", "get", SEERS),
+    Case("budget_plan", "get", SEERS, query="?share=0.5&buffer=0.05"),
     Case("review_rounds", "get", MEMBERS),
-    Case("review_rounds", "post", but(OWNERS, 201), {"criticism_run": "@criticism_run_id", "share": 0.5}),
-    Case("review_round_preview", "post", OWNERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
+    Case("review_rounds", "post", but(MANAGERS, 201), {"criticism_run": "@criticism_run_id", "share": 0.5}),
+    Case("review_round_preview", "post", MANAGERS, {"criticism_run": "@criticism_run_id", "budget": 1}),
     Case("review_round", "get", MEMBERS),
-    Case("review_round_accuracy", "get", OWNERS),
-    Case("review_round_audits", "get", OWNERS),
-    Case("review_round_audits", "post", but(OWNERS, 400), {"count": 1}),  # it is not finished
-    Case("review_round_certificate", "get", OWNERS),
-    Case("review_round_advice", "get", OWNERS),
-    Case("review_round_raise", "post", OWNERS, {"budget": 3}),
-    Case("review_round_raise_preview", "post", OWNERS, {"share": 0.75}),
-    Case("review_round_next", "post", MEMBERS),
-    Case("review_round_undo", "post", but(MEMBERS, 400)),  # nobody has answered anything
-    Case("review_round_release", "post", MEMBERS),
-    Case("review_round_close", "post", OWNERS),
-    Case("review_round_reopen", "post", OWNERS),
-    Case("review_task", "get", MEMBERS),
-    Case("review_task_submit", "post", MEMBERS, {"action": "skip"}),
-    Case("exports", "get", OWNERS),
-    Case("exports", "post", but(OWNERS, 202), {"round": "@round_id"}),
-    Case("export", "get", OWNERS),
-    Case("export_download", "get", but(OWNERS, 409)),
-    Case("export_card", "get", but(OWNERS, 409)),
+    Case("review_round_accuracy", "get", SEERS),
+    Case("review_round_audits", "get", SEERS),
+    Case("review_round_audits", "post", but(MANAGERS, 400), {"count": 1}),  # it is not finished
+    Case("review_round_certificate", "get", SEERS),
+    Case("review_round_advice", "get", SEERS),
+    Case("review_round_raise", "post", MANAGERS, {"budget": 3}),
+    Case("review_round_raise_preview", "post", MANAGERS, {"share": 0.75}),
+    Case("review_round_next", "post", REVIEWERS),
+    Case("review_round_undo", "post", but(REVIEWERS, 400)),  # nobody has answered anything
+    Case("review_round_release", "post", REVIEWERS),
+    Case("review_round_close", "post", MANAGERS),
+    Case("review_round_reopen", "post", MANAGERS),
+    Case("review_task", "get", REVIEWERS),
+    Case("review_task_submit", "post", REVIEWERS, {"action": "skip"}),
+    Case("exports", "get", SEERS),
+    Case("exports", "post", but(MANAGERS, 202), {"round": "@round_id"}),
+    Case("export", "get", SEERS),
+    Case("export_download", "get", but(SEERS, 409)),
+    Case("export_card", "get", but(SEERS, 409)),
 ]
 
 LISTS = (

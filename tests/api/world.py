@@ -1,4 +1,4 @@
-"""One project with something of everything in it, seen by four people."""
+"""One project with something of everything in it, seen by a person of each role and by a stranger."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from knox.models import AuthToken
 
-from annotate.models import AnnotationRun, ModelPrice, RejectedRow, Upload, User
+from annotate.models import AnnotationRun, Membership, ModelPrice, RejectedRow, Upload, User
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound
@@ -32,6 +32,8 @@ KEY = "sk-nobody-may-ever-read-this-0123456789"
 @dataclass
 class World:
     owner: User
+    manager: User
+    viewer: User
     reviewer: User
     stranger: User
     ids: dict[str, Any]
@@ -40,15 +42,33 @@ class World:
     upload: Upload
 
     def person(self, role: str) -> User | None:
-        return {"owner": self.owner, "reviewer": self.reviewer, "stranger": self.stranger}.get(role)
+        """Nobody for `anonymous`."""
+        people = {
+            "stranger": self.stranger,
+            "reviewer": self.reviewer,
+            "viewer": self.viewer,
+            "manager": self.manager,
+            "owner": self.owner,
+        }
+        return people.get(role)
+
+    def ids_for(self, role: str) -> dict[str, Any]:
+        """What bodies name: a connection is always the sender's own, if they have one."""
+        person = self.person(role)
+        own = person.connections.first() if person is not None else None
+        return self.ids if own is None else self.ids | {"connection_id": own.pk}
 
 
 def make_world() -> World:
     owner, reviewer, stranger = make_user("olga"), make_user("rita"), make_user("sam")
+    manager, viewer = make_user("mona"), make_user("vera")
     owner.is_staff = True  # who may change the prices, too
     owner.save()
     make_project(owner=stranger)
     project = make_project(owner=owner, reviewers=[reviewer], labels=("negative", "positive", "unused"))
+    make_membership(project, manager, Membership.Role.MANAGER)
+    make_membership(project, viewer, Membership.Role.VIEWER)
+    make_connection(manager, key=KEY)
     item = make_item(project, image=make_image(project), gold="positive")
     make_items(project, 3, gold="negative")
     calibrated = make_item(project, gold="positive")
@@ -79,7 +99,7 @@ def make_world() -> World:
         "price_id": price.pk,
         "key": AuthToken.objects.create(user=owner)[0].token_key,
     }
-    return World(owner, reviewer, stranger, ids, upload)
+    return World(owner, manager, viewer, reviewer, stranger, ids, upload)
 
 
 def more_of_everything(world: World) -> None:
