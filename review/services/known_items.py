@@ -1,0 +1,224 @@
+"""Known items among those that a reviewer is handed: which, when, and what follows from the answers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from annotate.models import Annotation, AnnotationRun, Item, User
+from criticize.models import Criticism, CriticismRun
+from jobs.models import Job
+from review.known import counts_since, known_items
+from review.models import Correction, ReviewRound, ReviewTask
+from review.services.pauses import pause, pause_of
+
+# Streams of their own: they must not follow the round's draw, its queue's order, an audit or a raise.
+_POSITIONS, _CHOICE = 4, 5
+# Known items looked at for one that is as suspicious as its neighbour; among the nearest, chance decides.
+_LOOKED_AT, _NEAREST = 200, 5
+_HANDED = (ReviewTask.State.LEASED, ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
+_SHOWN = ("item__image", "annotation__label", "annotation__run", "criticism__run")
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A known item as it would be shown; without an annotation only to who sees nothing of the machine's."""
+
+    item_id: int
+    annotation_id: int | None = None
+    criticism_id: int | None = None
+    priority: float | None = None
+
+
+def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[ReviewTask]:
+    """The tasks that the user was handed just now, with known items among them, as many as before.
+
+    Each place in what a reviewer is handed holds a known item with the probability `round.gold_rate`, drawn with a
+    seed of the round and the reviewer: nothing about a place tells. For each known item the last of `tasks` goes back
+    to the queue. Where no item is left that can be shown like its neighbours, there is none. `tasks` are leased to the
+    user, in order; those that the user held before are not among them.
+    """
+    if round.gold_rate <= 0 or not tasks or round.project.task.is_written:
+        return tasks
+    handed = round.tasks.filter(holder=user, state__in=_HANDED).count()
+    before = max(0, handed - len(tasks))
+    rng = np.random.default_rng([round.seed, _POSITIONS, round.pk, user.pk])
+    is_known = rng.random(before + len(tasks))[before:] < round.gold_rate
+    mixed: list[ReviewTask] = []
+    left = list(tasks)
+    for known_next in is_known:
+        known = _known_task(round, user, left[0]) if known_next else None
+        mixed.append(known or left.pop(0))
+    if left:
+        ReviewTask.objects.filter(pk__in=[task.pk for task in left], holder=user).update(
+            state=ReviewTask.State.WAITING, holder=None, lease_until=None
+        )
+    return mixed
+
+
+def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> ReviewTask | None:
+    """A known item leased to the user, who handed it back before or has never had it; None where there is none."""
+    mine = round.tasks.filter(purpose=ReviewTask.Purpose.GOLD, assigned_to=user)
+    waiting = mine.filter(state=ReviewTask.State.WAITING).order_by("pk").first()
+    if waiting is None:
+        waiting = _new_task(round, user, neighbour, mine.count())
+    if waiting is None:
+        return None
+    ReviewTask.objects.filter(pk=waiting.pk).update(
+        state=ReviewTask.State.LEASED,
+        holder=user,
+        lease_until=neighbour.lease_until,
+        rank=neighbour.rank,
+    )
+    task = ReviewTask.objects.select_related(*_SHOWN).get(pk=waiting.pk)
+    task.round = round
+    return task
+
+
+def _new_task(round: ReviewRound, user: User, neighbour: ReviewTask, number: int) -> ReviewTask | None:
+    rng = np.random.default_rng([round.seed, _CHOICE, round.pk, user.pk, number])
+    arm = _arm(round, rng)
+    chosen = _choose(round, user, arm, neighbour, rng)
+    if chosen is None:
+        return None
+    try:
+        with transaction.atomic():
+            return ReviewTask.objects.create(
+                round=round,
+                item_id=chosen.item_id,
+                annotation_id=chosen.annotation_id,
+                criticism_id=chosen.criticism_id,
+                rank=neighbour.rank,
+                purpose=ReviewTask.Purpose.GOLD,
+                is_counted=False,
+                arm=arm,
+                assigned_to=user,
+            )
+    except IntegrityError:
+        return None  # another tab of theirs was handed the same item at this moment
+
+
+def _arm(round: ReviewRound, rng: np.random.Generator) -> str:
+    """What the reviewer sees of it: as of the round's other items."""
+    if round.is_blind:
+        return ReviewTask.Arm.BLIND
+    if round.display == ReviewRound.Display.RANDOM:
+        return str(rng.choice(ReviewTask.Arm.values))
+    return ReviewTask.Arm(round.display)
+
+
+def _choose(
+    round: ReviewRound, user: User, arm: str, neighbour: ReviewTask, rng: np.random.Generator
+) -> _Candidate | None:
+    """An unused known item that is about as suspicious as the neighbour, where both have a priority."""
+    pool = _unused(round, user)
+    found = list(_annotated(round, pool, rng, needs_criticism=arm == ReviewTask.Arm.CRITICISM))
+    if not found and arm == ReviewTask.Arm.BLIND:
+        found = [_Candidate(pk) for pk in _some(pool.order_by("pk").values_list("pk", flat=True), "pk", rng)]
+    if not found:
+        return None
+    suspicion = neighbour.criticism.priority if neighbour.criticism else None
+    if suspicion is not None:
+        known = [each for each in found if each.priority is not None]
+        nearest = sorted(known, key=lambda each: abs((each.priority or 0.0) - suspicion))
+        found = nearest[:_NEAREST] or found
+    return found[int(rng.integers(len(found)))]
+
+
+def _unused(round: ReviewRound, user: User) -> QuerySet[Item]:
+    """Known items that the user was not handed yet in this round, and whose label is not their own word."""
+    had = ReviewTask.objects.filter(
+        round=round, purpose=ReviewTask.Purpose.GOLD, assigned_to=user, item=OuterRef("pk")
+    )
+    own_word = Q(gold__isnull=True, calibration_label__author=user)
+    return known_items(round).exclude(Exists(had)).exclude(own_word)
+
+
+def shown_runs(round: ReviewRound) -> list[tuple[AnnotationRun, CriticismRun | None]]:
+    """Runs whose answers about known items look like the round's: its own, then candidates of the same model."""
+    criticism = round.criticism_run
+    if criticism is None:
+        return []
+    own = criticism.annotation_run
+    runs: list[tuple[AnnotationRun, CriticismRun | None]] = [(own, criticism)]
+    candidates = AnnotationRun.objects.filter(
+        project=round.project,
+        scope=AnnotationRun.Scope.CALIBRATION,
+        kind=own.kind,
+        provider=own.provider,
+        model=own.model,
+        strategy=own.strategy,
+        job__state=Job.State.DONE,
+    )
+    for candidate in candidates.order_by("-pk"):
+        judged = candidate.criticism_runs.filter(
+            kind=criticism.kind,
+            provider=criticism.provider,
+            model=criticism.model,
+            strategy=criticism.strategy,
+            job__state=Job.State.DONE,
+        )
+        runs.append((candidate, judged.order_by("-pk").first()))
+    return runs
+
+
+def _annotated(
+    round: ReviewRound, pool: QuerySet[Item], rng: np.random.Generator, *, needs_criticism: bool
+) -> Iterable[_Candidate]:
+    """Known items with something to show, each once."""
+    seen: set[int] = set()
+    for run, criticism_run in shown_runs(round):
+        if needs_criticism and criticism_run is None:
+            continue
+        annotations = Annotation.objects.filter(run=run, failure="", item__in=pool)
+        usable = Criticism.objects.filter(run=criticism_run, annotation=OuterRef("pk"), failure="")
+        if needs_criticism:
+            annotations = annotations.filter(Exists(usable))
+        some = _some(annotations.order_by("item_id").values_list("item_id", "pk"), "item_id", rng)
+        new = [(item_id, pk) for item_id, pk in some if item_id not in seen]
+        seen.update(item_id for item_id, _ in new)
+        criticisms = {
+            annotation_id: (pk, priority)
+            for annotation_id, pk, priority in Criticism.objects.filter(
+                run=criticism_run, failure="", annotation_id__in=[pk for _, pk in new]
+            ).values_list("annotation_id", "pk", "priority")
+        }
+        for item_id, pk in new:
+            criticism_id, priority = criticisms.get(pk, (None, None))
+            yield _Candidate(item_id, pk, criticism_id, priority)
+
+
+def _some(rows: QuerySet, by: str, rng: np.random.Generator) -> list:  # type: ignore[type-arg]
+    """Up to `_LOOKED_AT` of the rows: those after a random one, in their order, and from the first on."""
+    first = rows.values_list(by, flat=True).first()
+    if first is None:
+        return []
+    last = rows.reverse().values_list(by, flat=True)[0]
+    start = int(rng.integers(first, last + 1))
+    some = list(rows.filter(**{f"{by}__gte": start})[:_LOOKED_AT])
+    if len(some) < _LOOKED_AT:
+        some += list(rows.filter(**{f"{by}__lt": start})[: _LOOKED_AT - len(some)])
+    return some
+
+
+def answered(task: ReviewTask, correction: Correction) -> None:
+    """Called with each answer of a known item, once it is kept: pauses a reviewer who is too often wrong."""
+    round = task.round
+    if task.purpose != ReviewTask.Purpose.GOLD or correction.action != Correction.Action.LABEL:
+        return
+    if round.gold_threshold is None or pause_of(round, correction.author) is not None:
+        return
+    count, right = counts_since(round, correction.author)
+    if count < round.gold_minimum or right >= round.gold_threshold * count:
+        return
+    pause(
+        round=round,
+        user=correction.author,
+        by=None,
+        reason=f"You answered {right} of {count} known items as expected, below {round.gold_threshold:.0%}. "
+        "Nothing more of this round is handed to you until a manager of the project lifts the pause.",
+        gold_answered=count,
+        gold_right=right,
+    )
