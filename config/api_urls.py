@@ -7,7 +7,7 @@ from annotate.api import connections, items, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
 from criticize.api import candidates
 from criticize.api import runs as criticism_runs
-from review.api import advice, audits, budget, exports, queue, rounds
+from review.api import advice, audits, budget, exports, keys, queue, rounds
 
 app_name = "api"
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("tokens/", tokens.Tokens.as_view(), name="tokens"),
     path("tokens/<str:key>/", tokens.OneToken.as_view(), name="token"),
+    path("account/review-keys/", keys.ReviewKeys.as_view(), name="review_keys"),
     path("connections/", connections.Connections.as_view(), name="connections"),
     path("connections/<int:connection_id>/", connections.OneConnection.as_view(), name="connection"),
     path(

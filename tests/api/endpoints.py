@@ -89,6 +89,8 @@ CASES = [
     Case("tokens", "get", ANYBODY_SIGNED_IN),
     Case("tokens", "post", but(ANYBODY_SIGNED_IN, 201)),
     Case("token", "delete", but(THE_PERSON, 204)),
+    Case("review_keys", "get", ANYBODY_SIGNED_IN),
+    Case("review_keys", "patch", ANYBODY_SIGNED_IN, {"keys": {"skip": ["k"]}}),
     Case("connections", "get", ANYBODY_SIGNED_IN),
     Case("connections", "post", but(ANYBODY_SIGNED_IN, 201), {"name": "Mine", "provider": "openai"}),
     Case("connection", "get", THE_PERSON),
