@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import project_for, to_manage
+from annotate.access import May, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import (
     LabelForm,
@@ -141,7 +141,7 @@ def member_delete(request: PageRequest, project_id: int, membership_id: int) -> 
 
 @require_POST
 def project_remove(request: PageRequest, project_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, may=to_manage(request.method))
+    project = project_for(request.user, project_id, may=May.OWN)
     form = ProjectDeleteForm(request.POST)
     if form.is_valid():
         try:
