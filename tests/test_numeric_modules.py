@@ -31,6 +31,7 @@ MODULES = [
     "criticize/strategies.py",
     "criticize/trained.py",
     "review/advice.py",
+    "review/agreement.py",
     "review/certificate.py",
     "review/sampling.py",
     "review/weights.py",
