@@ -88,6 +88,13 @@ def role_in(user: User, project: Project) -> str | None:
     return Membership.objects.filter(user=user, project=project).values_list("role", flat=True).first()
 
 
+def members_who_may(project: Project, may: May) -> QuerySet[User]:
+    """The project's members whose role allows it, by username."""
+    return User.objects.filter(
+        memberships__project=project, memberships__role__in=_ROLES[may], is_active=True
+    ).order_by("username")
+
+
 def project_for(user: User, project_id: int, *, may: May = May.ENTER) -> Project:
     """The project, if the user is a member who may do this. Raises Http404 or PermissionDenied."""
     project = projects_of(user).filter(pk=project_id).first()

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_delete, post_save
 
 
 class ReviewConfig(AppConfig):
@@ -6,8 +7,11 @@ class ReviewConfig(AppConfig):
 
     def ready(self) -> None:
         from annotate.examples import register_example_source
+        from annotate.models import Membership
         from jobs.work import register
-        from review import decisions, exporting
+        from review import decisions, exporting, leaving
 
         register(exporting.Exporting())
         register_example_source(decisions.corrected_labels)
+        post_delete.connect(leaving.member_left, sender=Membership)
+        post_save.connect(leaving.member_changed, sender=Membership)

@@ -78,7 +78,7 @@ def figures_by_reviewer(round: ReviewRound) -> dict[int, KnownFigures]:
 
 
 def wrong_answers(rounds: Iterable[ReviewRound]) -> QuerySet[ReviewTask]:
-    """Known items that were answered otherwise than expected, newest first, for managers: `expected` is a label's id."""
+    """Known items that were answered otherwise than `expected` (a label's id), newest first, for managers."""
     return (
         ReviewTask.objects.filter(
             round__in=rounds, purpose=ReviewTask.Purpose.GOLD, state=ReviewTask.State.ANSWERED
