@@ -11,6 +11,7 @@ from itertools import islice
 from django.conf import settings
 
 from jobs import answers, shutdown
+from jobs.batching import run_by_batch
 from jobs.calling import Calls, Outcome
 from jobs.leases import Lease, Progress, chunks_on_connection
 from jobs.models import Job
@@ -55,6 +56,8 @@ class CallWork(Work):
 
     def run(self, lease: Lease) -> bool:
         job, chunk = lease.job, lease.chunk
+        if job.by_batch:
+            return run_by_batch(self, lease)
         todo = self.open_subjects(job, chunk.subjects, since=chunk.created_at)
         connection = self.connection(job)
         requests = _with_kept_answers(self.requests(job, todo), connection)

@@ -10,12 +10,13 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from mllm import registry, retry
 from mllm.adapters.base import Adapter
+from mllm.adapters.batches import BatchAdapter
 from mllm.addresses import AddressError
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
@@ -23,15 +24,21 @@ from mllm.pacing import Pace
 from mllm.registry import ConnectionSettings
 from mllm.tokens import estimate_tokens
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one subject's call: a reply or a named failure. `reused`: a kept answer, no call was made."""
+    """What became of one subject's call: a reply or a named failure. `reused`: a kept answer, no call was made.
+
+    `price_share` is what the call cost as a part of the model's price: 1, or less in a batch.
+    """
 
     subject: int
     reply: Reply | None = None
     error: CallError | None = None
     reused: bool = False
+    price_share: float = 1.0
 
 
 class _LoopThread:
@@ -107,6 +114,19 @@ def call_now(connection: ConnectionSettings, request: Request) -> Reply:
 
     reply: Reply = thread.run(call())
     return reply
+
+
+def batches_now(connection: ConnectionSettings, work: Callable[[BatchAdapter], Awaitable[Result]]) -> Result:
+    """What `work` does with the connection's batches, waited for. Raises CallError."""
+    if not registry.PROVIDERS[connection.provider].capabilities.batches:
+        raise CallError(Failure.BAD_REQUEST, "This provider takes no batches.", fatal=True)
+    thread = loop_thread()
+
+    async def run() -> Result:
+        return await work(cast(BatchAdapter, await thread.adapter(connection)))
+
+    result: Result = thread.run(run())
+    return result
 
 
 def models_now(connection: ConnectionSettings) -> list[str]:

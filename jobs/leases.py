@@ -17,7 +17,8 @@ from jobs.models import Chunk, Job
 
 
 def claimable_at(now: datetime) -> Q:
-    return Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
+    waits = Q(state=Chunk.State.WAITING) & (Q(not_before=None) | Q(not_before__lte=now))
+    return waits | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
 
 
 def lease_length() -> timedelta:
@@ -89,10 +90,10 @@ class Lease:
         """The chunk is done. Raises LeaseLost when it is no longer ours to say so."""
         self._renew_row(state=Chunk.State.DONE)
 
-    def release(self) -> None:
-        """Hand the chunk back unfinished (paused, or its process is told to stop)."""
+    def release(self, *, until: datetime | None = None) -> None:
+        """Hand the chunk back unfinished (paused, or its process is told to stop); nobody takes it before `until`."""
         Chunk.objects.filter(pk=self.chunk.pk, lease_token=self.token, state=Chunk.State.RUNNING).update(
-            state=Chunk.State.WAITING, lease_token=None, lease_until=None, leases=0
+            state=Chunk.State.WAITING, lease_token=None, lease_until=None, leases=0, not_before=until
         )
 
 

@@ -46,6 +46,10 @@ class Job(models.Model):
         max_length=64, blank=True, help_text="Jobs with the same one share the connection's calls in flight."
     )
     parallel = models.PositiveSmallIntegerField(default=1, help_text="Chunks at once.")
+    by_batch = models.BooleanField(
+        default=False,
+        help_text="Its calls are handed in together and answered within a day, at half the price.",
+    )
 
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -99,6 +103,9 @@ class Chunk(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     # Where work without subject ids (an import, an export) goes on after its process died.
     cursor = models.PositiveBigIntegerField(default=0)
+    not_before = models.DateTimeField(
+        null=True, blank=True, help_text="When to look again whether what it waits for is there."
+    )
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     leases = models.PositiveSmallIntegerField(
@@ -115,6 +122,44 @@ class Chunk(models.Model):
 
     def __str__(self) -> str:
         return f"chunk {self.number} of job {self.job_id}"
+
+
+class ProviderBatch(models.Model):
+    """Calls of a chunk that were handed in together. The row is written before they are, so that none is paid twice."""
+
+    class State(models.TextChoices):
+        SUBMITTING = "submitting", "Being handed in"
+        WAITING = "waiting", "Waiting for its answers"
+        DONE = "done", "Its answers are written"
+        LOST = "lost", "Never handed in"
+        REFUSED = "refused", "Refused by the provider"
+
+    OPEN = (State.SUBMITTING, State.WAITING)
+
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="batches")
+    token = models.CharField(max_length=32, unique=True, help_text="Marks the batch at the provider as ours.")
+    provider_id = models.CharField(max_length=200, blank=True)
+    state = models.CharField(max_length=16, choices=State, default=State.SUBMITTING)
+    subjects = models.JSONField(help_text="Answer keys by subject id.")
+    most_cost = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0), help_text="US$")
+    answered = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    message = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    looked_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+        verbose_name_plural = "provider batches"
+        indexes = [
+            models.Index(
+                fields=["looked_at"], name="batch_open", condition=Q(state__in=["submitting", "waiting"])
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"batch {self.provider_id or self.token} of {self.chunk}"
 
 
 class Heartbeat(models.Model):

@@ -24,7 +24,7 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
             "raw_text": storable(error.raw),
             "input_tokens": error.input_tokens,
             "output_tokens": error.output_tokens,
-            "cost": _cost(price, error.input_tokens, error.output_tokens, error.cached_tokens),
+            "cost": _cost(price, outcome, error.input_tokens, error.output_tokens, error.cached_tokens),
             "attempts": error.attempts,
         }
     reply = outcome.reply
@@ -35,7 +35,7 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
         "logprobs": [[storable(token.token), token.logprob] for token in reply.logprobs] or None,
         "input_tokens": reply.input_tokens,
         "output_tokens": reply.output_tokens,
-        "cost": _cost(price, reply.input_tokens, reply.output_tokens, reply.cached_tokens),
+        "cost": _cost(price, outcome, reply.input_tokens, reply.output_tokens, reply.cached_tokens),
         "latency": reply.latency,
         "attempts": reply.attempts,
         "reused": outcome.reused,
@@ -43,11 +43,14 @@ def call_fields(outcome: Outcome, price: Price | None) -> dict[str, Any]:
     }
 
 
-def _cost(price: Price | None, input_tokens: int, output_tokens: int, cached_tokens: int) -> Decimal | None:
+def _cost(
+    price: Price | None, outcome: Outcome, input_tokens: int, output_tokens: int, cached_tokens: int
+) -> Decimal | None:
     """Rounded as the rows store it, so that a job's cost is the sum of theirs."""
     if price is None:
         return None
-    return token_cost(price, input_tokens, output_tokens, cached_tokens).quantize(_STORED_COST)
+    whole = token_cost(price, input_tokens, output_tokens, cached_tokens)
+    return (whole * Decimal(str(outcome.price_share))).quantize(_STORED_COST)
 
 
 def storable(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import logging
 
+from jobs.batching import settle_cancelled
+from jobs.call_work import CallWork
 from jobs.leases import Lease, LeaseLost, claim
 from jobs.logs import about
 from jobs.models import Chunk, Job
@@ -19,6 +21,7 @@ def run_next_chunk(job_id: int) -> bool:
     lease = claim(job_id)
     if lease is None:
         finish_if_complete(job_id)  # its last chunk may have ended while it was paused
+        _settle_if_cancelled(job_id)
         return False
     with about(job=lease.job.pk, chunk=lease.chunk.pk):
         return _run(lease)
@@ -59,6 +62,15 @@ def _run(lease: Lease) -> bool:
     if job.chunks.exclude(state=Chunk.State.DONE).exists():
         wake(job.pk)
     return True
+
+
+def _settle_if_cancelled(job_id: int) -> None:
+    """End what a cancelled job handed in, and keep what was answered: it is paid for."""
+    job = Job.objects.filter(pk=job_id, state=Job.State.CANCELLED, by_batch=True).first()
+    if job is not None:
+        work = work_of(job.kind)
+        assert isinstance(work, CallWork)  # noqa: S101 (nothing else has calls to hand in)
+        settle_cancelled(job, work)
 
 
 def _stop_job(job_id: int, stop: CannotGoOn) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from jobs.leases import claimable_at
-from jobs.models import Chunk, Job
+from jobs.models import Chunk, Job, ProviderBatch
 from jobs.work import work_of
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 # A chunk keeps its calls in flight full to the end when it holds many times as many subjects.
 LARGEST_CHUNK = 1000
 SUBJECTS_PER_CALL_IN_FLIGHT = 8
+# What is lost when a batch expires, and what is waited for before anything is seen.
+SUBJECTS_A_BATCH = 2000
+CANCELLED_LOOK = timedelta(minutes=1)
 
 
 class JobStateError(Exception):
@@ -40,8 +44,12 @@ def job_create(
     connection_key: str = "",
     spend_limit: Decimal | None = None,
     expected_call_cost: Decimal = Decimal(0),
+    by_batch: bool = False,
 ) -> Job:
-    """A job over these subject ids, queued and on its way to a worker once the transaction commits."""
+    """A job over these subject ids, queued and on its way to a worker once the transaction commits.
+
+    With `by_batch` its calls are handed in together: slower and for half the price.
+    """
     job = Job.objects.create(
         kind=kind,
         total=len(subjects),
@@ -49,6 +57,7 @@ def job_create(
         connection_key=connection_key,
         spend_limit=spend_limit,
         expected_call_cost=expected_call_cost,
+        by_batch=by_batch,
     )
     _add_chunks(job, subjects)
     wake_on_commit(job)
@@ -69,6 +78,8 @@ def _add_chunks(job: Job, subjects: Sequence[int]) -> None:
     processes = 1 if job.spend_limit is not None else settings.WORKER_PROCESSES
     parallel = max(1, min(processes, job.in_flight))
     size = chunk_size(len(subjects), in_flight=job.in_flight, parallel=parallel)
+    if job.by_batch:
+        size = SUBJECTS_A_BATCH
     job.parallel = max(1, min(parallel, -(-len(subjects) // size)))
     job.save(update_fields=["parallel"])
     last = job.chunks.aggregate(last=Max("number"))["last"]
@@ -102,8 +113,10 @@ def job_resume(job: Job, *, spend_limit: Decimal | None = None) -> None:
 
 
 def job_cancel(job: Job) -> None:
-    """End it for good. What is written stays."""
+    """End it for good. What is written stays, and what its batches answered by then is written still."""
     _move(job, Job.UNFINISHED, Job.State.CANCELLED, finished=True)
+    if job.by_batch:
+        wake(job.pk)  # to cancel its batches at the provider
 
 
 @transaction.atomic
@@ -212,4 +225,15 @@ def sweep() -> int:
             woken += 1
         elif not claimable and not live:
             finish_if_complete(job.pk)
+    for job_id in _cancelled_with_batches(now - CANCELLED_LOOK):
+        wake(job_id)
+        woken += 1
     return woken
+
+
+def _cancelled_with_batches(looked_before: datetime) -> list[int]:
+    """Ids of cancelled jobs with batches at the provider that nobody has looked at since."""
+    left = ProviderBatch.objects.filter(
+        state__in=ProviderBatch.OPEN, chunk__job__state=Job.State.CANCELLED, looked_at__lt=looked_before
+    )
+    return list(left.order_by().values_list("chunk__job_id", flat=True).distinct())

@@ -47,14 +47,18 @@ PROVIDERS: Mapping[str, ProviderInfo] = {
         needs_key=False,
         default_base_url="https://api.openai.com/v1",
         key_variable="OPENAI_API_KEY",
-        capabilities=Capabilities(images=True, logprobs=True, structured_output=True, streaming=True),
+        capabilities=Capabilities(
+            images=True, logprobs=True, structured_output=True, streaming=True, batches=True
+        ),
     ),
     "anthropic": ProviderInfo(
         label="Anthropic",
         needs_key=True,
         default_base_url="https://api.anthropic.com",
         key_variable="ANTHROPIC_API_KEY",
-        capabilities=Capabilities(images=True, logprobs=False, structured_output=True, streaming=True),
+        capabilities=Capabilities(
+            images=True, logprobs=False, structured_output=True, streaming=True, batches=True
+        ),
     ),
     "gguf": ProviderInfo(
         label="GGUF model file on this machine",

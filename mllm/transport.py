@@ -24,6 +24,7 @@ CONNECT_TIMEOUT = 10.0  # seconds
 MAX_BODY = (
     32 * 1024 * 1024
 )  # bytes of one answer, unpacked; log-probabilities of a long answer take about 5 MB
+MAX_TRANSFER = 2 * 1024 * 1024 * 1024  # bytes of the answers of a whole batch
 
 
 class GuardedResolver(AbstractResolver):
@@ -64,13 +65,14 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         host = request.url.host
         headers = dict(request.headers)
         headers["accept-encoding"] = "gzip, deflate"
+        content = await request.aread()  # a form with a file is not read yet
         with _named_failures(host):
             self._check_written_out_address(host)
             response = await self._session.request(
                 request.method,
                 str(request.url),
                 headers=headers,
-                data=request.content or None,
+                data=content or None,
                 allow_redirects=False,
             )
         return httpx2.Response(

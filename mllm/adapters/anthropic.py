@@ -2,12 +2,14 @@
 
 import base64
 import json
-from collections.abc import Mapping, Set
+from collections.abc import AsyncGenerator, Mapping, Set
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mllm.adapters.base import Capabilities
+from mllm.adapters.batches import BatchState, BatchStatus, cancelled, expired
 from mllm.adapters.failures import Problem, name_failure, read_problem
-from mllm.adapters.http import HttpAdapter, StreamReader
+from mllm.adapters.http import HttpAdapter, StreamReader, refuse_impossible
 from mllm.adapters.sse import Event
 from mllm.errors import CallError, Failure
 from mllm.messages import Delta, Image, Reply, Request
@@ -36,6 +38,8 @@ _STATUS_OF_ERROR = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
+_BATCHES = "/v1/messages/batches"
+_CLOCKS_DIFFER = timedelta(minutes=1)
 _ANSWER_TOOL = "answer"
 _BY_TOOL = "structured by tool"
 
@@ -48,7 +52,9 @@ class AnthropicAdapter(HttpAdapter):
     """
 
     name = "anthropic"
-    capabilities = Capabilities(images=True, logprobs=False, structured_output=True, streaming=True)
+    capabilities = Capabilities(
+        images=True, logprobs=False, structured_output=True, streaming=True, batches=True
+    )
     default_base_url = "https://api.anthropic.com"
     path = "/v1/messages"
 
@@ -123,6 +129,83 @@ class AnthropicAdapter(HttpAdapter):
         kind = error.get("type") if isinstance(error, dict) else None
         status = _STATUS_OF_ERROR.get(str(kind), 500)
         return name_failure(read_problem(status, {}, body, self._secrets))
+
+    # --- Batches -----------------------------------------------------------------------------------------------------
+
+    async def batch_submit(self, requests: Mapping[str, Request], *, token: str) -> str:
+        entries = []
+        for key, request in requests.items():
+            refuse_impossible(request, self.capabilities)
+            adaptations = self._adaptations.get(request.model, frozenset())
+            entries.append(
+                # A batch has no place for a token of ours but its keys.
+                {"custom_id": f"{token}-{key}", "params": self.body(request, adaptations, stream=False)}
+            )
+        async with self.transferring():
+            batch = await self.post_json(_BATCHES, {"requests": entries})
+        return self._batch_id(batch)
+
+    async def batch_find(self, *, token: str, since: datetime, count: int) -> str | None:
+        answer = await self.get_json(f"{_BATCHES}?limit=100")
+        for batch in answer.get("data") or []:
+            created = datetime.fromisoformat(str(batch["created_at"]))
+            if created < since - _CLOCKS_DIFFER or sum((batch.get("request_counts") or {}).values()) != count:
+                continue
+            if await self._is_ours(batch, token):
+                return self._batch_id(batch)
+        return None
+
+    async def _is_ours(self, batch: Mapping[str, Any], token: str) -> bool:
+        """Whether it carries the token, as far as can be seen: its keys are shown with its answers alone."""
+        if batch.get("processing_status") != "ended":
+            return True
+        async for line in self.get_lines(f"{_BATCHES}/{batch['id']}/results"):
+            return str(json.loads(line).get("custom_id")).startswith(f"{token}-")
+        return False
+
+    async def batch_status(self, batch_id: str) -> BatchStatus:
+        batch = await self.get_json(f"{_BATCHES}/{batch_id}")
+        counts = {name: int(value or 0) for name, value in (batch.get("request_counts") or {}).items()}
+        has_ended = batch.get("processing_status") == "ended"
+        answered = counts.get("succeeded", 0)
+        waiting = counts.get("processing", 0)
+        return BatchStatus(
+            id=batch_id,
+            state=BatchState.ENDED if has_ended else BatchState.WAITING,
+            answered=answered,
+            failed=sum(counts.values()) - answered - waiting,
+            total=sum(counts.values()),
+        )
+
+    async def batch_answers(self, batch_id: str) -> AsyncGenerator[tuple[str, Reply | CallError], None]:
+        async for line in self.get_lines(f"{_BATCHES}/{batch_id}/results"):
+            yield self._batch_answer(line)
+
+    def _batch_answer(self, line: str) -> tuple[str, Reply | CallError]:
+        try:
+            answer = json.loads(line)
+            key, result = str(answer["custom_id"]).partition("-")[2], answer["result"]
+            match result["type"]:
+                case "succeeded":
+                    return key, self.read_reply(json.dumps(result["message"]).encode(), {})
+                case "errored":
+                    return key, self.error_in_answer(result["error"], json.dumps(result["error"]))
+                case "canceled":
+                    return key, cancelled()
+                case _:
+                    return key, expired()
+        except CallError as failure:
+            return key, failure
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self.broken("a line of a batch's answers has an unknown shape", line) from None
+
+    async def batch_cancel(self, batch_id: str) -> None:
+        await self.post_json(f"{_BATCHES}/{batch_id}/cancel", {})
+
+    def _batch_id(self, batch: Mapping[str, Any]) -> str:
+        if not isinstance(batch.get("id"), str):
+            raise self.broken("it is not a batch", json.dumps(batch))
+        return str(batch["id"])
 
     async def fetch_models(self) -> list[str]:
         names: list[str] = []

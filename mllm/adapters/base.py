@@ -16,6 +16,7 @@ class Capabilities:
     logprobs: bool
     structured_output: bool
     streaming: bool
+    batches: bool = False
 
 
 class Adapter(Protocol):

@@ -5,6 +5,7 @@ parameters and response models cost milliseconds of CPU a call, so bodies are pl
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mllm.adapters.base import Capabilities
+from mllm.adapters.batches import TRANSFER_TIMEOUT
 from mllm.adapters.failures import Problem, broken_answer, name_failure, read_problem
 from mllm.adapters.sse import Event, EventDecoder
 from mllm.addresses import check_base_url
@@ -54,6 +56,7 @@ class HttpAdapter(ABC):
         # Names are checked again at connect time, where a failing name server is a passing failure.
         check_base_url(self._base_url, allow_private=settings.allow_private, resolve=False)
         self._client: Any = None
+        self._transfer_client: Any = None  # for what is larger than an answer
         self._loop: asyncio.AbstractEventLoop | None = None
         # model → what was learned about it from its refusals of a parameter
         self._adaptations: dict[str, frozenset[str]] = {}
@@ -144,25 +147,67 @@ class HttpAdapter(ABC):
     async def fetch_models(self) -> list[str]: ...
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.close()
+        clients = (self._client, self._transfer_client)
+        self._client = self._transfer_client = None
+        for client in clients:
+            if client is not None and self._loop is asyncio.get_running_loop():
+                await client.close()
 
     def should_retry(self, error: CallError) -> bool:
         return error.retryable
 
     async def get_json(self, path: str) -> Any:
         """The JSON at a path. Raises `CallError`."""
+        return await self._ask("get", path)
+
+    async def post_json(self, path: str, body: Mapping[str, Any], **options: Any) -> Any:
+        """The JSON that a path answers to the body. Raises `CallError`."""
+        return await self._ask("post", path, body=body, **options)
+
+    async def _ask(self, method: str, path: str, **sent: Any) -> Any:
         client, sdk = self._ready_client()
         import httpx2
 
+        options = self.call_options()
+        options["headers"] = options.get("headers", {}) | sent.pop("headers", {})
         try:
-            response = await client.get(path, cast_to=httpx2.Response, options=self.call_options())
+            response = await getattr(client, method)(path, cast_to=httpx2.Response, options=options, **sent)
         except sdk.APIStatusError as error:
             raise name_failure(self._problem(error), asks_model=False) from None
         except sdk.APIConnectionError as error:
             raise self._unreachable(error) from None
         return self.parse(response.content)
+
+    async def get_lines(self, path: str) -> AsyncGenerator[str, None]:
+        """The lines of what lies at a path, however long it is. Raises `CallError`."""
+        client, sdk = self._ready_client(transfers=True)
+        import httpx2
+
+        try:
+            response: httpx2.Response = await client.get(
+                path, cast_to=httpx2.Response, options=self.call_options(), stream=True
+            )
+        except sdk.APIStatusError as error:
+            raise name_failure(self._problem(error), asks_model=False) from None
+        except sdk.APIConnectionError as error:
+            raise self._unreachable(error) from None
+        try:
+            async for line in response.aiter_lines():
+                if line.strip():
+                    yield line
+        finally:
+            await response.aclose()
+
+    @contextlib.asynccontextmanager
+    async def transferring(self) -> AsyncGenerator[None, None]:
+        """The time that handing in or fetching a batch may take. Raises `CallError`."""
+        try:
+            async with asyncio.timeout(TRANSFER_TIMEOUT):
+                yield
+        except TimeoutError:
+            raise CallError(
+                Failure.TIMED_OUT, f"The batch was not transferred within {TRANSFER_TIMEOUT:g} seconds."
+            ) from None
 
     def parse(self, body: bytes | str) -> Any:
         """The JSON object in a body. Raises `CallError` for anything else, and for an error in it."""
@@ -211,25 +256,39 @@ class HttpAdapter(ABC):
                 raise name_failure(problem)
             self._adaptations[request.model] = adaptations | {adaptation}
 
-    def _ready_client(self) -> tuple[Any, Any]:
+    def _ready_client(self, *, transfers: bool = False) -> tuple[Any, Any]:
         """The client of the running loop, and its SDK's module for its errors."""
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
+        if self._loop is not loop:
             # A client is bound to its loop; after a fork or a new asyncio.run there is another one.
-            import httpx2
+            self._client = self._transfer_client = None
+            self._loop = loop
+        if transfers:
+            from mllm.transport import MAX_TRANSFER
 
-            from mllm.transport import CONNECT_TIMEOUT, GuardedTransport
+            self._transfer_client = self._transfer_client or self._new_client(MAX_TRANSFER)
+            return self._transfer_client, self.sdk()
+        if self._client is None:
+            from mllm.transport import MAX_BODY
 
-            transport = GuardedTransport(
-                max_connections=self._settings.max_in_flight,
-                allow_private=self._settings.allow_private,
-                connect_timeout=min(CONNECT_TIMEOUT, self._settings.timeout),
-            )
-            http_client = httpx2.AsyncClient(
-                transport=transport, timeout=None, follow_redirects=False, trust_env=False
-            )
-            self._client, self._loop = self.open_client(http_client), loop
+            self._client = self._new_client(MAX_BODY)
         return self._client, self.sdk()
+
+    def _new_client(self, max_body: int) -> Any:
+        import httpx2
+
+        from mllm.transport import CONNECT_TIMEOUT, GuardedTransport
+
+        transport = GuardedTransport(
+            max_connections=self._settings.max_in_flight,
+            allow_private=self._settings.allow_private,
+            connect_timeout=min(CONNECT_TIMEOUT, self._settings.timeout),
+            max_body=max_body,
+        )
+        http_client = httpx2.AsyncClient(
+            transport=transport, timeout=None, follow_redirects=False, trust_env=False
+        )
+        return self.open_client(http_client)
 
     @abstractmethod
     def sdk(self) -> Any:

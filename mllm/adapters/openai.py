@@ -4,12 +4,14 @@ import base64
 import codecs
 import json
 import math
-from collections.abc import Mapping, Set
+from collections.abc import AsyncGenerator, Mapping, Set
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mllm.adapters.base import Capabilities
-from mllm.adapters.failures import Problem
-from mllm.adapters.http import HttpAdapter, StreamReader
+from mllm.adapters.batches import BatchState, BatchStatus, cancelled, expired
+from mllm.adapters.failures import Problem, name_failure, read_problem
+from mllm.adapters.http import HttpAdapter, StreamReader, refuse_impossible
 from mllm.adapters.sse import Event
 from mllm.errors import CallError, Failure
 from mllm.messages import Delta, Image, Reply, Request, TokenLogprob
@@ -27,6 +29,13 @@ _DROPPABLE = {
     "seed": "no seed",
     "stream_options": "no stream_options",
 }
+_MARK = "overread"  # the name under which a batch carries its token
+_BATCH_STATES = {
+    "failed": BatchState.FAILED,
+    "completed": BatchState.ENDED,
+    "expired": BatchState.ENDED,
+    "cancelled": BatchState.ENDED,
+}
 # Some servers give fewer alternatives than the 20 of OpenAI's; all that give any give these.
 _FEW_TOP_LOGPROBS = 5
 _FEWER = "fewer top_logprobs"
@@ -34,7 +43,9 @@ _FEWER = "fewer top_logprobs"
 
 class OpenAIAdapter(HttpAdapter):
     name = "openai"
-    capabilities = Capabilities(images=True, logprobs=True, structured_output=True, streaming=True)
+    capabilities = Capabilities(
+        images=True, logprobs=True, structured_output=True, streaming=True, batches=True
+    )
     default_base_url = "https://api.openai.com/v1"
     path = "/chat/completions"
 
@@ -127,6 +138,104 @@ class OpenAIAdapter(HttpAdapter):
 
     def stream_reader(self) -> StreamReader:
         return _OpenAIStream(self)
+
+    # --- Batches -----------------------------------------------------------------------------------------------------
+
+    async def batch_submit(self, requests: Mapping[str, Request], *, token: str) -> str:
+        lines = []
+        for key, request in requests.items():
+            refuse_impossible(request, self.capabilities)
+            adaptations = self._adaptations.get(request.model, frozenset())
+            body = self.body(request, adaptations, stream=False)
+            lines.append(
+                json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{self.path}", "body": body})
+            )
+        async with self.transferring():
+            file = await self.post_json(
+                "/files",
+                {"purpose": "batch"},
+                files=[("file", (f"{token}.jsonl", "\n".join(lines).encode(), "application/jsonl"))],
+                headers={"Content-Type": "multipart/form-data"},
+            )
+            batch = await self.post_json(
+                "/batches",
+                {
+                    "input_file_id": file.get("id"),
+                    "endpoint": f"/v1{self.path}",
+                    "completion_window": "24h",
+                    "metadata": {_MARK: token},
+                },
+            )
+        return self._batch_id(batch)
+
+    async def batch_find(self, *, token: str, since: datetime, count: int) -> str | None:
+        page = "/batches?limit=100"
+        while True:
+            answer = await self.get_json(page)
+            batches = answer.get("data") or []
+            for batch in batches:
+                if (batch.get("metadata") or {}).get(_MARK) == token:
+                    return self._batch_id(batch)
+            # Newest first: what is older than the token need not be looked through.
+            if (
+                not answer.get("has_more")
+                or not batches
+                or batches[-1]["created_at"] < since.timestamp() - 60
+            ):
+                return None
+            page = f"/batches?limit=100&after={batches[-1]['id']}"
+
+    async def batch_status(self, batch_id: str) -> BatchStatus:
+        batch = await self.get_json(f"/batches/{batch_id}")
+        counts = batch.get("request_counts") or {}
+        errors = (batch.get("errors") or {}).get("data") or []
+        return BatchStatus(
+            id=batch_id,
+            state=_BATCH_STATES.get(str(batch.get("status")), BatchState.WAITING),
+            answered=int(counts.get("completed") or 0),
+            failed=int(counts.get("failed") or 0),
+            total=int(counts.get("total") or 0),
+            message=" ".join(str(error.get("message") or "") for error in errors[:3]).strip(),
+        )
+
+    async def batch_answers(self, batch_id: str) -> AsyncGenerator[tuple[str, Reply | CallError], None]:
+        batch = await self.get_json(f"/batches/{batch_id}")
+        for file_id in (batch.get("output_file_id"), batch.get("error_file_id")):
+            if not file_id:
+                continue
+            async for line in self.get_lines(f"/files/{file_id}/content"):
+                yield self._batch_answer(line)
+
+    def _batch_answer(self, line: str) -> tuple[str, Reply | CallError]:
+        try:
+            answer = json.loads(line)
+            key, response, error = str(answer["custom_id"]), answer.get("response"), answer.get("error")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self.broken("a line of a batch's answers has an unknown shape", line) from None
+        if error and not response:
+            code = str(error.get("code") or "")
+            gone = {"batch_expired": expired, "batch_cancelled": cancelled}.get(code)
+            return key, gone() if gone else self.error_in_answer(
+                {"error": error}, json.dumps({"error": error})
+            )
+        try:
+            body = json.dumps(response["body"]).encode()
+            if response["status_code"] >= 400:
+                problem = read_problem(response["status_code"], {}, body, self._secrets)
+                return key, name_failure(problem)
+            return key, self.read_reply(body, {"x-request-id": str(response.get("request_id") or "")})
+        except (KeyError, TypeError, AttributeError):
+            raise self.broken("a line of a batch's answers has an unknown shape", line) from None
+        except CallError as failure:
+            return key, failure
+
+    async def batch_cancel(self, batch_id: str) -> None:
+        await self.post_json(f"/batches/{batch_id}/cancel", {})
+
+    def _batch_id(self, batch: Mapping[str, Any]) -> str:
+        if not isinstance(batch.get("id"), str):
+            raise self.broken("it is not a batch", json.dumps(batch))
+        return str(batch["id"])
 
     async def fetch_models(self) -> list[str]:
         answer = await self.get_json("/models")
