@@ -1,7 +1,9 @@
 """Drawing a round: from a run's criticisms to π and δ of every item, and the tasks of those selected."""
 
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,8 +12,19 @@ from criticize.models import Criticism, CriticismRun
 from criticize.selectors import suspicion
 from review.models import DrawBlock, ReviewRound, ReviewTask
 from review.sampling import RULES, draw, inclusion_probabilities
+from review.setup import RoundSetup
 
 BETA = 10.0  # the sharpness of exponential weighting, as the paper has it
+# Beside the seed's other streams: who is read again must not follow the draw, its order, an audit or known items.
+_OVERLAP_STREAM = 6
+
+
+class Turn(NamedTuple):
+    """An item to be answered, with what models said about it."""
+
+    item_id: int
+    annotation_id: int | None = None
+    criticism_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ def ranks(suspicion: np.ndarray, selected: np.ndarray, *, seed: int) -> np.ndarr
 def store(round: ReviewRound, items: Population, selection: Selection) -> None:
     """Keep the whole draw, and make a task of each selected item."""
     store_draw(round, items, selection)
-    enqueue(round, items, ranks(items.suspicion, selection.selected, seed=round.seed))
+    enqueue(round, turns(items, ranks(items.suspicion, selection.selected, seed=round.seed)))
 
 
 def store_draw(round: ReviewRound, items: Population, selection: Selection) -> None:
@@ -125,18 +138,56 @@ def store_draw(round: ReviewRound, items: Population, selection: Selection) -> N
         )
 
 
-def enqueue(round: ReviewRound, items: Population, indices: np.ndarray, *, first_rank: int = 0) -> None:
-    """A waiting task of each of the items at `indices`, in this order, from `first_rank` on."""
-    ReviewTask.objects.bulk_create(
-        (
-            ReviewTask(
+def turns(items: Population, indices: Iterable[int]) -> list[Turn]:
+    """The items at these indices, in this order."""
+    return [
+        Turn(
+            int(items.item_ids[index]),
+            int(items.annotation_ids[index]),
+            int(items.criticism_ids[index]) or None,
+        )
+        for index in indices
+    ]
+
+
+def enqueue(round: ReviewRound, items: Sequence[Turn], *, first_rank: int = 0) -> None:
+    """Waiting tasks of the items, in this order, from `first_rank` on: as many of each as people are to answer it.
+
+    A random share of the items, by the round's setup and seed, is answered by several people.
+    """
+    setup = RoundSetup.of(round)
+    rng = np.random.default_rng([round.seed, _OVERLAP_STREAM, round.draw_number])
+    chosen = rng.permutation(len(items))[: setup.overlapping(len(items))]
+    copies = np.ones(len(items), dtype=np.int64)
+    copies[chosen] = setup.overlap
+    ReviewTask.objects.bulk_create(_tasks(round, items, copies, first_rank), batch_size=500)
+
+
+def _tasks(
+    round: ReviewRound, items: Sequence[Turn], copies: np.ndarray, first_rank: int
+) -> Iterator[ReviewTask]:
+    for rank, (turn, count) in enumerate(zip(items, copies, strict=True), start=first_rank):
+        for copy in range(count):
+            yield ReviewTask(
                 round=round,
-                item_id=int(items.item_ids[index]),
-                annotation_id=int(items.annotation_ids[index]),
-                criticism_id=int(items.criticism_ids[index]) or None,
+                item_id=turn.item_id,
+                annotation_id=turn.annotation_id,
+                criticism_id=turn.criticism_id,
                 rank=rank,
+                copy=copy,
+                is_counted=copy == 0,
+                arm=arm_of(round, turn.item_id),
             )
-            for rank, index in enumerate(indices, start=first_rank)
-        ),
-        batch_size=500,
-    )
+
+
+def arm_of(round: ReviewRound, item_id: int) -> str:
+    """What whoever answers the item in the round sees: for the display `random` drawn by the round's seed, and always
+    the same for the same item."""
+    if round.is_blind:
+        return ReviewTask.Arm.BLIND
+    if round.display != ReviewRound.Display.RANDOM:
+        return ReviewTask.Arm(round.display)
+    # A hash rather than a generator: an item's arm does not depend on which other items there are.
+    digest = hashlib.blake2b(f"arm {round.seed} {item_id}".encode(), digest_size=8).digest()
+    arms = ReviewTask.Arm.values
+    return arms[int.from_bytes(digest, "big") % len(arms)]

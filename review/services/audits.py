@@ -7,7 +7,8 @@ from annotate.errors import Refusal
 from annotate.models import Annotation, User
 from review.audits import AuditPlan, audit_plan
 from review.certification import audits_of, is_settled, open_counts
-from review.models import DrawBlock, ReviewRound, ReviewTask
+from review.drawing import Turn, enqueue
+from review.models import DrawBlock, ReviewRound
 from review.round_history import record_created
 from review.setup import RoundSetup
 
@@ -101,15 +102,7 @@ def _store(
             selected=selected[part].astype(np.bool_).tobytes(),
         )
     annotations = _annotations(round, chosen)
-    ReviewTask.objects.bulk_create(
-        (
-            ReviewTask(
-                round=audit, item_id=int(item_id), annotation_id=annotations.get(int(item_id)), rank=rank
-            )
-            for rank, item_id in enumerate(chosen)
-        ),
-        batch_size=500,
-    )
+    enqueue(audit, [Turn(int(item_id), annotations.get(int(item_id))) for item_id in chosen])
     return audit
 
 

@@ -11,8 +11,8 @@ from annotate.models import AnnotationRun, Project, User
 from annotate.services.calibration import calibration_draw
 from criticize.cdi import MIN_KNOWN
 from criticize.models import CriticismRun
-from review.drawing import BETA, select, store
-from review.models import ReviewRound, ReviewTask
+from review.drawing import BETA, Turn, enqueue, select, store
+from review.models import ReviewRound
 from review.previews import Drawn, RoundPreview, preview_of
 from review.priorities import TRAINING, prioritized
 from review.round_history import record_change, record_created
@@ -209,10 +209,7 @@ def calibration_round_create(
         **setup.fields(),
     )
     record_created(round, user)
-    ReviewTask.objects.bulk_create(
-        [ReviewTask(round=round, item_id=item_id, rank=rank) for rank, item_id in enumerate(chosen)],
-        batch_size=500,
-    )
+    enqueue(round, [Turn(item_id) for item_id in chosen])
     return round
 
 
