@@ -7,7 +7,7 @@ from annotate.api import connections, items, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
 from criticize.api import candidates
 from criticize.api import runs as criticism_runs
-from review.api import advice, audits, budget, exports, keys, queue, rounds
+from review.api import advice, audits, budget, exports, guidelines, keys, queue, rounds
 
 app_name = "api"
 
@@ -33,6 +33,9 @@ urlpatterns = [
     path("projects/<int:project_id>/", projects.OneProject.as_view(), name="project"),
     path("projects/<int:project_id>/labels/", projects.Labels.as_view(), name="labels"),
     path("labels/<int:label_id>/", projects.OneLabel.as_view(), name="label"),
+    path("projects/<int:project_id>/guidelines/", guidelines.Guidelines.as_view(), name="guidelines"),
+    path("labels/<int:label_id>/examples/", guidelines.LabelExamples.as_view(), name="label_examples"),
+    path("label-examples/<int:example_id>/", guidelines.OneLabelExample.as_view(), name="label_example"),
     path("projects/<int:project_id>/members/", projects.Members.as_view(), name="members"),
     path("members/<int:member_id>/", projects.OneMember.as_view(), name="member"),
     path("projects/<int:project_id>/uploads/", uploads.Uploads.as_view(), name="uploads"),

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from knox.models import AuthToken
 
-from annotate.models import AnnotationRun, Membership, ModelPrice, RejectedRow, Upload, User
+from annotate.models import AnnotationRun, LabelExample, Membership, ModelPrice, RejectedRow, Upload, User
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound
@@ -84,6 +84,9 @@ def make_world() -> World:
     ids = {
         "project_id": project.pk,
         "label_id": project.labels.get(name="unused").pk,
+        "example_id": LabelExample.objects.create(
+            label=project.labels.get(name="positive"), item=calibrated, created_by=owner
+        ).pk,
         "member_id": project.memberships.get(user=reviewer).pk,
         "upload_id": upload.pk,
         "item_id": item.pk,
@@ -108,7 +111,8 @@ def more_of_everything(world: World) -> None:
     make_project(owner=world.owner, reviewers=[world.reviewer])
     make_membership(project, make_user())
     project.labels.create(position=3, name="further")
-    make_items(project, 3, gold="positive", image=make_image(project))
+    for item in make_items(project, 3, gold="positive", image=make_image(project)):
+        LabelExample.objects.create(label_id=world.ids["label_id"], item=item, created_by=world.owner)
     make_calibration_label(make_item(project), "negative")
     upload_receive(project=project, user=world.owner, file=SimpleUploadedFile("more.csv", CSV))
     RejectedRow.objects.create(upload=world.upload, row=4, message="Row 4 has no text.")
