@@ -30,6 +30,7 @@ MODULES = [
     "criticize/recommendation.py",
     "criticize/strategies.py",
     "criticize/trained.py",
+    "review/acceptance.py",
     "review/advice.py",
     "review/agreement.py",
     "review/certificate.py",

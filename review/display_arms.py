@@ -1,0 +1,137 @@
+"""What reviewers see, measured: in each arm, what becomes of machine's labels that are known to be wrong or right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.db.models import Count, F, Q, QuerySet
+
+from annotate.models import Project
+from review.acceptance import (
+    ArmFigures,
+    Difference,
+    Share,
+    difference,
+    in_a_sentence,
+    items_needed,
+    median_interval,
+    pooled,
+)
+from review.known import EXPECTED
+from review.models import ReviewRound, ReviewTask
+
+Arm = ReviewTask.Arm
+
+_GIVEN_AGAIN = Q(correction__label=F("annotation__label"))
+_IS_WRONG = ~Q(annotation__label=F("expected"))
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayArms:
+    """All arms, those that show more first. `is_randomised`: chance decided for each item what its reviewers saw."""
+
+    arms: list[ArmFigures]
+    is_randomised: bool
+
+    @property
+    def answers(self) -> int:
+        return sum(arm.answers for arm in self.arms)
+
+    @property
+    def shown(self) -> Share:
+        """Wrong labels given again by those who saw them."""
+        return pooled([arm for arm in self.arms if arm.arm != Arm.BLIND])
+
+    @property
+    def blind(self) -> Share:
+        return pooled([arm for arm in self.arms if arm.arm == Arm.BLIND])
+
+    @property
+    def difference(self) -> Difference | None:
+        """How much more often those who see a wrong label give it again."""
+        return difference(self.shown, self.blind)
+
+    @property
+    def known_wrong(self) -> int:
+        return self.shown.total + self.blind.total
+
+    @property
+    def needed(self) -> int:
+        return items_needed()
+
+    @property
+    def sentence(self) -> str:
+        return in_a_sentence(self.shown, self.blind)
+
+
+def display_arms(project: Project, round: ReviewRound | None = None) -> DisplayArms:
+    """Of one review round or all of the project's; known items and those picked by hand included.
+
+    The truth is an item's gold or calibration label. Calibration rounds are left out, since their answers are the
+    truth, and so are adjudications, in which people see each other's answers. Skips count nowhere.
+    """
+    turns = ReviewTask.objects.filter(
+        round__project=project,
+        round__kind=ReviewRound.Kind.REVIEW,
+        state=ReviewTask.State.ANSWERED,
+        annotation__label__isnull=False,
+        correction__label__isnull=False,
+    ).exclude(purpose=ReviewTask.Purpose.ADJUDICATION)
+    if round is not None:
+        turns = turns.filter(round=round)
+    counts = _counts(turns)
+    displays = set(turns.order_by().values_list("round__display", flat=True).distinct())
+    return DisplayArms(
+        arms=[_arm(arm, counts.get(arm, {}), turns) for arm in Arm.values],
+        is_randomised=displays == {ReviewRound.Display.RANDOM},
+    )
+
+
+def _counts(turns: QuerySet[ReviewTask]) -> dict[str, Mapping[str, Any]]:
+    known = Q(expected__isnull=False)
+    wrong, right = known & _IS_WRONG, Q(annotation__label=F("expected"))
+    rows = (
+        turns.annotate(expected=EXPECTED)
+        .order_by()
+        .values("arm")
+        .annotate(
+            answers=Count("pk"),
+            wrong=Count("pk", filter=wrong),
+            accepted=Count("pk", filter=wrong & _GIVEN_AGAIN),
+            right=Count("pk", filter=right),
+            kept=Count("pk", filter=right & _GIVEN_AGAIN),
+        )
+    )
+    return {row["arm"]: row for row in rows}
+
+
+def _arm(arm: str, counts: Mapping[str, Any], turns: QuerySet[ReviewTask]) -> ArmFigures:
+    seconds = turns.filter(arm=arm, correction__seconds__isnull=False).order_by()
+    values = np.fromiter(seconds.values_list("correction__seconds", flat=True).iterator(), dtype=np.float64)
+    right = counts.get("right", 0)
+    return ArmFigures(
+        arm=arm,
+        answers=counts.get("answers", 0),
+        accepted=Share(counts.get("accepted", 0), counts.get("wrong", 0)),
+        changed=Share(right - counts.get("kept", 0), right),
+        seconds=median_interval(values),
+    )
+
+
+_WHAT_IS_SEEN = {
+    Arm.CRITICISM: "The machine's label and the criticism",
+    Arm.LABEL: "The machine's label",
+    Arm.BLIND: "Neither",
+}
+
+
+def display_context(project: Project, round: ReviewRound | None = None) -> dict[str, Any]:
+    """What `review/display_arms.html` needs; nothing, so that it draws nothing, where answers are written."""
+    if project.task.is_written:
+        return {}
+    found = display_arms(project, round)
+    return {
+        "display_arms": found,
+        "display_rows": [(_WHAT_IS_SEEN[Arm(arm.arm)], arm) for arm in found.arms],
+    }

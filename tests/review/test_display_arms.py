@@ -1,0 +1,161 @@
+"""What reviewers see, measured: counts by arm, intervals, and what is said with few known items."""
+
+import numpy as np
+import pytest
+from statsmodels.stats.proportion import confint_proportions_2indep
+
+from review.acceptance import Share, difference, in_a_sentence, items_needed, median_interval
+from review.display_arms import display_arms, display_context
+from review.models import ReviewRound, ReviewTask
+from tests.factories import label_named, make_calibration_label, make_calibration_round, make_items
+from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
+from tests.written_answers import make_written_round
+
+Arm = ReviewTask.Arm
+Purpose = ReviewTask.Purpose
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("one", "other"), [((30, 100), (10, 90)), ((1, 5), (0, 9)), ((7, 7), (0, 3))])
+def test_the_difference_is_that_of_statsmodels(one, other):
+    ours = difference(Share(*one), Share(*other))
+    low, high = confint_proportions_2indep(*one, *other, method="newcomb", compare="diff")
+
+    assert ours.value == pytest.approx(one[0] / one[1] - other[0] / other[1])
+    assert (ours.low, ours.high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+
+
+def test_nothing_is_compared_with_an_empty_group():
+    assert difference(Share(1, 2), Share(0, 0)) is None
+    assert (Share(0, 0).value, Share(0, 0).low, Share(0, 0).high) == (None, None, None)
+
+
+def test_so_many_items_are_needed_that_the_interval_is_narrow_enough():
+    needed = items_needed(0.1)
+
+    found = difference(Share(needed // 2, needed), Share(needed // 2, needed))
+
+    assert needed == 193
+    assert found.high <= 0.1 < difference(Share(45, 90), Share(45, 90)).high
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        items_needed(0)
+
+
+def test_the_interval_of_the_median_covers_it():
+    rng = np.random.default_rng(4)
+    found = [median_interval(rng.exponential(size=60)) for _ in range(400)]
+    covered = sum(low <= np.log(2) <= high for low, _, high in found)
+
+    assert covered >= 380
+    assert median_interval([]) is None
+    assert median_interval([3.0]) == (3.0, 3.0, 3.0)
+    assert median_interval([1.0, 2.0, 9.0]) == (1.0, 2.0, 9.0)
+
+
+def test_with_few_known_items_the_sentence_says_how_many_are_missing():
+    sentence = in_a_sentence(Share(3, 9), Share(1, 3))
+
+    assert sentence.startswith("Too early to say: 9 answers")
+    assert "About 190 of each" in sentence
+    assert "one of the two is still empty" in in_a_sentence(Share(3, 9), Share(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("shown", "blind", "said"),
+    [
+        ((150, 300), (60, 300), "30 points more often (between +23 and +37)"),
+        ((60, 300), (150, 300), "makes people look twice"),
+        ((100, 300), (98, 300), "no clear difference"),
+        ((40, 50), (5, 50), "it sways people"),  # clear although few
+    ],
+)
+def test_the_sentence_says_what_the_interval_says(shown, blind, said):
+    assert said in in_a_sentence(Share(*shown), Share(*blind))
+
+
+# --- What is counted -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def round(db) -> ReviewRound:
+    """Eight items that the machine calls negative: four are positive, two negative, of two nothing is known."""
+    round = make_labeled_round(items=8, display="random")
+    for item, gold in zip(items_of(round), ["positive"] * 4 + ["negative"] * 2, strict=False):
+        item.gold = label_named(round.project, gold)
+        item.save()
+    return round
+
+
+def test_answers_are_counted_by_arm(round):
+    ann, bob = make_people(round.project, "ann", "bob")
+    items = items_of(round)
+    make_turn(round, items[0], ann, "negative", arm=Arm.LABEL, seconds=2.0)
+    make_turn(round, items[1], ann, "positive", arm=Arm.LABEL, seconds=6.0)
+    make_turn(round, items[2], ann, "positive", arm=Arm.BLIND, seconds=None)
+    make_turn(round, items[4], ann, "positive", arm=Arm.BLIND, seconds=5.0)
+    make_turn(round, items[5], bob, "negative", arm=Arm.CRITICISM)
+    make_turn(round, items[6], bob, "positive", arm=Arm.CRITICISM)  # nobody knows
+    make_turn(round, items[3], bob, "", arm=Arm.CRITICISM)
+
+    found = display_arms(round.project, round)
+
+    criticism, label, blind = found.arms
+    assert [arm.arm for arm in found.arms] == ["criticism", "label", "blind"]
+    assert (criticism.answers, criticism.accepted, criticism.changed) == (2, Share(0, 0), Share(0, 1))
+    assert (label.answers, label.accepted, label.changed) == (2, Share(1, 2), Share(0, 0))
+    assert (blind.answers, blind.accepted, blind.changed) == (2, Share(0, 1), Share(1, 1))
+    assert label.seconds == (2.0, 4.0, 6.0)
+    assert blind.seconds == (5.0, 5.0, 5.0)
+    assert (found.shown, found.blind, found.known_wrong) == (Share(1, 2), Share(0, 1), 3)
+    assert found.is_randomised
+    assert found.sentence.startswith("Too early to say")
+
+
+def test_known_items_count_and_adjudications_do_not(round):
+    ann, bob, mona = make_people(round.project, "ann", "bob", "mona")
+    first, second, *_ = items_of(round)
+    make_turn(round, first, ann, "negative", purpose=Purpose.GOLD)
+    make_turn(round, second, ann, "negative")
+    make_turn(round, second, bob, "positive")
+    decision = make_adjudication(round, second)
+    task = make_turn(round, items_of(round)[2], mona, "negative")
+    ReviewTask.objects.filter(pk=decision.pk).update(state="answered", correction=task.correction_id)
+
+    assert display_arms(round.project).shown == Share(3, 4)
+
+
+def test_calibration_labels_are_the_truth_and_calibration_rounds_are_left_out(round):
+    ann, *_ = make_people(round.project, "ann")
+    unknown = items_of(round)[7]
+    make_calibration_label(unknown, "positive")
+    make_turn(round, unknown, ann, "negative")
+    fresh = make_items(round.project, 1)
+    calibration = make_calibration_round(round.project, 1)
+    make_turn(calibration, fresh[0], ann, "negative")
+
+    found = display_arms(round.project)
+
+    assert (found.answers, found.shown) == (1, Share(1, 1))
+
+
+def test_rounds_whose_arms_hold_different_items_are_not_randomised(round):
+    ann, *_ = make_people(round.project, "ann")
+    make_turn(round, items_of(round)[0], ann, "negative")
+    ReviewRound.objects.update(display="label")
+
+    assert not display_arms(round.project).is_randomised
+
+
+def test_without_answers_everything_is_empty(round):
+    found = display_arms(round.project)
+
+    assert (found.answers, found.known_wrong, found.difference) == (0, 0, None)
+    assert all(arm.seconds is None for arm in found.arms)
+    assert "one of the two is still empty" in found.sentence
+
+
+@pytest.mark.django_db
+def test_written_answers_have_no_arms_to_compare():
+    assert display_context(make_written_round().project) == {}
