@@ -1,6 +1,6 @@
 """Known items among those that a reviewer is handed: which, when, and what follows from the answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from annotate.models import Annotation, AnnotationRun, Item, User
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
+from review.drawing import arm_of
 from review.known import counts_since, known_items
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.pauses import pause, pause_of
@@ -30,6 +31,10 @@ class _Candidate:
     annotation_id: int | None = None
     criticism_id: int | None = None
     priority: float | None = None
+
+    def can_be_shown(self, arm: str) -> bool:
+        """Whether it looks like every other item to who sees the arm."""
+        return arm != ReviewTask.Arm.CRITICISM or self.criticism_id is not None
 
 
 def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[ReviewTask]:
@@ -79,8 +84,7 @@ def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> Review
 
 def _new_task(round: ReviewRound, user: User, neighbour: ReviewTask, number: int) -> ReviewTask | None:
     rng = np.random.default_rng([round.seed, _CHOICE, round.pk, user.pk, number])
-    arm = _arm(round, rng)
-    chosen = _choose(round, user, arm, neighbour, rng)
+    chosen = _choose(round, user, neighbour, rng)
     if chosen is None:
         return None
     try:
@@ -93,30 +97,22 @@ def _new_task(round: ReviewRound, user: User, neighbour: ReviewTask, number: int
                 rank=neighbour.rank,
                 purpose=ReviewTask.Purpose.GOLD,
                 is_counted=False,
-                arm=arm,
+                arm=arm_of(round, chosen.item_id),
                 assigned_to=user,
             )
     except IntegrityError:
         return None  # another tab of theirs was handed the same item at this moment
 
 
-def _arm(round: ReviewRound, rng: np.random.Generator) -> str:
-    """What the reviewer sees of it: as of the round's other items."""
-    if round.is_blind:
-        return ReviewTask.Arm.BLIND
-    if round.display == ReviewRound.Display.RANDOM:
-        return str(rng.choice(ReviewTask.Arm.values))
-    return ReviewTask.Arm(round.display)
-
-
 def _choose(
-    round: ReviewRound, user: User, arm: str, neighbour: ReviewTask, rng: np.random.Generator
+    round: ReviewRound, user: User, neighbour: ReviewTask, rng: np.random.Generator
 ) -> _Candidate | None:
     """An unused known item that is about as suspicious as the neighbour, where both have a priority."""
     pool = _unused(round, user)
-    found = list(_annotated(round, pool, rng, needs_criticism=arm == ReviewTask.Arm.CRITICISM))
-    if not found and arm == ReviewTask.Arm.BLIND:
-        found = [_Candidate(pk) for pk in _some(pool.order_by("pk").values_list("pk", flat=True), "pk", rng)]
+    found = [each for each in _annotated(round, pool, rng) if each.can_be_shown(arm_of(round, each.item_id))]
+    if not found:
+        some = _some(pool.order_by("pk").values_list("pk", flat=True), "pk", rng)
+        found = [_Candidate(pk) for pk in some if arm_of(round, pk) == ReviewTask.Arm.BLIND]
     if not found:
         return None
     suspicion = neighbour.criticism.priority if neighbour.criticism else None
@@ -136,15 +132,14 @@ def _unused(round: ReviewRound, user: User) -> QuerySet[Item]:
     return known_items(round).exclude(Exists(had)).exclude(own_word)
 
 
-def shown_runs(round: ReviewRound) -> list[tuple[AnnotationRun, CriticismRun | None]]:
-    """Runs whose answers about known items look like the round's: its own, then candidates of the same model."""
-    criticism = round.criticism_run
+def shown_runs(criticism: CriticismRun | None) -> list[tuple[AnnotationRun, CriticismRun | None]]:
+    """Runs whose answers look like those of a round drawn from `criticism`: its own, then candidates of the model."""
     if criticism is None:
         return []
     own = criticism.annotation_run
     runs: list[tuple[AnnotationRun, CriticismRun | None]] = [(own, criticism)]
     candidates = AnnotationRun.objects.filter(
-        project=round.project,
+        project=own.project_id,
         scope=AnnotationRun.Scope.CALIBRATION,
         kind=own.kind,
         provider=own.provider,
@@ -164,30 +159,32 @@ def shown_runs(round: ReviewRound) -> list[tuple[AnnotationRun, CriticismRun | N
     return runs
 
 
-def _annotated(
-    round: ReviewRound, pool: QuerySet[Item], rng: np.random.Generator, *, needs_criticism: bool
-) -> Iterable[_Candidate]:
+def _annotated(round: ReviewRound, pool: QuerySet[Item], rng: np.random.Generator) -> Iterator[_Candidate]:
     """Known items with something to show, each once."""
     seen: set[int] = set()
-    for run, criticism_run in shown_runs(round):
-        if needs_criticism and criticism_run is None:
-            continue
-        annotations = Annotation.objects.filter(run=run, failure="", item__in=pool)
-        usable = Criticism.objects.filter(run=criticism_run, annotation=OuterRef("pk"), failure="")
-        if needs_criticism:
-            annotations = annotations.filter(Exists(usable))
-        some = _some(annotations.order_by("item_id").values_list("item_id", "pk"), "item_id", rng)
-        new = [(item_id, pk) for item_id, pk in some if item_id not in seen]
-        seen.update(item_id for item_id, _ in new)
+    for run, criticism_run in shown_runs(round.criticism_run):
+        annotations = Annotation.objects.filter(run=run, failure="", item__in=pool).order_by("item_id")
+        usable = Criticism.objects.filter(run=criticism_run, failure="")
+        if round.display == ReviewRound.Display.CRITICISM and not round.is_blind:
+            annotations = annotations.filter(Exists(usable.filter(annotation=OuterRef("pk"))))
+        some = dict(_some(annotations.values_list("item_id", "pk"), "item_id", rng))
         criticisms = {
             annotation_id: (pk, priority)
-            for annotation_id, pk, priority in Criticism.objects.filter(
-                run=criticism_run, failure="", annotation_id__in=[pk for _, pk in new]
-            ).values_list("annotation_id", "pk", "priority")
+            for annotation_id, pk, priority in usable.filter(annotation__in=list(some.values())).values_list(
+                "annotation_id", "pk", "priority"
+            )
         }
-        for item_id, pk in new:
-            criticism_id, priority = criticisms.get(pk, (None, None))
-            yield _Candidate(item_id, pk, criticism_id, priority)
+        for item_id in [item_id for item_id in some if item_id not in seen]:
+            criticism_id, priority = criticisms.get(some[item_id], (None, None))
+            yield _Candidate(item_id, some[item_id], criticism_id, priority)
+        seen |= some.keys()
+
+
+def can_be_shown(criticism: CriticismRun) -> bool:
+    """Whether the project has a known item with an answer to show that looks like those that `criticism` judged."""
+    runs = [run for run, judged in shown_runs(criticism) if judged is not None]
+    known = Q(item__gold__isnull=False) | Q(item__calibration_label__isnull=False)
+    return Annotation.objects.filter(known, run__in=runs, failure="").exists()
 
 
 def _some(rows: QuerySet, by: str, rng: np.random.Generator) -> list:  # type: ignore[type-arg]
