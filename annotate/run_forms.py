@@ -12,6 +12,7 @@ from annotate.examples import labelled_items, most_examples
 from annotate.models import AnnotationRun, Connection, ModelRun, Project, User
 from annotate.services.runs import TRAINED, ModelChoice, training_parameters
 from jobs.models import Job
+from mllm.adapters.batches import LONGEST_WAIT_HOURS
 from mllm.registry import PROVIDERS
 
 # Alternatives asked for at each token: the most that OpenAI-compatible servers commonly allow is 20, few are enough.
@@ -64,6 +65,12 @@ class RunForm(forms.Form):
         required=False,
         label="Keep log-probabilities",
         help_text="How sure the model was of each token of its answer. Not every provider gives them.",
+    )
+    by_batch = forms.BooleanField(
+        required=False,
+        label="Hand the calls in as batches",
+        help_text=f"For half the price, and answered within {LONGEST_WAIT_HOURS} hours instead of at once. OpenAI and "
+        "Anthropic take batches; most other servers do not.",
     )
     spend_limit = forms.DecimalField(
         required=False,
@@ -130,6 +137,7 @@ class RunForm(forms.Form):
             strategy=cleaned["strategy"],
             answer_format=cleaned["answer_format"],
             top_logprobs=TOP_LOGPROBS if cleaned["log_probabilities"] else 0,
+            by_batch=cleaned["by_batch"],
         )
 
     def refuse(self, refusal: Refusal) -> None:

@@ -140,6 +140,7 @@ def criticism_run_create(
             connection_key=choice.connection.key_of_jobs,
             spend_limit=spend_limit,
             expected_call_cost=estimate.cost_per_call,
+            by_batch=choice.by_batch,
         )
     return CriticismRun.objects.create(
         annotation_run=annotation_run, job=job, seed=annotation_run.project.seed, created_by=user, **fields

@@ -31,6 +31,11 @@ class JobProgressSerializer(serializers.Serializer[Any]):
     spend_limit = serializers.FloatField(allow_null=True, help_text="US$")
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+    by_batch = serializers.BooleanField(
+        help_text="Whether its calls are handed in as the provider's batches."
+    )
+    handed_in = serializers.IntegerField(help_text="By batch: calls that wait at the provider.")
+    answered = serializers.IntegerField(help_text="By batch: those of them that it has answered so far.")
 
     def to_representation(self, instance: Job) -> dict[str, Any]:
         return super().to_representation(job_progress(instance))

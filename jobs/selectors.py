@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 
-from jobs.models import Job, ModelCall
+from jobs.models import Job, ModelCall, ProviderBatch
 
 # How each failure is called on pages, and what to do about it.
 FAILURE_NAMES = {
@@ -34,7 +34,10 @@ FAILURE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A job at a moment. `rate` is subjects a second; `eta` seconds, None while unknown."""
+    """A job at a moment. `rate` is subjects a second; `eta` seconds, None while unknown.
+
+    Of a job by batch, `handed_in` calls wait at the provider, which has `answered` of them so far.
+    """
 
     state: str
     failure: str
@@ -51,10 +54,14 @@ class JobProgress:
     spend_limit: float | None
     started_at: datetime | None
     finished_at: datetime | None
+    by_batch: bool = False
+    handed_in: int = 0
+    answered: int = 0
 
 
 def job_progress(job: Job) -> JobProgress:
     rate = _rate(job)
+    batches = _open_batches(job) if job.by_batch else []
     left = max(0, job.total - job.done)
     return JobProgress(
         state=job.state,
@@ -65,14 +72,21 @@ def job_progress(job: Job) -> JobProgress:
         failed=job.failed,
         share=job.share_done,
         rate=rate,
-        eta=left / rate if rate and job.is_active else None,
+        eta=left / rate if rate and job.is_active and not job.by_batch else None,
         input_tokens=job.input_tokens,
         output_tokens=job.output_tokens,
         cost=float(job.cost),
         spend_limit=None if job.spend_limit is None else float(job.spend_limit),
         started_at=job.started_at,
         finished_at=job.finished_at,
+        by_batch=job.by_batch,
+        handed_in=sum(len(batch.subjects) for batch in batches),
+        answered=sum(batch.answered for batch in batches),
     )
+
+
+def _open_batches(job: Job) -> list[ProviderBatch]:
+    return list(ProviderBatch.objects.filter(chunk__job=job, state=ProviderBatch.State.WAITING))
 
 
 def _rate(job: Job) -> float:

@@ -170,6 +170,10 @@ class ModelChoiceSerializer(Input):
     )
     top_logprobs = serializers.IntegerField(required=False, min_value=0, max_value=20)
     max_tokens = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=100_000)
+    by_batch = serializers.BooleanField(
+        required=False,
+        help_text="Hand the calls in as the provider's batches: half the price, answered within a day.",
+    )
 
 
 class AnnotatorSerializer(ModelChoiceSerializer):
@@ -265,7 +269,8 @@ class EstimateSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cost = serializers.FloatField(allow_null=True, help_text="US$; null where the model has no price.")
-    seconds = serializers.FloatField()
+    seconds = serializers.FloatField(help_text="By batch the longest that it may take.")
+    by_batch = serializers.BooleanField()
     measured = serializers.BooleanField(help_text="Whether it rests on an earlier run like it.")
 
 
@@ -333,7 +338,16 @@ def choice_of(user: User, given: dict[str, Any]) -> ModelChoice:
         if connection_id is None
         else chosen(connections_of(user), connection_id, field="connection", what="connection of yours")
     )
-    names = ("model", "strategy", "answer_format", "top_logprobs", "max_tokens", "confidence", "examples")
+    names = (
+        "model",
+        "strategy",
+        "answer_format",
+        "top_logprobs",
+        "max_tokens",
+        "confidence",
+        "examples",
+        "by_batch",
+    )
     values = {name: given[name] for name in names if given.get(name) is not None}
     return ModelChoice(kind=given["kind"], connection=connection, **values)
 

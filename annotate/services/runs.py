@@ -20,6 +20,7 @@ from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, prompt_version
 from annotate.writing import writing_request_for
 from annotate.written import WRITTEN_PROMPT_VERSIONS
 from jobs.services import job_create, job_retry
+from mllm.adapters.batches import LONGEST_WAIT_HOURS, PRICE_SHARE
 from mllm.errors import CallError
 from mllm.messages import Request
 from mllm.prices import token_cost
@@ -46,6 +47,7 @@ class ModelChoice:
     """Who is to answer: a model behind a connection with a prompt strategy, or the trained classifier.
 
     `confidence` also asks an annotator how sure it is; `examples` is how many labelled items it sees with each item.
+    `by_batch` hands the calls in together: answered within a day, for half the price.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class ModelChoice:
     max_tokens: int | None = None
     confidence: bool = False
     examples: int = 0
+    by_batch: bool = False
 
     @property
     def is_trained(self) -> bool:
@@ -68,7 +71,10 @@ TRAINED = ModelChoice(kind=ModelRun.Kind.TRAINED, strategy="")
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run will take. `cost` is None without a price; `measured` when it rests on an earlier run like it."""
+    """What a run will take. `cost` is None without a price; `measured` when it rests on an earlier run like it.
+
+    By batch `seconds` is the longest wait that the provider allows itself; mostly it is much shorter.
+    """
 
     calls: int
     input_tokens: int
@@ -76,6 +82,7 @@ class Estimate:
     cost: Decimal | None
     seconds: float
     measured: bool = False
+    by_batch: bool = False
 
     @property
     def cost_per_call(self) -> Decimal:
@@ -94,6 +101,9 @@ def check_choice(choice: ModelChoice, strategies: Collection[str] = STRATEGIES) 
         raise Refusal("Name the model.", field="model")
     if choice.strategy not in strategies:
         raise Refusal(f"The strategy is one of: {', '.join(strategies)}.", field="strategy")
+    provider = PROVIDERS[choice.connection.provider]
+    if choice.by_batch and not provider.capabilities.batches:
+        raise Refusal(f"{provider.label} takes no batches. Make the calls at once.", field="by_batch")
 
 
 def check_task(project: Project, choice: ModelChoice, scope: str = AnnotationRun.Scope.PROJECT) -> None:
@@ -255,14 +265,18 @@ def prompted_estimate(
     if known:
         input_tokens, output_tokens, seconds = measured["input"], measured["output"], measured["latency"]
     price = price_of(choice.connection.provider, choice.model)
+    share = Decimal(str(PRICE_SHARE)) if choice.by_batch else Decimal(1)
     total_input, total_output = round(calls * input_tokens), round(calls * output_tokens)
     return Estimate(
         calls=calls,
         input_tokens=total_input,
         output_tokens=total_output,
-        cost=None if price is None else token_cost(price, total_input, total_output),
-        seconds=calls * seconds / choice.connection.in_flight,
+        cost=None if price is None else token_cost(price, total_input, total_output) * share,
+        seconds=3600.0 * LONGEST_WAIT_HOURS
+        if choice.by_batch
+        else calls * seconds / choice.connection.in_flight,
         measured=known,
+        by_batch=choice.by_batch,
     )
 
 
@@ -314,6 +328,7 @@ def annotation_run_create(
             connection_key=choice.connection.key_of_jobs,
             spend_limit=spend_limit,
             expected_call_cost=estimate.cost_per_call,
+            by_batch=choice.by_batch,
         )
     return AnnotationRun.objects.create(
         project=project, scope=scope, job=job, seed=project.seed, created_by=user, **fields
