@@ -5,11 +5,14 @@ in a box of 1000 × 100 units that the page stretches; strokes keep their width.
 """
 
 import itertools
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django import template
+from django.contrib.humanize.templatetags.humanize import intcomma
 
 register = template.Library()
 
@@ -286,4 +289,380 @@ def reliability_plot(
         "x_label": x_label,
         "has_diagonal": has_diagonal,
         "reviewed": sum(each.reviewed for each in bins),
+    }
+
+
+@register.inclusion_tag("charts/numbers.html")
+def chart_numbers(table: Any, name: str, csv_url: str) -> dict[str, Any]:
+    """A chart's numbers: its `columns` and `rows`, folded away, with a link to the same as CSV.
+
+    `name` tells it from the others of the page, so that it stays open when the chart is replaced.
+    """
+    is_number = [
+        all(row[at] is None or isinstance(row[at], int | float) for row in table.rows)
+        for at in range(len(table.columns))
+    ]
+    return {
+        "headings": [
+            (column.replace("_", " ").capitalize(), number)
+            for column, number in zip(table.columns, is_number, strict=True)
+        ],
+        "rows": [
+            [(as_number(value), number) for value, number in zip(row, is_number, strict=True)]
+            for row in table.rows
+        ],
+        "name": name,
+        "csv_url": csv_url,
+    }
+
+
+@register.filter
+def as_number(value: Any) -> Any:
+    """Numbers as pages write them, texts as they are, a dash for nothing."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    return intcomma(int(value)) if isinstance(value, int | float) else value
+
+
+# --- Flows between stages --------------------------------------------------------------------------------------------
+
+_SLOT = 36.0  # of a stage with its two lines of words, in pixels
+_GAP = 10.0
+_PLOT = 300.0
+_THINNEST = 2.0
+
+
+@dataclass(slots=True)
+class _Node:
+    """A stage, or, without one, where a flow passes a column that it has no stage in."""
+
+    key: str
+    column: int
+    order: tuple[int, int]
+    count: int
+    stage: Any = None
+    top: float = 0.0
+    height: float = 0.0
+    left_used: float = 0.0
+    right_used: float = 0.0
+
+    def slot(self, scale: float) -> float:
+        return max(_SLOT if self.stage is not None else _THINNEST, scale * self.count)
+
+
+@dataclass(slots=True)
+class _Band:
+    source: _Node
+    target: _Node
+    count: int
+    tone: str
+    title: str
+    url: str = ""
+    path: str = field(default="")
+
+
+@register.inclusion_tag("charts/sankey.html")
+def sankey(
+    stages: Sequence[Any], flows: Sequence[Any], urls: Mapping[str, str], label: str = ""
+) -> dict[str, Any]:
+    """Flows between stages as bands whose widths are their counts; on a narrow page, bars below each other.
+
+    Each of `stages` has `key`, `title`, `column`, `tone` and `count`, each of `flows` `source` and `target`, keys of
+    stages in a lower and a higher column, and `count`. `urls` links stages, by key, and the bands that lead to them or,
+    where those have no link, come from them.
+    Stages of a column lie in the order given.
+    """
+    columns = sorted({stage.column for stage in stages})
+    nodes, bands = _laid_out(stages, flows, columns, urls)
+    scale, height = _scale(nodes, len(columns))
+    _place(nodes, scale, len(columns))
+    _draw(bands, scale, len(columns))
+    most = max((stage.count for stage in stages), default=0)
+    return {
+        "label": label,
+        "height": f"{height:.0f}",
+        "bands": [band for band in bands if band.path],
+        "nodes": [
+            {
+                "stage": node.stage,
+                "x": f"{100 * node.column / len(columns):.3f}%",
+                "y": _units(node.top),
+                "height": _units(max(_THINNEST, node.height)),
+                "text_y": _units(node.top + 13),
+                "title_y": _units(node.top + 28),
+                "url": urls.get(node.key, ""),
+            }
+            for node in nodes
+            if node.stage is not None
+        ],
+        "groups": [
+            [
+                {
+                    "stage": stage,
+                    "url": urls.get(stage.key, ""),
+                    "width": _units(WIDTH * stage.count / most if most else 0.0),
+                }
+                for stage in stages
+                if stage.column == column
+            ]
+            for column in columns
+        ],
+    }
+
+
+def _laid_out(
+    stages: Sequence[Any], flows: Sequence[Any], columns: Sequence[int], urls: Mapping[str, str]
+) -> tuple[list[_Node], list[_Band]]:
+    """A node a stage and a node where a flow passes a column, and the bands between neighboring columns."""
+    at = {column: number for number, column in enumerate(columns)}
+    place = {stage.key: number for number, stage in enumerate(stages)}
+    by_key = {
+        stage.key: _Node(stage.key, at[stage.column], (1, place[stage.key]), stage.count, stage)
+        for stage in stages
+    }
+    nodes = list(by_key.values())
+    bands = []
+    for flow in sorted(flows, key=lambda each: (place[each.source], place[each.target])):
+        source, target = by_key[flow.source], by_key[flow.target]
+        title = f"{source.stage.title} → {target.stage.title}: {intcomma(flow.count)}"
+        # What begins above everything else stays above.
+        is_first = source.order[1] == min(
+            node.order[1] for node in nodes if node.column == source.column and node.stage is not None
+        )
+        passed = [
+            _Node(flow.source, column, (0 if is_first else 2, place[flow.source]), flow.count)
+            for column in range(source.column + 1, target.column)
+        ]
+        nodes += passed
+        for before, after in itertools.pairwise([source, *passed, target]):
+            url = urls.get(flow.target) or urls.get(flow.source, "")
+            bands.append(_Band(before, after, flow.count, target.stage.tone, title, url))
+    return nodes, bands
+
+
+def _in_columns(nodes: Sequence[_Node], columns: int) -> list[list[_Node]]:
+    found: list[list[_Node]] = [[] for _ in range(columns)]
+    for node in sorted(nodes, key=lambda node: node.order):
+        found[node.column].append(node)
+    return found
+
+
+def _scale(nodes: Sequence[_Node], columns: int) -> tuple[float, float]:
+    """(pixels an item, height in pixels) with which every column fits, each stage with its words."""
+    stacked = _in_columns(nodes, columns)
+
+    def needed(scale: float) -> float:
+        return max(
+            (sum(node.slot(scale) for node in column) + _GAP * (len(column) - 1) for column in stacked),
+            default=0.0,
+        )
+
+    height = max(_PLOT, needed(0.0) * 1.25)
+    low, high = 0.0, height / max([node.count for node in nodes] + [1])
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if needed(middle) <= height else (low, middle)
+    return low, needed(low)
+
+
+def _place(nodes: Sequence[_Node], scale: float, columns: int) -> None:
+    for column in _in_columns(nodes, columns):
+        top = 0.0
+        for node in column:
+            node.top, node.height = top, scale * node.count
+            top += node.slot(scale) + _GAP
+
+
+def _draw(bands: Sequence[_Band], scale: float, columns: int) -> None:
+    """The path of each band. On both sides bands lie in the order of what they come from or lead to."""
+    leaving, arriving = defaultdict(list), defaultdict(list)
+    for band in bands:
+        leaving[id(band.source)].append(band)
+        arriving[id(band.target)].append(band)
+    starts, ends = {}, {}
+    for group in leaving.values():
+        for band in sorted(group, key=lambda band: band.target.top):
+            starts[id(band)] = band.source.top + band.source.right_used
+            band.source.right_used += scale * band.count
+    for group in arriving.values():
+        for band in sorted(group, key=lambda band: band.source.top):
+            ends[id(band)] = band.target.top + band.target.left_used
+            band.target.left_used += scale * band.count
+    for band in bands:
+        x0, x1 = WIDTH * band.source.column / columns, WIDTH * band.target.column / columns
+        y0, y1, thick = starts[id(band)], ends[id(band)], max(1.0, scale * band.count)
+        middle = (x0 + x1) / 2
+        xs = [_units(x) for x in (x0, middle, x1)]
+        ys = [_units(y) for y in (y0, y1, y1 + thick, y0 + thick)]
+        band.path = (
+            f"M{xs[0]} {ys[0]}C{xs[1]} {ys[0]} {xs[1]} {ys[1]} {xs[2]} {ys[1]}"
+            f"V{ys[2]}C{xs[1]} {ys[2]} {xs[1]} {ys[3]} {xs[0]} {ys[3]}Z"
+        )
+
+
+# --- Counts in bins --------------------------------------------------------------------------------------------------
+
+
+@register.inclusion_tag("charts/doubts.html")
+def doubt_bins(
+    bins: Sequence[Any],
+    cut: float | None,
+    cut_name: str,
+    label: str,
+    urls: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Items in equal bins over [0, 1]: in front those `reviewed`, and in front of these the `errors` found there.
+
+    `urls` link each bin. The axis is a square root, so that a bin of ten is seen beside one of ten thousand.
+    """
+    top = _round_up(max([each.items for each in bins] + [1]))
+    step = WIDTH / max(1, len(bins))
+
+    def tall(count: int) -> float:
+        return HEIGHT * math.sqrt(count / top)
+
+    drawn = [
+        {
+            "bin": each,
+            "url": urls[number] if urls and each.items else "",
+            "x": _units(number * step + step * 0.06),
+            "width": _units(step * 0.88),
+            "low": f"{each.low:.2f}",
+            "high": f"{each.high:.2f}",
+            "bars": [
+                (name, _units(HEIGHT - tall(count)), _units(tall(count)))
+                for name, count in (("all", each.items), ("reviewed", each.reviewed), ("errors", each.errors))
+                if count
+            ],
+        }
+        for number, each in enumerate(bins)
+    ]
+    totals = [sum(getattr(each, name) for each in bins) for name in ("items", "reviewed", "errors")]
+    return {
+        "bars": drawn,
+        "label": label,
+        "items": totals[0],
+        "reviewed": totals[1],
+        "errors": totals[2],
+        "cut": None if cut is None else f"{cut:.3f}",
+        "cut_name": cut_name,
+        "cut_x": None if cut is None else _units(WIDTH * min(1.0, max(0.0, cut))),
+        "top": top,
+        "quarter": as_number(top / 4),
+    }
+
+
+@register.inclusion_tag("charts/columns.html")
+def columns_over_time(spans: Sequence[Any], form: str, label: str, every: int = 1) -> dict[str, Any]:
+    """A column for each span of time {`start`, `reviews`}; `form` writes its start, and every so many are written."""
+    top = _round_up(max([span.reviews for span in spans] + [1]))
+    step = WIDTH / max(1, len(spans))
+    return {
+        "bars": [
+            {
+                "x": _units(number * step + step * 0.1),
+                "width": _units(step * 0.8),
+                "y": _units(HEIGHT * (1 - span.reviews / top)),
+                "height": _units(HEIGHT * span.reviews / top),
+                "name": span.start.strftime(form),
+                "count": span.reviews,
+            }
+            for number, span in enumerate(spans)
+        ],
+        "ticks": [span.start.strftime(form) for span in spans][::every],
+        "label": label,
+        "total": sum(span.reviews for span in spans),
+        "top": top,
+        "middle": as_number(top / 2),
+    }
+
+
+@register.inclusion_tag("charts/found.html")
+def found_curve(
+    points: Sequence[tuple[float, float]],
+    budget: float | None = None,
+    at_budget: float | None = None,
+    reviewed: float | None = None,
+    found: float | None = None,
+    error_share: float | None = None,
+) -> dict[str, Any]:
+    """The share of errors that the first items hold, beside a random and the ideal order; all shares in [0, 1].
+
+    `budget` is marked where it lies, and a dot shows how much was `found` of the errors after so much `reviewed`.
+    """
+
+    def across(share: float) -> str:
+        return _units(WIDTH * min(1.0, max(0.0, share)))
+
+    def down(share: float) -> str:
+        return _units(HEIGHT * (1 - min(1.0, max(0.0, share))))
+
+    line = [f"{across(x)},{down(y)}" for x, y in points]
+    within = [f"{across(x)},{down(y)}" for x, y in points if budget is not None and x <= budget]
+    area = ""
+    if within and budget is not None and at_budget is not None:
+        edge = across(budget)
+        area = " ".join(
+            [*within, f"{edge},{down(at_budget)}", f"{edge},{_units(HEIGHT)}", f"0.00,{_units(HEIGHT)}"]
+        )
+    return {
+        "points": " ".join(line),
+        "area": area,
+        "ideal": ""
+        if error_share is None
+        else f"0.00,{_units(HEIGHT)} {across(error_share)},0.00 {_units(WIDTH)},0.00",
+        "budget": budget,
+        "budget_x": None if budget is None else across(budget),
+        "at_budget": at_budget,
+        "dot": None if reviewed is None or found is None else (across(reviewed), down(found)),
+        "reviewed": reviewed,
+        "found": found,
+    }
+
+
+# --- A matrix of counts ----------------------------------------------------------------------------------------------
+
+_HEATS = 6
+
+
+@register.inclusion_tag("charts/matrix.html")
+def heat_matrix(
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    urls: Mapping[tuple[str, str], str],
+    row_title: str,
+    column_title: str,
+) -> dict[str, Any]:
+    """Counts as a table whose cells are the warmer the more they hold; those on the diagonal in a color of their own.
+
+    Each of `rows` has a `name`, `total` and `cells` with `machine`, `human` and `count`; `urls` links cells by the two.
+    """
+    apart = [cell.count for row in rows for cell in row.cells if cell.machine != cell.human]
+    same = [cell.count for row in rows for cell in row.cells if cell.machine == cell.human]
+
+    def heat(cell: Any) -> int:
+        most = max(same if cell.machine == cell.human else apart)
+        return math.ceil(_HEATS * math.sqrt(cell.count / most)) if cell.count else 0
+
+    return {
+        "columns": columns,
+        "rows": [
+            {
+                "row": row,
+                "cells": [
+                    {
+                        "cell": cell,
+                        "heat": heat(cell),
+                        "same": cell.machine == cell.human,
+                        "url": urls.get((cell.machine, cell.human), "") if cell.count else "",
+                    }
+                    for cell in row.cells
+                ],
+            }
+            for row in rows
+        ],
+        "row_title": row_title,
+        "column_title": column_title,
     }

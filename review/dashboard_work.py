@@ -1,0 +1,377 @@
+"""What goes on in a project and what it took: runs under way, money spent, and the pace of its reviewers."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+from django.db.models import Case, Count, Q, QuerySet, Value, When
+from django.utils import timezone
+
+from annotate.models import AnnotationRun, ModelRun, Project
+from criticize.models import CriticismRun
+from jobs.models import Job, ModelCall
+from jobs.selectors import FailureCount, JobProgress, failures_by_name, job_progress
+from review.dashboard_scope import Cell, Scope, Table
+from review.models import Correction, ReviewRound, ReviewTask
+
+DAYS = 14
+# A longer gap between two answers of one person is a pause.
+LONGEST_GAP = 300.0  # seconds
+
+
+# --- Runs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """A run at a moment. `is_priced` is False where it used tokens whose price is not known."""
+
+    kind: str  # "annotation" or "criticism"
+    run_id: int
+    who: str
+    job: Job
+    progress: JobProgress
+    failures: list[FailureCount]
+    is_priced: bool
+
+    @property
+    def state(self) -> str:
+        return self.progress.state
+
+    @property
+    def per_minute(self) -> float:
+        """Subjects a minute."""
+        return 60 * self.progress.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs under way or paused, oldest first; without any, the last of each kind."""
+
+    runs: list[RunProgress]
+    is_active: bool
+
+    @property
+    def table(self) -> Table:
+        rows: list[tuple[Cell, ...]] = [
+            (
+                run.kind,
+                run.run_id,
+                run.who,
+                run.state,
+                run.progress.done,
+                run.progress.total,
+                run.progress.failed,
+                ", ".join(f"{failure.label}: {failure.count}" for failure in run.failures),
+                round(run.per_minute, 2),
+                None if run.progress.eta is None else round(run.progress.eta),
+                round(run.progress.cost, 6) if run.is_priced else None,
+                run.progress.spend_limit,
+            )
+            for run in self.runs
+        ]
+        return Table(
+            (
+                "kind",
+                "run",
+                "who",
+                "state",
+                "done",
+                "total",
+                "failed",
+                "failures",
+                "per_minute",
+                "seconds_left",
+                "spent_usd",
+                "limit_usd",
+            ),
+            rows,
+        )
+
+
+def runs(scope: Scope) -> Runs:
+    """What models are at work on, or were last."""
+    found: list[AnnotationRun | CriticismRun] = []
+    for rows in _runs_of(scope.project):
+        going_on = list(rows.filter(job__state__in=Job.UNFINISHED).order_by("pk"))
+        if not going_on:
+            last = rows.order_by("-pk").first()
+            going_on = [last] if last is not None else []
+        found += going_on
+    return Runs([_run_progress(run) for run in found], any(run.job.is_active for run in found))
+
+
+def _runs_of(project: Project) -> "tuple[QuerySet[AnnotationRun], QuerySet[CriticismRun]]":
+    return (
+        AnnotationRun.objects.filter(project=project).select_related("job"),
+        CriticismRun.objects.filter(annotation_run__project=project).select_related("job"),
+    )
+
+
+def _run_progress(run: AnnotationRun | CriticismRun) -> RunProgress:
+    answers: QuerySet[ModelCall] = (
+        run.annotations.all() if isinstance(run, AnnotationRun) else run.criticisms.all()  # type: ignore[assignment]
+    )
+    return RunProgress(
+        kind=_kind(run),
+        run_id=run.pk,
+        who=run.who,
+        job=run.job,
+        progress=job_progress(run.job),
+        failures=failures_by_name(answers) if run.job.failed else [],
+        is_priced=_is_priced(run),
+    )
+
+
+def _kind(run: ModelRun) -> str:
+    return "annotation" if isinstance(run, AnnotationRun) else "criticism"
+
+
+def _is_priced(run: ModelRun) -> bool:
+    tokens = run.job.input_tokens + run.job.output_tokens
+    return run.kind != ModelRun.Kind.PROMPTED or bool(run.job.cost) or not tokens
+
+
+# --- Costs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What a run's model was paid, US$; None where no price is known."""
+
+    kind: str
+    run_id: int
+    who: str
+    is_candidate: bool
+    input_tokens: int
+    output_tokens: int
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCost:
+    """Turns of people, answered or skipped, at the project's price of a review, US$."""
+
+    name: str
+    reviews: int
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The project's costs so far, US$, against labeling every item by hand once."""
+
+    runs: list[RunCost]
+    reviews: list[ReviewCost]
+    items: int
+    review_price: Decimal
+
+    @property
+    def models(self) -> Decimal:
+        return sum((run.cost for run in self.runs if run.cost is not None), Decimal(0))
+
+    @property
+    def people(self) -> Decimal:
+        return sum((part.cost for part in self.reviews), Decimal(0))
+
+    @property
+    def total(self) -> Decimal:
+        return self.models + self.people
+
+    @property
+    def by_hand(self) -> Decimal:
+        return self.items * self.review_price
+
+    @property
+    def reviewed(self) -> int:
+        return sum(part.reviews for part in self.reviews)
+
+    @property
+    def unpriced(self) -> int:
+        """Runs whose model's price is not known: the true total is higher."""
+        return sum(run.cost is None for run in self.runs)
+
+    @property
+    def table(self) -> Table:
+        rows: list[tuple[Cell, ...]] = [
+            (
+                "model",
+                f"{run.kind} {run.run_id}, {run.who}",
+                None,
+                run.input_tokens,
+                run.output_tokens,
+                None if run.cost is None else float(run.cost),
+            )
+            for run in self.runs
+        ]
+        rows += [("people", part.name, part.reviews, None, None, float(part.cost)) for part in self.reviews]
+        rows.append(("all by hand", "Every item once", self.items, None, None, float(self.by_hand)))
+        return Table(("part", "what", "reviews", "input_tokens", "output_tokens", "cost_usd"), rows)
+
+
+# What a turn was, in words, in the order of the table.
+_TURNS = ("Review", "Further readings", "Adjudication", "Known items", "Calibration", "Audit")
+
+
+def cost(scope: Scope) -> Cost:
+    """What the project's runs and people cost so far. What was taken back does not count."""
+    project = scope.project
+    paid = [
+        RunCost(
+            kind=_kind(run),
+            run_id=run.pk,
+            who=run.who,
+            is_candidate=_annotation(run).scope == AnnotationRun.Scope.CALIBRATION,
+            input_tokens=run.job.input_tokens,
+            output_tokens=run.job.output_tokens,
+            cost=run.job.cost if _is_priced(run) else None,
+        )
+        for rows in _runs_of(project)
+        for run in _with_annotation(rows)
+    ]
+    kind, purpose = ReviewRound.Kind, ReviewTask.Purpose
+    turns = dict(
+        ReviewTask.objects.filter(
+            round__project=project, state__in=(ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
+        )
+        .order_by()
+        .annotate(
+            turn=Case(
+                When(purpose=purpose.GOLD, then=Value("Known items")),
+                When(purpose=purpose.ADJUDICATION, then=Value("Adjudication")),
+                When(copy__gt=0, then=Value("Further readings")),
+                When(round__kind=kind.CALIBRATION, then=Value("Calibration")),
+                When(round__kind=kind.AUDIT, then=Value("Audit")),
+                default=Value("Review"),
+            )
+        )
+        .values_list("turn")
+        .annotate(Count("pk"))
+    )
+    price = project.review_price
+    return Cost(
+        runs=paid,
+        reviews=[ReviewCost(name, turns[name], turns[name] * price) for name in _TURNS if name in turns],
+        items=project.items.count(),
+        review_price=price,
+    )
+
+
+def _with_annotation(
+    rows: "QuerySet[AnnotationRun] | QuerySet[CriticismRun]",
+) -> "list[AnnotationRun | CriticismRun]":
+    if rows.model is CriticismRun:
+        rows = rows.select_related("annotation_run", "job")
+    return list(rows.order_by("pk"))
+
+
+def _annotation(run: AnnotationRun | CriticismRun) -> AnnotationRun:
+    return run if isinstance(run, AnnotationRun) else run.annotation_run
+
+
+# --- The pace of reviewers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Reviews in an hour or a day that begins at `start`."""
+
+    start: datetime
+    reviews: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewerPace:
+    """One person's pace. `median_seconds` is from showing an item to its answer. `active_seconds` are the gaps between
+    answers of under five minutes; `per_hour`, reviews an hour of them. None where nothing was timed."""
+
+    reviewer: str
+    reviews: int
+    median_seconds: float | None
+    active_seconds: float
+    per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Answers and skips in all of the project's rounds over the last `DAYS` days, today included; those taken back too,
+    since they took their time."""
+
+    hours: list[Span]
+    days: list[Span]
+    reviewers: list[ReviewerPace]
+
+    @property
+    def today(self) -> int:
+        return sum(span.reviews for span in self.hours)
+
+    @property
+    def reviews(self) -> int:
+        return sum(span.reviews for span in self.days)
+
+    @property
+    def table(self) -> Table:
+        rows: list[tuple[Cell, ...]] = [
+            ("hour", f"{s.start:%Y-%m-%dT%H:%M%z}", s.reviews) for s in self.hours
+        ]
+        rows += [("day", f"{s.start:%Y-%m-%d}", s.reviews) for s in self.days]
+        return Table(("span", "start", "reviews"), rows)
+
+    @property
+    def reviewer_table(self) -> Table:
+        return Table(
+            ("reviewer", "reviews", "median_seconds", "active_seconds", "reviews_per_active_hour"),
+            [
+                (
+                    each.reviewer,
+                    each.reviews,
+                    None if each.median_seconds is None else round(each.median_seconds, 2),
+                    round(each.active_seconds, 1),
+                    None if each.per_hour is None else round(each.per_hour, 1),
+                )
+                for each in self.reviewers
+            ],
+        )
+
+
+def pace(scope: Scope, now: datetime | None = None) -> Pace:
+    """By hour of today and by day, and by person, most reviews first. `now` in any zone; days are the server's."""
+    now = timezone.localtime(now)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = today - timedelta(days=DAYS - 1)
+    rows = Correction.objects.filter(
+        ~Q(action=Correction.Action.UNDO), task__round__project=scope.project, created_at__gte=first
+    ).order_by("pk")
+    by_person: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
+    for person, at, seconds in rows.values_list("author__username", "created_at", "seconds").iterator(10_000):
+        by_person[person].append((at.timestamp(), seconds))
+    at = np.array([time for answers in by_person.values() for time, _ in answers])
+    hours = [today + timedelta(hours=number) for number in range(25)]
+    days = [first + timedelta(days=number) for number in range(DAYS + 1)]
+    people = [_reviewer_pace(person, answers) for person, answers in by_person.items()]
+    return Pace(
+        hours=_spans(at, hours),
+        days=_spans(at, days),
+        reviewers=sorted(people, key=lambda each: (-each.reviews, each.reviewer)),
+    )
+
+
+def _spans(at: np.ndarray, edges: list[datetime]) -> list[Span]:
+    bounds = np.searchsorted(np.sort(at), [edge.timestamp() for edge in edges])
+    return [Span(start, int(count)) for start, count in zip(edges, np.diff(bounds), strict=False)]
+
+
+def _reviewer_pace(person: str, answers: list[tuple[float, float | None]]) -> ReviewerPace:
+    gaps = np.diff(np.sort(np.array([time for time, _ in answers])))
+    active = gaps[gaps < LONGEST_GAP]
+    took = [seconds for _, seconds in answers if seconds is not None]
+    total = float(active.sum())
+    return ReviewerPace(
+        reviewer=person,
+        reviews=len(answers),
+        median_seconds=float(np.median(took)) if took else None,
+        active_seconds=total,
+        per_hour=3600 * len(active) / total if total else None,
+    )

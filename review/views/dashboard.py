@@ -1,0 +1,160 @@
+"""The dashboard: its page, what of it has changed since it was shown, and each chart's numbers as CSV."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from annotate.access import May, permissions, project_for
+from annotate.requests import PageRequest
+from review.browsing import ERROR_HIGH, ItemFilter
+from review.dashboard import BUSY_POLL, PARTS, QUIET_POLL, TABLES, csv_lines, is_busy, part_of, table_of
+from review.dashboard_errors import ERROR_PROBABILITY, Confusion, Doubts
+from review.dashboard_pipeline import Pipeline
+from review.dashboard_scope import Scope, rounds_to_choose, scope_of
+from review.dashboard_work import Cost
+
+
+@require_GET
+def dashboard(request: PageRequest, project_id: int) -> HttpResponse | StreamingHttpResponse:
+    project = project_for(request.user, project_id, may=May.SEE)
+    asked = request.GET.get("round", "")
+    if asked and not (asked.isdecimal() and asked.isascii() and len(asked) < 16):
+        raise Http404("There is no such review round in this project.")
+    scope = scope_of(project, int(asked) if asked else None)
+    if "csv" in request.GET:
+        return csv_response(scope, request.GET["csv"])
+    context = _context(request, scope)
+    parts = {name: _rendered(name, scope, context) for name in PARTS}
+    seen = {name: _fingerprint(html) for name, html in parts.items()}
+    context["live_url"] = f"{request.path}?{urlencode({**_round_query(scope), 'seen': _packed(seen)})}"
+    context["poll"] = BUSY_POLL if is_busy(scope) else QUIET_POLL
+    if request.htmx:
+        known = _unpacked(request.GET.get("seen", ""))
+        changed = [parts[name] for name in PARTS if known.get(name) != seen[name]]
+        if not changed and known.get("poll") == str(context["poll"]):
+            return HttpResponse(status=204)
+        return render(request, "review/dashboard_changes.html", context | {"changed": changed})
+    return render(request, "review/dashboard.html", context | {"parts": parts})
+
+
+def csv_response(scope: Scope, name: str) -> StreamingHttpResponse:
+    """The numbers of a chart as a file. Raises Http404 for a name that no chart has."""
+    if name not in TABLES:
+        raise Http404(f"There is no such table; known are: {', '.join(TABLES)}.")
+    response = StreamingHttpResponse(csv_lines(table_of(scope, name)), content_type="text/csv; charset=utf-8")
+    round = f"-round-{scope.round.pk}" if scope.round else ""
+    filename = f"overread-{scope.project.pk}{round}-{name}.csv"
+    response["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return response
+
+
+def _context(request: PageRequest, scope: Scope) -> dict[str, Any]:
+    project = scope.project
+    return {
+        "project": project,
+        "can": permissions(request.user, project),
+        "scope": scope,
+        "round": scope.round,
+        "rounds": rounds_to_choose(project),
+        "zone": timezone.get_current_timezone_name(),
+        "csv_urls": {
+            name: f"{request.path}?{urlencode({**_round_query(scope), 'csv': name})}" for name in TABLES
+        },
+    }
+
+
+def _round_query(scope: Scope) -> dict[str, int]:
+    return {"round": scope.round.pk} if scope.round else {}
+
+
+def _rendered(name: str, scope: Scope, context: Mapping[str, Any]) -> str:
+    part = part_of(scope, name)
+    own = {"part": part, "name": name, "csv_url": context["csv_urls"][name]}
+    if name in _MORE and part is not None:
+        own |= _MORE[name](scope, part)
+    return render_to_string("review/dashboard_part.html", {**context, **own})
+
+
+def _fingerprint(html: str) -> str:
+    return hashlib.blake2s(html.encode(), digest_size=6).hexdigest()
+
+
+def _packed(seen: Mapping[str, str]) -> str:
+    return ",".join(f"{name}.{fingerprint}" for name, fingerprint in seen.items())
+
+
+def _unpacked(text: str) -> dict[str, str]:
+    return dict(each.split(".", 1) for each in text.split(",") if "." in each)
+
+
+# --- Links to the items ----------------------------------------------------------------------------------------------
+
+
+def _items_url(scope: Scope, **wanted: Any) -> str:
+    query = ItemFilter(round=scope.round.pk if scope.round else None, **wanted).query()
+    url = reverse("items", args=[scope.project.pk])
+    return f"{url}?{query}" if query else url
+
+
+def _of_pipeline(scope: Scope, part: Pipeline) -> dict[str, Any]:
+    """Links of the stages: to their items where the list can tell them apart, else to where they come from."""
+    urls = {stage.key: _items_url(scope, status=stage.status) for stage in part.stages if stage.status}
+    urls["uploaded"] = _items_url(scope)
+    project = scope.project.pk
+    if scope.annotation is not None:
+        urls["annotated"] = reverse("annotation_run", args=[project, scope.annotation.pk])
+    if scope.criticism is not None:
+        urls["criticized"] = reverse("criticism_run", args=[project, scope.criticism.pk])
+    if scope.round is not None:
+        urls["drawn"] = reverse("review_round", args=[project, scope.round.pk])
+    return {"urls": urls}
+
+
+def _of_doubts(scope: Scope, part: Doubts) -> dict[str, Any]:
+    """A link a bin, where the list of items can be narrowed to it."""
+    if part.is_rank or part.scale != ERROR_PROBABILITY:
+        return {"urls": []}
+    urls = [_items_url(scope, eps_min=each.low, eps_max=each.high, sort=ERROR_HIGH) for each in part.bins]
+    return {"urls": urls}
+
+
+def _of_confusion(scope: Scope, part: Confusion) -> dict[str, Any]:
+    urls = {
+        (pair.machine, pair.human): _items_url(scope, label=pair.machine_id, human=pair.human_id)
+        for pair in part.pairs
+        if pair.machine_id is not None
+    }
+    confused = [{"pair": pair, "url": urls.get((pair.machine, pair.human), "")} for pair in part.confused]
+    return {"urls": urls, "confused": confused}
+
+
+def _of_cost(scope: Scope, part: Cost) -> dict[str, Any]:
+    """The rows of its bars: what was spent, and what labeling everything by hand would cost."""
+    spent = [
+        {"label": "Models", "value": float(part.models), "tone": "machine"},
+        {"label": "People", "value": float(part.people), "tone": "human"},
+    ]
+    by_hand = [{"label": "All by hand", "value": float(part.by_hand), "tone": "quiet"}]
+    return {
+        "cost_bars": [
+            {"name": "So far", "parts": spent, "total": part.total},
+            {"name": "All by hand", "parts": by_hand, "total": part.by_hand},
+        ]
+    }
+
+
+# What a part's template needs beside its numbers.
+_MORE: dict[str, Callable[[Scope, Any], dict[str, Any]]] = {
+    "pipeline": _of_pipeline,
+    "doubts": _of_doubts,
+    "confusion": _of_confusion,
+    "cost": _of_cost,
+}
