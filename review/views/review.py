@@ -4,12 +4,30 @@ from dataclasses import asdict
 
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.templatetags.static import static
 from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
+from review.keys import commands_of
+from review.models import ReviewRound
 from review.selectors import round_progress
 from review.views.rounds import round_of
+
+# The screen's parts: modules in static/js. The page says their addresses, since static names change with the content.
+MODULES = (
+    "server",
+    "outbox",
+    "voice",
+    "queue",
+    "item",
+    "image",
+    "text",
+    "labels",
+    "keys",
+    "notes",
+    "guidelines",
+)
 
 
 @require_GET
@@ -21,15 +39,30 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         for label in project.labels.order_by("position")
     ]
     progress = round_progress(round, request.user)
+    commands = commands_of(project.task)
     context = {
         "project": project,
         "round": round,
         "can": permissions(request.user, project),
         "is_blind": round.is_blind,
         "labels": labels,
-        "has_descriptions": any(label["description"] for label in labels),
+        "letters_search": len(labels) > 9 and not all(_is_digit(label["name"]) for label in labels),
+        "commands": commands,
+        "commands_data": [asdict(command) for command in commands],
+        "keys_data": request.user.review_keys,
+        "modules": module_addresses(round),
         "progress": progress,
         "progress_data": asdict(progress),
         "worker_missing": False,  # people review without one, and the screen has no room to say so
     }
     return render(request, "review/review.html", context)
+
+
+def _is_digit(name: str) -> bool:
+    return len(name) == 1 and name in "0123456789"
+
+
+def module_addresses(round: ReviewRound) -> dict[str, str]:
+    """The addresses of the modules that a round's screen needs, by name."""
+    names = (*MODULES, "written") if round.project.task.is_written else MODULES
+    return {name: static(f"js/review_{name}.js") for name in names}

@@ -1,99 +1,48 @@
-// The review screen: one item, its labels, and the next items ready behind it. Whatever the server says is put on the
-// page as text, never as markup.
+// The review screen: one item, its labels, and the next items ready behind it. This module joins the parts, each of which
+// is a module of its own; the page says where they are, since the names of static files change with their content.
 
-const WANTED = 4; // Items held: the one on the page and the next ones.
-const MOST_HELD = 10; // More are never handed out at once.
 const RENEW_EVERY = 3 * 60 * 1000; // A lease lasts ten minutes.
 const LOOK_AGAIN_EVERY = 20 * 1000;
-const PATIENCE = 20 * 1000;
 
-const root = document.getElementById("review");
 const byId = (id) => document.getElementById(id);
-const labels = JSON.parse(byId("labels-data").textContent);
-const { Answers } = await import(root.dataset.answers);
-
+const data = (id) => JSON.parse(byId(id).textContent);
+const root = byId("review");
+const addresses = data("modules-data");
+const part = (name) => import(addresses[name]);
 const number = new Intl.NumberFormat("en");
-// Labels have the digits 1 to 9 in their order. Where all are digits themselves, each has its own: 4 gives “4”.
-const areDigits = labels.every((label) => /^[0-9]$/.test(label.name));
-const keyOf = (label, index) => (areDigits ? label.name : index < 9 ? String(index + 1) : "");
-const byKey = new Map(labels.map((label, index) => [keyOf(label, index), label]).filter(([key]) => key));
-const isRoomy = byKey.size === labels.length; // Every label has a key.
 
-const written = root.dataset.written
-  ? new (await import(root.dataset.written)).WrittenAnswer({
-    save: (text) => answer("label", null, "", text),
-    onMode: () => showProgress(),
-    announce,
-    notify,
-  })
-  : null;
+const [
+  { Server }, { Outbox }, { Voice }, { Queue }, { ItemView, armOf }, { ImageViewer }, { TextReader }, { Labels }, { Keys },
+  { Notes }, { Guidelines },
+] = await Promise.all(
+  ["server", "outbox", "voice", "queue", "item", "image", "text", "labels", "keys", "notes", "guidelines"].map(part),
+);
+const { WrittenAnswer } = addresses.written ? await part("written") : {};
 
-let progress = JSON.parse(byId("progress-data").textContent);
-let queue = []; // The first one is on the page.
-let shown = null;
+const voice = new Voice();
+const { announce, notify, hint } = Object.fromEntries(
+  ["announce", "notify", "hint"].map((name) => [name, (sentence) => voice[name](sentence)]),
+);
+const server = new Server({ csrf: root.dataset.csrf, rounds: root.dataset.apiRound, tasks: root.dataset.apiTasks });
+const person = root.dataset.person;
+
+let progress = data("progress-data");
 let ready = false; // The item can be judged: its image, if it has one, is on the page.
 let undoing = false;
-let isClosed = root.dataset.closed === "true";
-let lookAgain = null;
-const pictures = new Map(); // task id → its image, loaded ahead
-const answered = new Map(); // task id → the version that was answered here
 const recent = new Map(); // task id → the task as it was shown, until its answer is saved: for an undo before that
 const given = []; // what was answered here, last one last: for words on the undo button
 
-// --- The server ------------------------------------------------------------------------------------------------------
+// --- Parts -----------------------------------------------------------------------------------------------------------
 
-function csrfToken() {
-  // The cookie's is newer than the page's after signing in again in another tab.
-  const cookie = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="));
-  return cookie ? cookie.slice("csrftoken=".length) : root.dataset.csrf;
-}
+const written = WrittenAnswer
+  ? new WrittenAnswer({ save: (text) => answer("label", null, "", text), onMode: () => showProgress(), announce, notify })
+  : null;
 
-function request(url, body, options = {}) {
-  return fetch(url, {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": csrfToken() },
-    body: JSON.stringify(body),
-    ...options,
-  });
-}
-
-const roundUrl = (action) => `${root.dataset.apiRound}${action}/`;
-const taskUrl = (taskId, action) => `${root.dataset.apiTasks}${taskId}/${action}/`;
-
-// One request after the other: what is handed out then never overtakes what was answered.
-let lane = Promise.resolve();
-
-function post(url, body) {
-  const reply = lane.then(() => exchange(url, body));
-  lane = reply.catch(() => undefined);
-  return reply;
-}
-
-async function exchange(url, body) {
-  const response = await request(url, body, { signal: AbortSignal.timeout(PATIENCE) });
-  let data = null;
-  try {
-    data = await response.json();
-  } catch {
-    // A proxy's error page, say: the status is all there is to know.
-  }
-  return { status: response.status, data, sentence: response.ok ? "" : sentenceOf(response.status, data) };
-}
-
-function sentenceOf(status, data) {
-  if (status === 401) return "You are signed out. Sign in again in another tab.";
-  if (data && typeof data.detail === "string") return data.detail;
-  return `The server answered with an error (${status}).`;
-}
-
-// --- Answers ---------------------------------------------------------------------------------------------------------
-
-const answers = new Answers({
-  prefix: root.dataset.storage,
-  send: (answer) => post(taskUrl(answer.task.id, "submit"), answer.body),
-  onSaved: (answer, reply) => {
-    recent.delete(answer.task.id);
+const answers = new Outbox({
+  prefix: `overread-answer:${root.dataset.storage}:`,
+  send: (entry) => server.post(server.taskUrl(entry.task.id, "submit"), entry.body),
+  onSaved: (entry, reply) => {
+    recent.delete(entry.task.id);
     progress = reply.data?.progress ?? progress;
     showProgress();
   },
@@ -101,43 +50,114 @@ const answers = new Answers({
     showUnsaved();
     showProgress();
   },
-  onRefused: (answer, reply) => {
-    answered.delete(answer.task.id);
-    recent.delete(answer.task.id);
-    forget(answer.task.id);
-    if (answer.body.answer) written?.keepDraft(answer.task.id, answer.body.answer);
-    notify(`Your answer to item ${answer.task.item.external_id} was not kept. ${reply.sentence}`);
-    void refill();
+  onRefused: (entry, reply) => {
+    queue.answered.delete(entry.task.id);
+    recent.delete(entry.task.id);
+    forget(entry.task.id);
+    if (entry.body.answer) written?.keepDraft(entry.task.id, entry.body.answer);
+    notify(`Your answer to item ${entry.task.item.external_id} was not kept. ${reply.sentence}`);
+    void queue.refill();
   },
 });
 
+// Notes wait by themselves: one that cannot be saved holds up no answer.
+const noted = new Outbox({
+  prefix: `overread-note:${root.dataset.storage}:`,
+  send: (entry) => server.post(`${root.dataset.apiItems}${entry.task.id}/comments/`, entry.body),
+  onSaved: () => undefined,
+  onChange: () => showUnsaved(),
+  onRefused: (entry, reply) => {
+    notes.giveBack(entry);
+    notify(`Your note to item ${entry.task.item.external_id} was not kept. ${reply.sentence} Its text is a draft again.`);
+  },
+});
+
+const queue = new Queue({
+  server,
+  answers,
+  channel: root.dataset.storage,
+  isClosed: root.dataset.closed === "true",
+  isBegun: () => written?.hasDraft === true,
+  onProgress: (now) => {
+    progress = now ?? progress;
+    showProgress();
+  },
+  onKept: () => notify("Too much time went by: others can get this item now. You can still save your text; it counts unless somebody was faster."),
+  onLost: () => notify("Too much time went by, so the item that you looked at went to somebody else."),
+  onShow: show,
+  onEmpty: showEmpty,
+  onTrouble: (sentence) => showLoading(`${sentence} Trying again …`),
+  onStopped: (sentence) => showDone("You cannot go on for now", sentence),
+});
+
+const item = new ItemView({ isWritten: written !== null });
+const viewer = new ImageViewer({
+  announce,
+  onReady: (task) => {
+    if (queue.shown !== task) return;
+    if (!ready) startClock();
+    ready = true;
+  },
+});
+const reader = new TextReader({ announce, storage: `overread-text-size:${person}` });
+const guidelines = new Guidelines({ load: () => server.exchange(root.dataset.apiGuidelines), announce });
+const labels = new Labels({
+  labels: data("labels-data"),
+  give: (label) => answer("label", label),
+  announce,
+  onLook: (label) => guidelines.look(label),
+  storage: `overread-labels:${person}:${root.dataset.project}`,
+});
+const notes = new Notes({
+  outbox: noted,
+  load: (itemId) => server.exchange(`${root.dataset.apiItems}${itemId}/comments/`),
+  announce,
+  hint,
+  storage: `overread-draft:${root.dataset.storage}:`,
+});
+const keys = new Keys({
+  commands: data("commands-data"),
+  chosen: data("keys-data"),
+  taken: labels.digits,
+  lettersSearch: written === null && !labels.isRoomy,
+  storage: `overread-keys:${person}`,
+  save: (changes) => server.exchange(root.dataset.apiKeys, { method: "PATCH", body: { keys: changes } }),
+  announce,
+});
+
+// --- Answers ---------------------------------------------------------------------------------------------------------
+
 // `text` is a written answer, where the project's answers are written.
 function answer(action, label = null, reason = "", text = null) {
-  if (!shown || undoing) return;
-  if (action === "label" && !ready) return announce("The image is not there yet.");
-  const task = shown;
+  const task = queue.shown;
+  if (!task || undoing) return;
+  if (action === "label" && !label && !text) return; // Nobody answers with nothing.
+  if (action === "label" && !ready) return hint("The image is not there yet.");
   const body = {
     action, label: label ? label.id : null, reason, version: task.version, seconds: secondsShown(), key: crypto.randomUUID(),
   };
   if (text !== null) body.answer = text;
   const words = label ? label.name : text === null ? "skipped" : text === task.machine?.answer ? "accepted" : "edited";
-  queue = queue.filter((each) => each.id !== task.id);
-  answered.set(task.id, task.version);
   given.push({ taskId: task.id, words });
-  shown = null;
   // Of the item only what a sentence needs: texts and reasonings do not belong in the browser's storage.
   const kept = { id: task.id, version: task.version, item: { external_id: task.item.external_id } };
   recent.set(task.id, task);
-  answers.add({ task: kept, body, at: Date.now() });
+  if (label) labels.remember(label);
   announce(label ? `${label.name}.` : `${words[0].toUpperCase()}${words.slice(1)}.`);
-  showNext();
-  if (queue.length < WANTED - 1) void refill();
+  answers.add({ task: kept, body, at: Date.now() });
+  queue.answer(task);
 }
 
 function accept() {
-  if (!shown?.machine) return;
-  if (written) return answer("label", null, "", shown.machine.answer);
-  const label = labels.find((each) => each.id === shown.machine.label_id);
+  const task = queue.shown;
+  if (!task) return;
+  if (!task.machine) {
+    return hint(armOf(task) === "blind"
+      ? "Nothing is accepted: you see this item without the machine's label. Choose one yourself."
+      : "The machine gave no label to accept. Choose one yourself.");
+  }
+  if (written) return answer("label", null, "", task.machine.answer);
+  const label = labels.byId.get(task.machine.label_id);
   if (label) answer("label", label);
 }
 
@@ -149,7 +169,7 @@ async function undo() {
     const unsent = answers.takeBack();
     if (unsent && recent.has(unsent.task.id)) return takeBack(recent.get(unsent.task.id), unsent.body.answer);
     if (!(await answers.flush())) return notify("Undo needs the server: wait until your answers are saved.");
-    const reply = await post(roundUrl("undo"), {});
+    const reply = await server.post(server.roundUrl("undo"), {});
     if (reply.status !== 200) return notify(reply.sentence);
     progress = reply.data.progress ?? progress;
     takeBack(reply.data.task, reply.data.answer);
@@ -164,12 +184,9 @@ async function undo() {
 
 function takeBack(task, text = "") {
   if (text && text !== task.machine?.answer) written?.keepDraft(task.id, text);
-  answered.delete(task.id);
   forget(task.id);
-  queue = [task, ...queue.filter((each) => each.id !== task.id)];
-  tellTabs();
   announce("Undone.");
-  show(task);
+  queue.putFirst(task);
 }
 
 function forget(taskId) {
@@ -177,89 +194,18 @@ function forget(taskId) {
   if (at >= 0) given.splice(at, 1);
 }
 
-// --- The queue -------------------------------------------------------------------------------------------------------
-
-let refilling = null;
-let isWanted = false; // Asked for while an earlier request was under way, which may not know what happened since.
-
-function refill() {
-  isWanted = true;
-  refilling ??= claimWhileWanted().finally(() => { refilling = null; });
-  return refilling;
-}
-
-async function claimWhileWanted() {
-  while (isWanted) {
-    isWanted = false;
-    await claim();
-  }
-}
-
-// Ask for the items that this person holds, and more if there is room. What the server says replaces the queue.
-async function claim() {
-  clearTimeout(lookAgain);
-  let reply;
+async function handBack() {
+  byId("menu").open = false;
+  if (undoing) return;
   try {
-    reply = await post(roundUrl("next"), { count: Math.min(MOST_HELD, answers.count + Math.max(WANTED, queue.length)) });
+    if (!(await answers.flush())) return notify("Your answers are not saved yet. Hand your items back when they are.");
+    const reply = await queue.handBack();
+    if (reply.status !== 200) return notify(reply.sentence);
+    showDone("Your items are handed back", "Others can get them now. You can leave, or take the next ones.");
   } catch {
-    reply = { status: 0, sentence: "The server cannot be reached." };
+    notify("The server cannot be reached. Your items go back to the others by themselves ten minutes after you leave.");
   }
-  if (reply.status !== 200) return cannotClaim(reply);
-  progress = reply.data.progress ?? progress;
-  const fresh = reply.data.tasks.filter(isOpen);
-  const current = shown && fresh.find((task) => task.id === shown.id && task.version === shown.version);
-  const isKept = !current && written?.hasDraft === true; // Nobody's words are taken away under the fingers.
-  const isLost = shown !== null && !current && !isKept;
-  queue = isKept ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : current ? [shown, ...fresh.filter((task) => task.id !== shown.id)] : fresh;
-  queue.forEach(preload);
-  tellTabs();
-  showProgress();
-  if (isKept) notify("Too much time went by: others can get this item now. You can still save your text; it counts unless somebody was faster.");
-  if (fresh.length) isClosed = false;
-  else if (isLost) isClosed = true; // An open round would have handed out the same items again.
-  if (isLost) {
-    shown = null;
-    if (fresh.length) notify("Too much time went by, so the item that you looked at went to somebody else.");
-  }
-  if (!shown) showNext(!isWanted);
 }
-
-// Neither answered here and on its way, nor handed out before the server had the answer.
-function isOpen(task) {
-  return !answers.has(task.id) && !(answered.has(task.id) && answered.get(task.id) >= task.version);
-}
-
-function cannotClaim(reply) {
-  if (shown) return; // There is something to do; it is tried again with the next answer.
-  byId("loading").textContent = `${reply.sentence} Trying again …`;
-  setState("loading");
-  lookAgain = setTimeout(() => void refill(), 5000);
-}
-
-function showNext(isFresh = false) {
-  if (queue.length) return show(queue[0]);
-  shown = null;
-  if (isFresh && !answers.count) return showDone();
-  byId("loading").textContent = answers.count ? "Waiting until your answers are saved …" : "Loading …";
-  setState("loading");
-  if (isFresh) lookAgain = setTimeout(() => void refill(), 2000);
-}
-
-// --- Other tabs of this person ---------------------------------------------------------------------------------------
-
-// They are handed the same items. Each says which it holds, so that one that is closed does not give away another's.
-const tab = crypto.randomUUID();
-const elsewhere = new Map(); // tab → ids of the tasks that it holds
-const tabs = "BroadcastChannel" in window ? new BroadcastChannel(root.dataset.storage) : null;
-
-function tellTabs(asks = false) {
-  tabs?.postMessage({ tab, held: queue.map((task) => task.id), asks });
-}
-
-tabs?.addEventListener("message", ({ data }) => {
-  elsewhere.set(data.tab, data.held);
-  if (data.asks) tellTabs();
-});
 
 // --- The item --------------------------------------------------------------------------------------------------------
 
@@ -276,264 +222,32 @@ function startClock() {
   shownBefore = 0;
 }
 
-function preload(task) {
-  if (!task.item.image_url || pictures.has(task.id)) return;
-  const image = new Image();
-  image.src = task.item.image_url;
-  pictures.set(task.id, image);
-}
-
-function show(task) {
-  shown = task;
+function show(task, image) {
   setState("item");
-  unzoom();
-  showImage(task);
-  showWords(task);
-  showMachine(task);
-  showLabels(task);
-  written?.show(task);
-  closeFilter();
-  for (const panel of document.querySelectorAll(".review-stage, .review-said")) panel.scrollTop = 0;
+  root.dataset.task = String(task.id);
+  ready = false;
   startClock();
-  byId("stage").focus({ preventScroll: true });
-  for (const id of pictures.keys()) if (!queue.some((each) => each.id === id)) pictures.delete(id);
-  announce(describe(task));
+  item.show(task);
+  labels.show(task);
+  written?.show(task);
+  showAccept(task);
+  reader.show(task);
+  viewer.show(task, image);
+  notes.show(task);
+  guidelines.show(task);
+  voice.endHint();
+  if (!notes.isOpen) byId("stage").focus({ preventScroll: true });
+  if (document.scrollingElement.scrollTop > 0) scrollTo(0, 0); // On a narrow window the page itself scrolls.
+  announce(item.describe(task));
 }
 
-function describe(task) {
-  if (written) return describeAnswer(task);
-  const machine = task.machine ? `The machine says ${task.machine.label}.` : "";
-  const doubt = task.criticism?.error_prob != null ? `Error probability ${task.criticism.error_prob.toFixed(3)}.` : "";
-  return [`Item ${task.item.external_id}.`, machine, doubt].join(" ");
-}
-
-function describeAnswer(task) {
-  const facts = task.criticism?.facts ?? [];
-  const flagged = facts.filter((fact) => fact.error_prob >= 0.25).length;
-  const quality = task.criticism?.quality;
-  return [
-    `Item ${task.item.external_id}.`,
-    facts.length ? `${flagged} of ${facts.length} facts in doubt.` : "",
-    quality == null ? "" : `Quality ${quality.toFixed(3)}.`,
-  ].join(" ");
-}
-
-function showImage(task) {
-  const frame = byId("frame");
-  frame.querySelector("img")?.remove();
-  frame.hidden = !task.item.image_url;
-  frame.dataset.state = "loading";
-  ready = frame.hidden;
-  if (frame.hidden) return;
-  preload(task);
-  const image = pictures.get(task.id);
-  image.alt = `Item ${task.item.external_id}`;
-  image.className = "review-image";
-  image.draggable = false;
-  const settle = (state) => {
-    if (shown !== task) return;
-    frame.dataset.state = state;
-    if (!ready) startClock();
-    ready = true; // A broken image can still be judged to be none.
-    if (state === "broken") announce("The image cannot be shown.");
-  };
-  image.classList.toggle("review-image-small", isSmall(task));
-  frame.prepend(image);
-  if (image.complete) settle(image.naturalWidth ? "there" : "broken");
-  else {
-    image.addEventListener("load", () => settle("there"), { once: true });
-    image.addEventListener("error", () => settle("broken"), { once: true });
-  }
-}
-
-// Small images are enlarged dot by dot: smoothing would blur what there is to see.
-function isSmall(task) {
-  return Math.max(task.item.image_width ?? 0, task.item.image_height ?? 0) <= 160;
-}
-
-function showWords(task) {
-  const { question, text, columns } = task.item;
-  byId("question").textContent = question;
-  byId("question").hidden = !question;
-  byId("text").textContent = text;
-  byId("text").hidden = !text;
-  byId("text").dataset.length = text.length > 600 ? "long" : "short";
-  const names = Object.keys(columns ?? {});
-  byId("columns").hidden = !names.length;
-  byId("columns-list").replaceChildren(...names.flatMap((name) => [
-    element("dt", name), element("dd", columns[name] === null ? "" : String(columns[name])),
-  ]));
-  byId("words").hidden = !question && !text;
-}
-
-function element(tag, text) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
-}
-
-function showMachine(task) {
-  if (!byId("machine")) return; // A blind round's page has no place for it.
-  const { machine, criticism, failure } = task;
-  byId("machine").hidden = !machine || (written !== null && criticism == null);
-  byId("machine-voice").hidden = !machine;
-  if (machine) {
-    write("machine-label", machine.label);
-    byId("machine-who").textContent = machine.who;
-    write("machine-confidence", machine.confidence == null ? "" : `Its confidence is ${machine.confidence.toFixed(2)}.`);
-    write("machine-reasoning", machine.reasoning);
-  }
-  const doubt = criticism?.error_prob ?? criticism?.quality;
-  byId("doubt-line").hidden = doubt == null;
-  if (doubt != null) {
-    byId("doubt").setAttribute("width", String(100 * doubt));
-    byId("doubt-number").textContent = doubt.toFixed(3);
-  }
-  byId("criticism").hidden = !criticism;
-  if (criticism) {
-    byId("criticism-who").textContent = criticism.who;
-    write("criticism-reasoning", criticism.reasoning);
-  }
-  byId("failure").hidden = !failure;
-  if (failure) byId("failure-text").textContent = `The machine gave no ${written ? "answer" : "label"}. ${failure.message}`;
-}
-
-function write(id, text) {
-  byId(id).textContent = text;
-  byId(id).hidden = !text;
-}
-
-// --- Labels ----------------------------------------------------------------------------------------------------------
-
-const buttons = labels.map((label, index) => {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "review-label";
-  if (keyOf(label, index)) {
-    const key = element("kbd", keyOf(label, index));
-    key.setAttribute("aria-hidden", "true");
-    button.append(key);
-    button.setAttribute("aria-keyshortcuts", keyOf(label, index));
-  }
-  const name = element("span", label.name);
-  name.dir = "auto";
-  button.append(name);
-  if (label.description) button.title = label.description;
-  button.addEventListener("click", () => answer("label", label));
-  return button;
-});
-byId("labels").replaceChildren(...buttons);
-byId("labels").dataset.many = String(labels.length > 12);
-
-function showLabels(task) {
-  labels.forEach((label, index) => {
-    const isMachine = task.machine?.label_id === label.id;
-    buttons[index].toggleAttribute("data-machine", isMachine);
-    buttons[index].setAttribute("aria-label", isMachine ? `${label.name}, the machine's label` : label.name);
-  });
-  const acceptButton = byId("accept-button");
-  if (!acceptButton) return;
-  acceptButton.disabled = !task.machine;
+function showAccept(task) {
+  if (!byId("accept-button")) return;
+  byId("accept-button").disabled = !task.machine;
   if (written) byId("accept-text").textContent = task.machine ? "Accept" : "No answer";
-  else byId("accept-text").textContent = task.machine ? `Accept ${task.machine.label}` : "No label to accept";
+  else if (task.machine) byId("accept-text").textContent = `Accept ${task.machine.label}`;
+  else byId("accept-text").textContent = armOf(task) === "blind" ? "Choose a label" : "No label to accept";
 }
-
-const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
-const plainNames = labels.map((label) => plain(label.name));
-let picked = -1; // index of the label that Enter would give
-
-function openFilter(typed) {
-  byId("filter").hidden = false;
-  const input = byId("filter-input");
-  input.value = typed;
-  input.focus();
-  filter();
-}
-
-function closeFilter() {
-  byId("filter-input").value = "";
-  byId("filter").hidden = isRoomy;
-  filter();
-}
-
-function filter() {
-  const typed = plain(byId("filter-input").value.trim());
-  const matches = [];
-  plainNames.forEach((name, index) => {
-    const isMatch = name.includes(typed);
-    buttons[index].hidden = !isMatch;
-    if (isMatch) matches.push(index);
-  });
-  matches.sort((a, b) => Number(plainNames[b].startsWith(typed)) - Number(plainNames[a].startsWith(typed)));
-  pick(typed && matches.length ? matches[0] : -1);
-  if (!typed) return;
-  announce(matches.length ? `${matches.length} labels match. Enter gives ${labels[matches[0]].name}.` : "No label matches.");
-}
-
-function pick(index) {
-  picked = index;
-  buttons.forEach((button, at) => button.toggleAttribute("data-picked", at === picked));
-  buttons[picked]?.scrollIntoView({ block: "nearest" });
-}
-
-function movePick(step) {
-  const visible = labels.map((_, index) => index).filter((index) => !buttons[index].hidden);
-  if (!visible.length) return;
-  const at = visible.indexOf(picked);
-  pick(visible[(at + step + visible.length) % visible.length]);
-  announce(labels[picked].name);
-}
-
-byId("filter-input").addEventListener("input", filter);
-byId("filter-input").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.isComposing) {
-    event.preventDefault();
-    if (picked >= 0 && !event.repeat) answer("label", labels[picked]);
-  } else if (event.key === "Escape") {
-    closeFilter();
-    byId("stage").focus({ preventScroll: true });
-  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-    event.preventDefault();
-    movePick(event.key === "ArrowDown" ? 1 : -1);
-  }
-});
-
-// --- Zoom ------------------------------------------------------------------------------------------------------------
-
-function unzoom() {
-  const image = byId("frame").querySelector("img");
-  byId("frame").removeAttribute("data-zoomed");
-  byId("zoom-button").setAttribute("aria-pressed", "false");
-  if (image) image.style.width = image.style.height = "";
-}
-
-// Zoomed, an image has at least its own size and twice that of its frame; the place that was clicked stays in view.
-function zoom(x = 0.5, y = 0.5) {
-  const frame = byId("frame");
-  const image = frame.querySelector("img");
-  if (!image || frame.dataset.state !== "there") return;
-  if ("zoomed" in frame.dataset) return unzoom();
-  const fit = Math.min(frame.clientWidth / image.naturalWidth, frame.clientHeight / image.naturalHeight);
-  const scale = Math.max(1, fit * 2.5);
-  frame.dataset.zoomed = "";
-  byId("zoom-button").setAttribute("aria-pressed", "true");
-  image.style.width = `${image.naturalWidth * scale}px`;
-  image.style.height = `${image.naturalHeight * scale}px`;
-  frame.scrollLeft = x * image.clientWidth - frame.clientWidth / 2;
-  frame.scrollTop = y * image.clientHeight - frame.clientHeight / 2;
-}
-
-byId("frame").addEventListener("click", (event) => {
-  if (!(event.target instanceof HTMLImageElement)) return;
-  const image = event.target;
-  const fit = Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight);
-  const box = image.getBoundingClientRect();
-  const part = (at, middle, size) => Math.min(1, Math.max(0, 0.5 + (at - middle) / size));
-  zoom(
-    part(event.clientX, box.left + box.width / 2, image.naturalWidth * fit),
-    part(event.clientY, box.top + box.height / 2, image.naturalHeight * fit),
-  );
-});
 
 // --- What is said about the state ------------------------------------------------------------------------------------
 
@@ -541,26 +255,44 @@ function setState(state) {
   root.dataset.state = state;
   byId("loading").hidden = state !== "loading";
   byId("done").hidden = state !== "done";
-  if (state !== "item") {
-    written?.hide();
-    for (const id of ["frame", "words", "columns"]) byId(id).hidden = true;
-  }
+  if (state === "item") return;
+  reader.hide();
+  viewer.hide();
+  item.hide();
+  written?.hide();
 }
 
-function showDone() {
-  setState("done");
+function showLoading(sentence) {
+  byId("loading").textContent = sentence;
+  setState("loading");
+}
+
+function showEmpty({ isFresh, isClosed }) {
+  if (isFresh && !answers.count) return showEnd(isClosed);
+  showLoading(answers.count ? "Waiting until your answers are saved …" : "Loading …");
+  if (isFresh) queue.later(2000);
+}
+
+function showEnd(isClosed) {
   const left = progress.waiting + progress.leased;
-  const [title, text] = left === 0
-    ? ["Nothing left to review", `All ${number.format(progress.selected)} items of this round are done.`]
-    : isClosed || progress.waiting
-      ? ["This round is closed", "No more items are handed out. An owner of the project can reopen it."]
-      : ["Nothing left for you", `Others are looking at the last ${number.format(left)}. What they give back comes to you.`];
+  if (left === 0) {
+    return showDone("Nothing left to review", `All ${number.format(progress.selected)} items of this round are done.`, false);
+  }
+  if (isClosed || progress.left === undefined && progress.waiting) {
+    showDone("This round is closed", "No more items are handed out. A manager of the project can reopen it.");
+  } else {
+    showDone("Nothing left for you", `Others are looking at the last ${number.format(left)}. What they give back comes to you.`);
+  }
+  queue.later(LOOK_AGAIN_EVERY);
+}
+
+function showDone(title, text, canGoOn = true) {
+  setState("done");
   byId("done-title").textContent = title;
   byId("done-text").textContent = text;
-  byId("look-again").hidden = left === 0;
+  byId("look-again").hidden = !canGoOn;
   byId("done-title").focus();
-  announce(title);
-  if (left) lookAgain = setTimeout(() => void refill(), LOOK_AGAIN_EVERY);
+  announce(`${title}. ${text}`);
 }
 
 function showProgress() {
@@ -568,6 +300,8 @@ function showProgress() {
   byId("progress-bar").max = Math.max(1, progress.selected);
   byId("progress-bar").value = done;
   byId("progress-text").textContent = `${number.format(done)} of ${number.format(progress.selected)}`;
+  const left = Math.max(progress.left ?? progress.waiting, 0) + (progress.left === undefined ? queue.items.length : -answers.count);
+  byId("progress-left").textContent = `${number.format(Math.max(left, queue.items.length))} left for you`;
   const parts = [`${number.format(progress.answered)} answered`];
   if (progress.skipped) parts.push(`${number.format(progress.skipped)} skipped`);
   if (byId("machine")) parts.push(`${number.format(progress.corrected)} corrected`);
@@ -578,32 +312,13 @@ function showProgress() {
 }
 
 function showUnsaved() {
-  const isTrouble = Boolean(answers.count && answers.trouble);
-  byId("unsaved").hidden = !isTrouble;
-  if (!isTrouble) return;
-  const [what, kept] = answers.count === 1
-    ? ["1 answer is", "It is"]
-    : [`${number.format(answers.count)} answers are`, "They are"];
-  byId("unsaved-text").textContent = `${what} not saved yet. ${answers.trouble} ${kept} kept in this browser and sent again.`;
-}
-
-function notify(sentence) {
-  byId("notice-text").textContent = sentence;
-  byId("notice").hidden = false;
-}
-
-let announced = "";
-
-// Sentences of one moment are read together: a live region that changes twice in a row speaks only the last time.
-function announce(sentence) {
-  if (!announced) setTimeout(() => { byId("announcer").textContent = announced; announced = ""; }, 50);
-  announced = `${announced} ${sentence}`.trim();
+  voice.unsaved(answers, noted);
 }
 
 // --- Keys and buttons ------------------------------------------------------------------------------------------------
 
 function openSkip() {
-  if (!shown || undoing) return;
+  if (!queue.shown || undoing) return;
   byId("skip-reason").value = "";
   byId("skip-dialog").showModal();
 }
@@ -629,6 +344,32 @@ byId("skip-dialog").addEventListener("keydown", (event) => {
   }
 });
 
+const commands = {
+  search: () => labels.open(""),
+  edit: () => written?.edit(),
+  fact_next: () => written?.jump(1),
+  fact_previous: () => written?.jump(-1),
+  skip: openSkip,
+  undo: () => void undo(),
+  note: () => notes.open(reader.marked),
+  words: () => reader.mark(),
+  text_larger: () => reader.resize(1),
+  text_smaller: () => reader.resize(-1),
+  zoom: () => viewer.toggle(),
+  zoom_in: () => viewer.zoomBy(1),
+  zoom_out: () => viewer.zoomBy(-1),
+  fit: () => viewer.fitAll(),
+  actual_size: () => viewer.actualSize(),
+  rotate_right: () => viewer.turn(1),
+  rotate_left: () => viewer.turn(-1),
+  contrast: () => viewer.openLight(),
+  invert: () => viewer.invert(),
+  guidelines: () => guidelines.toggle(),
+  help: () => byId("help-dialog").showModal(),
+};
+// What a held key may do again and again.
+const REPEATED = new Set(["text_larger", "text_smaller", "zoom_in", "zoom_out"]);
+
 function digitOf(event) {
   if (/^[0-9]$/.test(event.key)) return event.key;
   // On some keyboards the digits of the upper row need Shift: there the place of the key counts.
@@ -636,50 +377,47 @@ function digitOf(event) {
   return place ? place[1] : "";
 }
 
-const commands = {
-  s: openSkip,
-  u: () => void undo(),
-  z: () => zoom(),
-  "?": () => byId("help-dialog").showModal(),
-  ...(written
-    ? { e: () => written.edit(), f: (event) => written.jump(event.shiftKey ? -1 : 1) }
-    : { "/": () => openFilter("") }),
-};
-
-function onKey(event) {
-  if (event.defaultPrevented || event.repeat || event.isComposing) return;
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (document.querySelector("dialog[open]")) return;
-  const target = event.target instanceof Element ? event.target : document.body;
-  if (target.closest("input, textarea, select")) return;
-  if (event.key === "Enter") {
-    if (target.closest("button, a, summary")) return; // They have a meaning of their own for it.
-    event.preventDefault();
-    return accept();
-  }
-  const command = commands[event.key.toLowerCase()];
-  const digit = command ? "" : digitOf(event);
-  if (command) {
-    event.preventDefault();
-    command(event);
-  } else if (digit) {
-    event.preventDefault();
-    if (byKey.has(digit)) answer("label", byKey.get(digit));
-  } else if (!isRoomy && /^\p{L}$/u.test(event.key)) {
-    event.preventDefault();
-    openFilter(event.key);
-  }
+// What to do at a key; null where it is none of the screen's.
+function meaningOf(event, target) {
+  const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (reader.onKey(event)) return () => undefined;
+  if (isPlain && event.key.startsWith("Arrow")) return viewer.move(event.key) ? () => undefined : null;
+  const command = keys.commandOf(event);
+  if (event.repeat && !REPEATED.has(command)) return null;
+  if (isPlain && event.key === "Escape") return leavePanels;
+  // Buttons and links have a meaning of their own for Enter.
+  if (isPlain && event.key === "Enter") return target.closest("button, a, summary") ? null : accept;
+  const digit = isPlain ? digitOf(event) : "";
+  if (labels.byKey.has(digit)) return () => answer("label", labels.byKey.get(digit));
+  if (command) return commands[command];
+  if (isPlain && keys.lettersSearch && /^\p{L}$/u.test(event.key)) return () => labels.open(event.key);
+  return null;
 }
 
-document.addEventListener("keydown", onKey);
+function leavePanels() {
+  voice.endHint();
+  guidelines.close();
+  viewer.closeLight();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
+  const target = event.target instanceof Element ? event.target : document.body;
+  if (target.closest("input, textarea, select")) return;
+  const act = meaningOf(event, target);
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+document.addEventListener("click", (event) => {
+  const button = event.target instanceof Element ? event.target.closest("button[data-command]") : null;
+  if (button) commands[button.dataset.command]?.();
+});
 byId("accept-button")?.addEventListener("click", accept);
-byId("skip-button").addEventListener("click", openSkip);
-byId("undo-button").addEventListener("click", () => void undo());
-byId("help-button").addEventListener("click", commands["?"]);
-byId("zoom-button").addEventListener("click", () => zoom());
-byId("look-again").addEventListener("click", () => void refill());
-byId("unsaved-button").addEventListener("click", () => void answers.flush());
-byId("notice-button").addEventListener("click", () => { byId("notice").hidden = true; });
+byId("hand-back").addEventListener("click", () => void handBack());
+byId("look-again").addEventListener("click", () => void queue.wake());
+byId("unsaved-button").addEventListener("click", () => void Promise.all([answers.flush(), noted.flush()]));
 
 // --- The page comes and goes -----------------------------------------------------------------------------------------
 
@@ -688,32 +426,31 @@ document.addEventListener("visibilitychange", () => {
     shownBefore += performance.now() - shownSince;
   } else {
     shownSince = performance.now();
-    void refill();
+    void queue.refill();
   }
 });
-addEventListener("online", () => void answers.flush().then(() => refill()));
-setInterval(() => { if (shown) void refill(); }, RENEW_EVERY);
+addEventListener("online", () => void Promise.all([answers.flush(), noted.flush()]).then(() => queue.refill()));
+setInterval(() => { if (queue.shown) void queue.refill(); }, RENEW_EVERY);
 
 addEventListener("beforeunload", (event) => {
-  if ((answers.count && answers.trouble) || written?.hasDraft) event.preventDefault();
+  if ((answers.count && answers.trouble) || (noted.count && noted.trouble) || written?.hasDraft) event.preventDefault();
 });
 
-// What is held goes back to the others at once; answers still on their way are sent along.
+// Answers and notes still on their way are sent along; what is held goes back to the others.
 addEventListener("pagehide", () => {
-  for (const each of answers.waiting) void request(taskUrl(each.task.id, "submit"), each.body, { keepalive: true });
-  const heldElsewhere = new Set([...elsewhere.values()].flat());
-  const tasks = queue.map((task) => task.id).filter((id) => !heldElsewhere.has(id));
-  if (tasks.length) void request(roundUrl("release"), { tasks }, { keepalive: true });
-  tabs?.postMessage({ tab, held: [] });
+  for (const entry of answers.waiting) server.sendOff(server.taskUrl(entry.task.id, "submit"), entry.body);
+  for (const entry of noted.waiting) server.sendOff(`${root.dataset.apiItems}${entry.task.id}/comments/`, entry.body);
+  queue.leave();
 });
 addEventListener("pageshow", (event) => {
-  if (event.persisted) void refill();
+  if (event.persisted) void queue.refill();
 });
 
 showProgress();
 showUnsaved();
-tellTabs(true);
+queue.tellTabs(true);
 await answers.flush();
-await refill();
+void noted.flush();
+await queue.refill();
 // A page that is loaded anew gives its items back while it leaves: that may reach the server after the first claim.
-setTimeout(() => void refill(), 4000);
+setTimeout(() => void queue.refill(), 4000);

@@ -1,15 +1,17 @@
-// Answers on their way to the server. None is lost: each is kept in the browser's storage until the server has it, is
-// sent again when the network fails, and carries a key of its own, so that sending it twice counts once.
+// What people gave on its way to the server: answers, notes. Nothing is lost: each is kept in the browser's storage until
+// the server has it, is sent again when the network fails, and carries a key of its own, so that sending it twice counts
+// once.
 
 const FIRST_DELAY = 1000;
 const LONGEST_DELAY = 30000;
 
-// What the server may say later to the same answer: signed out, forbidden for now, too slow, too many, broken.
+// What the server may say later to the same thing: signed out, forbidden for now, too slow, too many, broken.
 const LATER = new Set([401, 403, 408, 425, 429]);
 
-export class Answers {
-  // `send(answer)` resolves to {status, sentence} and rejects where the network fails. `onChange()` is called when the
-  // number of waiting answers or the reason for waiting changes; `onRefused(answer, reply)` when one will never be taken.
+export class Outbox {
+  // `send(entry)` resolves to {status, sentence} and rejects where the network fails. `onChange()` is called when the
+  // number of waiting entries or the reason for waiting changes; `onRefused(entry, reply)` when one will never be taken.
+  // An entry is {task, body, at}: `body` goes to the server and has the key.
   constructor({ prefix, send, onSaved, onChange, onRefused }) {
     this.prefix = prefix;
     this.send = send;
@@ -28,17 +30,17 @@ export class Answers {
   }
 
   has(taskId) {
-    return this.waiting.some((answer) => answer.task.id === taskId);
+    return this.waiting.some((entry) => entry.task.id === taskId);
   }
 
-  add(answer) {
-    this.waiting.push(answer);
-    this.#store(answer);
+  add(entry) {
+    this.waiting.push(entry);
+    this.#store(entry);
     this.onChange();
     void this.flush();
   }
 
-  // The last answer, if it was never on the wire: it can be taken back as if it had not been given.
+  // The last entry, if it was never on the wire: it can be taken back as if it had not been given.
   takeBack() {
     const last = this.waiting.at(-1);
     if (!last || last.tried) return null;
@@ -56,20 +58,20 @@ export class Answers {
 
   async #sendAll() {
     while (this.waiting.length) {
-      const answer = this.waiting[0];
-      answer.tried = true;
+      const entry = this.waiting[0];
+      entry.tried = true;
       let reply;
       try {
-        reply = await this.send(answer);
+        reply = await this.send(entry);
       } catch {
         return this.#later("The server cannot be reached.");
       }
       if (reply.status >= 500 || LATER.has(reply.status)) return this.#later(reply.sentence);
       this.delay = 0;
       this.trouble = "";
-      this.#drop(answer);
-      if (reply.status >= 400) this.onRefused(answer, reply);
-      else this.onSaved(answer, reply);
+      this.#drop(entry);
+      if (reply.status >= 400) this.onRefused(entry, reply);
+      else this.onSaved(entry, reply);
     }
     return true;
   }
@@ -82,25 +84,25 @@ export class Answers {
     return false;
   }
 
-  #drop(answer) {
-    this.waiting = this.waiting.filter((each) => each !== answer);
+  #drop(entry) {
+    this.waiting = this.waiting.filter((each) => each !== entry);
     try {
-      localStorage.removeItem(this.prefix + answer.body.key);
+      localStorage.removeItem(this.prefix + entry.body.key);
     } catch {
       // Storage is blocked: nothing was kept there either.
     }
     this.onChange();
   }
 
-  #store(answer) {
+  #store(entry) {
     try {
-      localStorage.setItem(this.prefix + answer.body.key, JSON.stringify({ ...answer, tried: true }));
+      localStorage.setItem(this.prefix + entry.body.key, JSON.stringify({ ...entry, tried: true }));
     } catch {
-      // Storage is blocked or full: the answer is still in memory, and the page warns before it is left.
+      // Storage is blocked or full: it is still in memory, and the page warns before it is left.
     }
   }
 
-  // Answers that an earlier page could not send, oldest first. They may have been on the wire.
+  // What an earlier page could not send, oldest first. They may have been on the wire.
   #stored() {
     const found = [];
     try {
