@@ -272,12 +272,13 @@ class ReviewTask(models.Model):
             ),
         ]
         indexes = [
+            # What is free, in the order of the queue, for nobody in particular or for a person; and how many items are
+            # in each state, without looking at a row.
             models.Index(
-                fields=["round", "rank", "copy"],
-                name="task_open",
-                condition=Q(state__in=["waiting", "leased"]),
+                fields=["round", "state", "assigned_to", "rank", "copy", "is_counted"], name="task_queue"
             ),
-            models.Index(fields=["round", "state"], name="task_state"),
+            # Whether somebody has another turn of an item.
+            models.Index(fields=["item", "round", "holder"], name="task_of_person"),
             models.Index(fields=["round", "holder", "state"], name="task_holder"),
         ]
         ordering = ["rank", "copy"]

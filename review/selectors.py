@@ -1,8 +1,10 @@
 """What pages and the API say about rounds, tasks and the state of a project."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Value, When
 
 from annotate.models import Annotation, AnnotationRun, Project, User
@@ -10,7 +12,17 @@ from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import AGREED
 from review.models import Correction, ReviewRound, ReviewTask
-from review.services.queue import what_is_shown
+from review.services.queue import arm_shown, what_is_shown
+from review.services.settling import DONE
+
+# Of `quick_progress`: reviews in rounds that are counted with every answer; how long counts are kept, in seconds and in
+# times of what counting takes; items that are few.
+_COUNTED_EACH_TIME = 500
+_KEPT_AT_LEAST = 1.0
+_KEPT_TIMES = 50
+_COUNTING_AT_MOST = 10
+_FORGOTTEN_AFTER = 600
+_FEW_LEFT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +40,109 @@ class RoundProgress:
 
 
 def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgress:
-    state = ReviewTask.State
-    counts = round.tasks.aggregate(
-        selected=Count("pk"),
-        answered=Count("pk", filter=Q(state=state.ANSWERED)),
-        skipped=Count("pk", filter=Q(state=state.SKIPPED)),
-        leased=Count("pk", filter=Q(state=state.LEASED)),
-        waiting=Count("pk", filter=Q(state=state.WAITING)),
-        agreed=Count("pk", filter=Q(state=state.ANSWERED) & AGREED),
-        mine=Count("pk", filter=Q(state__in=[state.ANSWERED, state.SKIPPED], correction__author=user)),
-    )
-    agreed = counts.pop("agreed")
+    """Where the round's items stand now; `mine` counts every turn that the user answered or skipped."""
+    return _progress(round, user, _item_counts(round))
+
+
+def quick_progress(round: ReviewRound, user: User) -> RoundProgress:
+    """As `round_progress`, for who answers item after item: in large rounds it may be some seconds old.
+
+    What the user did is always exact, and so are the items left once they are few.
+    """
+    if round.budget <= _COUNTED_EACH_TIME:
+        return round_progress(round, user)
+    counts = _recent_counts(round)
+    if counts["waiting"] + counts["leased"] <= _FEW_LEFT:
+        counts = counts | _exact_end(round, counts)
+    return _progress(round, user, counts)
+
+
+def _progress(round: ReviewRound, user: User | None, counts: dict[str, int]) -> RoundProgress:
+    answered, agreed = counts["answered"], counts["agreed"]
     return RoundProgress(
-        budget=round.budget, corrected=0 if round.is_blind else counts["answered"] - agreed, **counts
+        budget=round.budget,
+        selected=counts["selected"],
+        answered=answered,
+        skipped=counts["skipped"],
+        leased=counts["leased"],
+        waiting=counts["waiting"],
+        corrected=0 if round.is_blind else max(0, answered - agreed),
+        mine=0 if user is None else round.tasks.filter(holder=user, state__in=DONE).count(),
     )
+
+
+def _item_counts(round: ReviewRound) -> dict[str, int]:
+    """How many of the round's items are in each state, and how many answers are the machine's."""
+    by_state = dict(round.counted_tasks.order_by().values_list("state").annotate(Count("pk")))
+    state = ReviewTask.State
+    answered = by_state.get(state.ANSWERED, 0)
+    agreed = 0
+    if answered and not round.is_blind:
+        agreed = round.counted_tasks.filter(AGREED, state=state.ANSWERED).count()
+    return {
+        "selected": sum(by_state.values()),
+        "answered": answered,
+        "skipped": by_state.get(state.SKIPPED, 0),
+        "leased": by_state.get(state.LEASED, 0),
+        "waiting": by_state.get(state.WAITING, 0),
+        "agreed": agreed,
+    }
+
+
+def _recent_counts(round: ReviewRound) -> dict[str, int]:
+    """Counts, kept the longer, the longer counting takes; while one request counts, others use the last ones."""
+    key = f"progress-{round.pk}-{round.draw_number}"
+    now = time.time()
+    kept: tuple[float, dict[str, int]] | None = cache.get(key)
+    if kept is not None and (now < kept[0] or not cache.add(f"{key}-counting", True, _COUNTING_AT_MOST)):
+        return kept[1]
+    counts = _item_counts(round)
+    took = time.time() - now
+    cache.set(key, (now + max(_KEPT_AT_LEAST, _KEPT_TIMES * took), counts), _FORGOTTEN_AFTER)
+    cache.delete(f"{key}-counting")
+    return counts
+
+
+def _exact_end(round: ReviewRound, counts: dict[str, int]) -> dict[str, int]:
+    """The states of the items, from those that are open now: when they are few, an index finds them at once."""
+    state = ReviewTask.State
+    exact = {
+        each: round.counted_tasks.filter(state=each).count()
+        for each in (state.WAITING, state.LEASED, state.SKIPPED)
+    }
+    return {
+        "waiting": exact[state.WAITING],
+        "leased": exact[state.LEASED],
+        "skipped": exact[state.SKIPPED],
+        "answered": max(0, counts["selected"] - sum(exact.values())),
+    }
 
 
 def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]:
-    """What the review screen needs of a task; nothing of the machine's in a blind round."""
+    """What the review screen needs of a task: nothing of the machine's where its arm is blind, and its label alone
+    where that is the arm.
+
+    Nothing tells a known item from others, or that others answer the item too; an adjudication alone says what it is.
+    """
     item = task.item
     shown = what_is_shown(task)
     annotation, criticism = task.annotation, task.criticism
-    blind = task.round.is_blind
+    arm = arm_shown(task)
+    blind = arm == ReviewTask.Arm.BLIND
+    everything = arm == ReviewTask.Arm.CRITICISM
+    is_adjudication = task.purpose == ReviewTask.Purpose.ADJUDICATION
     machine = None
     if shown["machine_label"] is not None and annotation is not None and annotation.label is not None:
-        machine = {
-            "label_id": annotation.label_id,
-            "label": annotation.label.name,
-            "answer": "",
-            "reasoning": annotation.reasoning,
-            "confidence": annotation.confidence,
-            "who": annotation.run.who,
-        }
+        machine = _machine(annotation, everything=everything, who=annotation.run.who)
     elif shown.get("machine_answer") and annotation is not None:
-        machine = _machine_answer(annotation, blind=blind)
+        # Whose answer it is would sway who is blind.
+        machine = _machine(annotation, everything=everything, who="" if blind else annotation.run.who)
     return {
         "id": task.pk,
         "version": task.version,
         "rank": task.rank,
+        "purpose": ReviewTask.Purpose.ADJUDICATION if is_adjudication else ReviewTask.Purpose.REVIEW,
+        "arm": arm,
         "state": task.state,
         "lease_until": task.lease_until.isoformat() if task.lease_until else None,
         "blind": blind,
@@ -81,7 +158,7 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
         },
         "machine": machine,
         "criticism": _criticism(task)
-        if machine is not None and criticism is not None and not blind
+        if machine is not None and criticism is not None and everything
         else None,
         "failure": {"name": annotation.failure, "message": annotation.message}
         if not blind and annotation is not None and annotation.failure
@@ -89,15 +166,15 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
     }
 
 
-def _machine_answer(annotation: Annotation, *, blind: bool) -> dict[str, Any]:
-    """A written answer; in an audit without anything that would sway who judges it."""
+def _machine(annotation: Annotation, *, everything: bool, who: str) -> dict[str, Any]:
+    """The machine's label or written answer; with what it said about it only where `everything` is shown."""
     return {
-        "label_id": None,
-        "label": "",
+        "label_id": annotation.label_id,
+        "label": annotation.label.name if annotation.label is not None else "",
         "answer": annotation.answer,
-        "reasoning": "" if blind else annotation.reasoning,
-        "confidence": None if blind else annotation.confidence,
-        "who": "" if blind else annotation.run.who,
+        "reasoning": annotation.reasoning if everything else "",
+        "confidence": annotation.confidence if everything else None,
+        "who": who,
     }
 
 
@@ -146,9 +223,6 @@ def answer_taken_back(task: ReviewTask) -> str:
     """The written answer that the task's last undo took back; "" where that was none."""
     before = task.corrections.order_by("-pk").values_list("answer", flat=True)[1:2]
     return next(iter(before), "")
-
-
-DONE = (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)

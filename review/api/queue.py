@@ -3,20 +3,23 @@
 from typing import Any
 
 from django.db.models import QuerySet
+from django.http import Http404
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import May, found_for
+from annotate.access import May, found_for, permissions
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.items import LabelNameSerializer, image_url
+from annotate.errors import Refusal
 from annotate.models import Project
-from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint, progress_of
-from review.models import Correction, ReviewTask
+from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint
+from review.models import Correction, ReviewRound, ReviewTask
 from review.selectors import (
     answer_taken_back,
     history,
+    quick_progress,
     task_for_reviewer,
 )
 from review.services.queue import (
@@ -75,16 +78,21 @@ class TaskFailureSerializer(serializers.Serializer[Any]):
 
 
 class ReviewTaskSerializer(serializers.Serializer[Any]):
-    """An item to review. In a blind round nothing of the machine's is sent."""
+    """An item to review, with as much of the machine's as its arm shows."""
 
     id = serializers.IntegerField()
     version = serializers.IntegerField(
         help_text="Send it with the answer: it tells whether anything changed."
     )
     rank = serializers.IntegerField(help_text="0 is the most suspicious.")
+    purpose = serializers.ChoiceField(
+        [ReviewTask.Purpose.REVIEW.value, ReviewTask.Purpose.ADJUDICATION.value],
+        help_text="An adjudication decides between answers that differ; managers alone see it.",
+    )
+    arm = serializers.ChoiceField(ReviewTask.Arm.choices, help_text="What whoever answers it sees.")
     state = serializers.ChoiceField(ReviewTask.State.choices)
     lease_until = serializers.DateTimeField(allow_null=True)
-    blind = serializers.BooleanField()
+    blind = serializers.BooleanField(help_text="Whether its arm shows nothing of the machine's.")
     item = TaskItemSerializer()
     machine = TaskMachineSerializer(allow_null=True)
     criticism = TaskCriticismSerializer(allow_null=True)
@@ -102,7 +110,10 @@ class CorrectionSerializer(serializers.ModelSerializer[Correction]):
 
 
 class ReviewTaskDetailSerializer(ReviewTaskSerializer):
-    history = CorrectionSerializer(many=True, help_text="Everything that people did with it, first to last.")
+    history = CorrectionSerializer(
+        many=True,
+        help_text="Everything that people did with it, first to last. Reviewers are sent what they did themselves.",
+    )
 
 
 class TaskVersionSerializer(serializers.ModelSerializer[ReviewTask]):
@@ -144,12 +155,23 @@ class AnswerSerializer(Input):
     key = serializers.UUIDField(
         required=False, allow_null=True, help_text="Your name for the answer: sent twice, it counts once."
     )
+    next = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_CLAIMED,
+        help_text="Take the next items in the same request, so that you hold so many; they come back as `tasks`.",
+    )
 
 
 class AnswerReplySerializer(serializers.Serializer[Any]):
     correction = CorrectionSerializer()
     task = TaskVersionSerializer()
     progress = ReviewRoundProgressSerializer()
+    tasks = ReviewTaskSerializer(
+        many=True,
+        required=False,
+        help_text="With `next`: what you hold now, as of taking the next items. Missing where you are paused.",
+    )
 
 
 class UndoSerializer(serializers.Serializer[Any]):
@@ -181,8 +203,8 @@ class ReviewRoundNext(RoundEndpoint):
     def post(self, request: Request, round_id: int) -> Response:
         round = self.round(round_id, may=May.REVIEW)
         tasks = tasks_claim(round=round, user=self.user, **self.given(ClaimSerializer))
-        shown = [task_for_reviewer(task, image_url(task.item)) for task in tasks]
-        return self.reply(ClaimedSerializer, {"tasks": shown, "progress": progress_of(round, self)})
+        progress = quick_progress(round, self.user)
+        return self.reply(ClaimedSerializer, {"tasks": _shown(tasks), "progress": progress})
 
 
 class ReviewRoundUndo(RoundEndpoint):
@@ -193,7 +215,11 @@ class ReviewRoundUndo(RoundEndpoint):
         shown = task_for_reviewer(task, image_url(task.item))
         return self.reply(
             UndoSerializer,
-            {"task": shown, "answer": answer_taken_back(task), "progress": progress_of(round, self)},
+            {
+                "task": shown,
+                "answer": answer_taken_back(task),
+                "progress": quick_progress(round, self.user),
+            },
         )
 
 
@@ -228,8 +254,13 @@ class OneReviewTask(TaskEndpoint):
     @extend_schema(summary="A task and what people did with it", responses=ReviewTaskDetailSerializer)
     def get(self, request: Request, task_id: int) -> Response:
         task = self.task(task_id)
+        may_see = permissions(self.user, task.round.project).see
+        if task.purpose == ReviewTask.Purpose.ADJUDICATION and not may_see:
+            raise Http404("There is no such review task, or it is not for you.")
+        # Who answers an item too must not know what others said.
+        rows = [row for row in history(task) if may_see or row.author_id == self.user.pk]
         shown = task_for_reviewer(task, image_url(task.item))
-        return self.reply(ReviewTaskDetailSerializer, shown | {"history": history(task)})
+        return self.reply(ReviewTaskDetailSerializer, shown | {"history": rows})
 
 
 class ReviewTaskSubmit(TaskEndpoint):
@@ -254,14 +285,24 @@ class ReviewTaskSubmit(TaskEndpoint):
     )
     def post(self, request: Request, task_id: int) -> Response:
         task = self.task(task_id)
-        correction = task_submit(
-            task=task, user=self.user, answer=_answer(task.round.project, self.given(AnswerSerializer))
-        )
-        task.refresh_from_db(fields=["state", "version"])
-        return self.reply(
-            AnswerReplySerializer,
-            {"correction": correction, "task": task, "progress": progress_of(task.round, self)},
-        )
+        given = self.given(AnswerSerializer)
+        wanted = given.pop("next", None)
+        round = task.round
+        correction = task_submit(task=task, user=self.user, answer=_answer(round.project, given))
+        reply = {"correction": correction, "task": correction.task}
+        if wanted is not None:
+            reply |= self._next(round, wanted)
+        return self.reply(AnswerReplySerializer, reply | {"progress": quick_progress(round, self.user)})
+
+    def _next(self, round: ReviewRound, count: int) -> dict[str, Any]:
+        try:
+            return {"tasks": _shown(tasks_claim(round=round, user=self.user, count=count))}
+        except Refusal:
+            return {}  # The answer is kept all the same; asking for items says why there are none.
+
+
+def _shown(tasks: list[ReviewTask]) -> list[dict[str, Any]]:
+    return [task_for_reviewer(task, image_url(task.item)) for task in tasks]
 
 
 def _answer(project: Project, given: dict[str, Any]) -> Answer:

@@ -1,23 +1,30 @@
-"""The queue of a round: claiming the next item, answering, undoing. One person an item, and nothing is overwritten."""
+"""The queue of a round: claiming the next items, answering, undoing. One person a turn, and nothing is overwritten."""
 
+import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from annotate.access import May, require
 from annotate.errors import Refusal
 from annotate.models import Label, User
-from annotate.services.calibration import calibration_label_remove, calibration_label_set
 from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
+from review.services import known_items
+from review.services.pauses import require_not_paused
+from review.services.settling import DONE, READ_BY, settle, turns_of
 
 LEASE = timedelta(minutes=10)
-# Candidates looked at when several people claim at the same moment.
-_CANDIDATES = 16
+_RENEWED_BELOW = LEASE * 2 / 3  # Renewing with every claim would write with every claim.
+# What others are just writing is passed over, and looked at again when nothing else is left.
+_ATTEMPTS = 5
+_PAUSE = 0.01  # seconds
 MOST_CLAIMED = 10
 MOST_CHARACTERS = 100_000  # of a written answer
 
@@ -45,39 +52,107 @@ class Answer:
 
 
 def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[ReviewTask]:
-    """Up to `count` tasks leased to the user, lowest rank first; those the user already holds come back first."""
+    """Up to `count` tasks leased to the user, lowest rank first; those the user already holds come back first.
+
+    Nobody is handed an item that they hold or answered another turn of, an adjudication, or what is assigned to
+    somebody else. Raises Refusal for whoever is paused in the round.
+    """
     count = max(1, min(count, MOST_CLAIMED))
     if round.state == ReviewRound.State.CLOSED:
         return []
-    now = timezone.now()
-    until = now + LEASE
-    tasks = round.tasks.select_related(
-        "item__image", "annotation__label", "annotation__run", "criticism__run"
-    )
-    ReviewTask.objects.filter(round=round, state=ReviewTask.State.LEASED, holder=user).update(
-        lease_until=until
-    )
-    held = list(tasks.filter(state=ReviewTask.State.LEASED, holder=user).order_by("rank")[:count])
-    missing = count - len(held)
-    free = Q(state=ReviewTask.State.WAITING) | Q(state=ReviewTask.State.LEASED, lease_until__lte=now)
-    while missing > 0:
-        candidates = list(
-            round.tasks.filter(free).order_by("rank").values_list("pk", flat=True)[:_CANDIDATES]
-        )
-        if not candidates:
+    require_not_paused(round, user)
+    tasks = _held(round, user, count)
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE)
+        tasks += _take(round, user, count - len(tasks))
+        if (
+            len(tasks) >= count
+            or not connection.features.has_select_for_update
+            or not _is_any_free(round, user)
+        ):
             break
-        taken = []
-        for pk in candidates:
-            claimed = ReviewTask.objects.filter(free, pk=pk).update(
-                state=ReviewTask.State.LEASED, holder=user, lease_until=until
-            )
-            if claimed:
-                taken.append(pk)
-            if len(taken) == missing:
-                break
-        held += sorted(tasks.filter(pk__in=taken), key=lambda task: task.rank)
-        missing -= len(taken)
+    return tasks
+
+
+def _shown(round: ReviewRound) -> QuerySet[ReviewTask]:
+    """Its tasks with all that a review screen shows of them."""
+    return round.tasks.select_related("item__image", "annotation__label", "annotation__run", "criticism__run")
+
+
+def _held(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
+    """Up to `count` tasks that the user holds, with leases that last."""
+    now = timezone.now()
+    mine = {"holder": user, "state": ReviewTask.State.LEASED}
+    rows = (
+        _shown(round).filter(**mine).exclude(purpose=ReviewTask.Purpose.ADJUDICATION).order_by("rank", "pk")
+    )
+    held = list(rows[:count])
+    if any(task.lease_until is None or task.lease_until - now < _RENEWED_BELOW for task in held):
+        ReviewTask.objects.filter(round=round, **mine).update(lease_until=now + LEASE)
+        held = list(rows[:count])
     return held
+
+
+def _take(round: ReviewRound, user: User, missing: int) -> list[ReviewTask]:
+    """Lease up to `missing` free tasks to the user."""
+    if missing <= 0:
+        return []
+    with transaction.atomic():
+        lock_person(user)
+        now = timezone.now()
+        chosen = _choose(round, user, now, missing)
+        # They are locked, or the whole database is: nobody else can have taken them.
+        ReviewTask.objects.filter(pk__in=chosen).update(
+            state=ReviewTask.State.LEASED, holder=user, lease_until=now + LEASE
+        )
+        taken = list(_shown(round).filter(pk__in=chosen).order_by("rank", "pk")) if chosen else []
+        return known_items.mix_in(round, user, taken)
+
+
+def lock_person(user: User) -> None:
+    """Let what makes somebody the holder of a turn happen one after the other for each person: in two tabs, say, two
+    turns of one item would otherwise both be free."""
+    if connection.features.has_select_for_update:
+        User.objects.select_for_update(no_key=True).values_list("pk").get(pk=user.pk)
+
+
+class _Free(NamedTuple):
+    rank: int
+    copy: int
+    pk: int
+    item_id: int
+
+
+def _choose(round: ReviewRound, user: User, now: datetime, count: int) -> list[int]:
+    """Keys of up to `count` free tasks of different items, lowest rank first."""
+    # Of each item all turns of it may come before the next item's.
+    most = count * (round.overlap + 1) if round.overlap > 1 else count
+    found: list[_Free] = []
+    for rows in _free(round, user, now):
+        locked = rows.select_for_update(of=("self",), skip_locked=True)
+        found += (_Free(*row) for row in locked.values_list(*_Free._fields)[:most])
+    chosen: dict[int, int] = {}
+    for each in sorted(found):
+        chosen.setdefault(each.item_id, each.pk)
+    return list(chosen.values())[:count]
+
+
+def _is_any_free(round: ReviewRound, user: User) -> bool:
+    return any(rows.exists() for rows in _free(round, user, timezone.now()))
+
+
+def _free(round: ReviewRound, user: User, now: datetime) -> Iterator[QuerySet[ReviewTask]]:
+    """What the user may be handed, as queries that an index answers in the order of the queue."""
+    tasks = round.tasks.filter(Q(purpose__in=READ_BY) | Q(purpose=ReviewTask.Purpose.GOLD, assigned_to=user))
+    if round.overlap > 1 or round.gold_rate > 0:
+        own = ReviewTask.objects.filter(item=OuterRef("item"), round=round, holder=user)
+        tasks = tasks.filter(~Exists(own))
+    waiting = tasks.filter(state=ReviewTask.State.WAITING).order_by("assigned_to_id", "rank", "copy")
+    yield waiting.filter(assigned_to=None)
+    yield waiting.filter(assigned_to=user)
+    lapsed = tasks.filter(state=ReviewTask.State.LEASED, lease_until__lte=now)
+    yield lapsed.filter(Q(assigned_to=None) | Q(assigned_to=user)).order_by("rank", "copy")
 
 
 def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] | None = None) -> int:
@@ -88,31 +163,42 @@ def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] |
     return held.update(state=ReviewTask.State.WAITING, holder=None, lease_until=None)
 
 
-def what_is_shown(task: ReviewTask) -> dict[str, object]:
-    """What the reviewer sees beside the item; nothing in a blind round.
+def arm_shown(task: ReviewTask) -> str:
+    """What whoever answers the task sees."""
+    return ReviewTask.Arm.BLIND.value if task.round.is_blind else task.arm
 
-    Nobody writes every answer anew, so that blind to the machine's answer a written one could not be judged: there an
-    audit shows the answer, and nothing of what a criticizer made of it.
+
+def what_is_shown(task: ReviewTask) -> dict[str, object]:
+    """What the reviewer sees beside the item, by the task's arm; blind, nothing.
+
+    Nobody writes every answer anew, so that blind to the machine's answer a written one could not be judged: there
+    also who is blind sees the answer, and nothing of what a criticizer made of it.
     """
     if task.round.project.task.is_written:
         return _what_is_shown_of_answer(task)
-    if task.round.is_blind or task.annotation is None:
-        return {"machine_label": None, "error_prob": None}
+    arm = arm_shown(task)
+    if arm == ReviewTask.Arm.BLIND or task.annotation is None:
+        return {"arm": arm, "machine_label": None, "error_prob": None}
+    everything = arm == ReviewTask.Arm.CRITICISM
+    criticism = task.criticism if everything else None
     return {
+        "arm": arm,
         "machine_label": task.annotation.label_id,
-        "error_prob": task.criticism.error_prob if task.criticism else None,
-        "reasoning": bool(task.annotation.reasoning),
-        "criticism": bool(task.criticism and task.criticism.reasoning),
+        "error_prob": criticism.error_prob if criticism else None,
+        "reasoning": everything and bool(task.annotation.reasoning),
+        "criticism": bool(criticism and criticism.reasoning),
     }
 
 
 def _what_is_shown_of_answer(task: ReviewTask) -> dict[str, object]:
+    arm = arm_shown(task)
     shown: dict[str, object] = {
+        "arm": arm,
         "machine_label": None,
         "machine_answer": bool(task.annotation and task.annotation.answer),
         "error_prob": None,
     }
-    if task.round.is_blind or task.annotation is None:
+    if arm != ReviewTask.Arm.CRITICISM or task.annotation is None:
         return shown
     criticism = task.criticism
     return shown | {
@@ -129,21 +215,16 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     """Keep a person's answer. Sent again with the same key, it changes nothing.
 
     An answer that comes after its lease ran out is kept and marked late; it counts unless the item is somebody else's
-    by then. Raises Conflict where the task changed under the sender (another tab, an undo).
+    by then. Raises Conflict where the task changed under the sender (another tab, an undo). An adjudication is for
+    managers, who need not hold it: raises PermissionDenied for others.
     """
+    is_adjudication = task.purpose == ReviewTask.Purpose.ADJUDICATION
+    if is_adjudication:
+        require(user, task.round.project, May.MANAGE)
     key = answer.key or uuid.uuid4()
+    lock_person(user)
     # The same answer sent twice at once waits here for the first.
-    found = (
-        ReviewTask.objects.select_for_update(of=("self",))
-        .select_related("round__project", "annotation", "criticism")
-        .filter(pk=task.pk)
-        .first()
-    )
-    if found is None:
-        raise Conflict(
-            "This item left the queue when the round's budget was raised a moment ago. Take the next one."
-        )
-    task = found
+    task, turns = _locked(task)
     known = Correction.objects.filter(key=key).first()
     if known is not None:
         if known.author_id != user.pk or known.task_id != task.pk:
@@ -153,12 +234,16 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     now = timezone.now()
     is_holder = task.holder_id == user.pk
     leased = task.state == ReviewTask.State.LEASED and task.lease_until is not None and task.lease_until > now
-    answered = task.state in (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
-    belongs_to_other = not is_holder and (leased or answered)
+    belongs_to_other = not is_holder and (leased or task.state in DONE or _is_kept_from(task, turns, user))
+    if is_adjudication and belongs_to_other:
+        raise Conflict("Somebody else adjudicated this item already. Load it again to see what they said.")
     if answer.version is not None and answer.version != task.version and not belongs_to_other:
         raise Conflict(
             "This item was answered in another tab or undone. Load it again to see it as it is now."
         )
+    shown = what_is_shown(task)
+    if is_adjudication:
+        shown["answers"] = [turn.correction_id for turn in turns if turn.pk != task.pk and turn.state in DONE]
     correction = Correction.objects.create(
         task=task,
         action=answer.action,
@@ -167,8 +252,9 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
         reason=answer.reason[:200],
         author=user,
         seconds=answer.seconds,
-        shown=what_is_shown(task),
-        late=not is_holder or (task.state == ReviewTask.State.LEASED and not leased),
+        shown=shown,
+        late=not is_adjudication
+        and (not is_holder or (task.state == ReviewTask.State.LEASED and not leased)),
         key=key,
     )
     if not belongs_to_other:
@@ -178,12 +264,46 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
             else ReviewTask.State.SKIPPED
         )
         task.holder = user
-        task.lease_until = None
         task.correction = correction
-        task.version = F("version") + 1
-        task.save(update_fields=["state", "holder", "lease_until", "correction", "version"])
-        _keep_calibration(task, correction)
+        _keep(task)
+        settle(task, turns)
+        if task.purpose == ReviewTask.Purpose.GOLD:
+            known_items.answered(task, correction)
     return correction
+
+
+def _locked(task: ReviewTask) -> tuple[ReviewTask, list[ReviewTask]]:
+    """The task as it is now, and all turns of its item, locked. Raises Conflict where it is gone."""
+    turns = turns_of(task)
+    found = next((turn for turn in turns if turn.pk == task.pk), None)
+    if found is None and task.purpose == ReviewTask.Purpose.ADJUDICATION:
+        raise Conflict("The answers to this item agree again, so there is nothing to adjudicate any more.")
+    if found is None:
+        raise Conflict(
+            "This item left the queue when the round's budget was raised a moment ago. Take the next one."
+        )
+    # These never change, and whoever asks has read them.
+    found.round, found.item = task.round, task.item
+    found.annotation, found.criticism = task.annotation, task.criticism
+    return found, turns
+
+
+def _is_kept_from(task: ReviewTask, turns: list[ReviewTask], user: User) -> bool:
+    """Whether a task that nobody holds is not for this person: it is assigned to another, or they have another turn."""
+    if task.purpose == ReviewTask.Purpose.ADJUDICATION:
+        return False
+    if task.assigned_to_id not in (None, user.pk):
+        return True
+    readers = (turn for turn in turns if turn.purpose in READ_BY and turn.pk != task.pk)
+    return any(turn.holder_id == user.pk for turn in readers)
+
+
+def _keep(task: ReviewTask) -> None:
+    """Write a task's new state, holder and answer."""
+    if task.state != ReviewTask.State.LEASED:
+        task.lease_until = None
+    task.version += 1
+    task.save(update_fields=["state", "holder", "lease_until", "correction", "version"])
 
 
 def _check_answer(task: ReviewTask, answer: Answer) -> None:
@@ -212,40 +332,48 @@ def _check_written(answer: Answer) -> None:
         raise Refusal("An answer is a text or a skip.", field="action")
 
 
-def _keep_calibration(task: ReviewTask, correction: Correction) -> None:
-    if task.round.kind != ReviewRound.Kind.CALIBRATION:
-        return
-    if correction.label is not None:
-        calibration_label_set(item=task.item, label=correction.label, author=correction.author)
-    else:
-        calibration_label_remove(item=task.item)
+@transaction.atomic
+def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
+    """Take back the user's last answer in the round's queue and hand its task to the user again. Raises Refusal."""
+    last = _last_answer(round, user).exclude(task__purpose=ReviewTask.Purpose.ADJUDICATION).first()
+    if last is None:
+        raise Refusal("There is nothing of yours to undo in this round.")
+    return _undo(last, user)
 
 
 @transaction.atomic
-def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
-    """Take back the user's last answer in the round and hand its task to the user again. Raises Refusal."""
-    last = (
-        Correction.objects.filter(author=user, task__round=round, task__correction_id=F("pk"))
-        .order_by("-id")
-        .select_related("task")
-        .first()
-    )
+def adjudication_undo(*, round: ReviewRound, user: User) -> ReviewTask:
+    """Take back the user's last adjudication in the round, which waits for a manager then. Raises Refusal.
+
+    Where its readers agree by now, what they say counts again.
+    """
+    require(user, round.project, May.MANAGE)
+    last = _last_answer(round, user).filter(task__purpose=ReviewTask.Purpose.ADJUDICATION).first()
     if last is None:
-        raise Refusal("There is nothing of yours to undo in this round.")
-    task = (
-        ReviewTask.objects.select_for_update(of=("self",))
-        .select_related("round", "item")
-        .get(pk=last.task_id)
+        raise Refusal("There is no adjudication of yours to undo in this round.")
+    return _undo(last, user)
+
+
+def _last_answer(round: ReviewRound, user: User) -> QuerySet[Correction]:
+    """The user's answers in the round that stand, last one first."""
+    answers = Correction.objects.filter(author=user, task__round=round, task__correction_id=F("pk"))
+    return answers.order_by("-id").select_related(
+        "task__round__project", "task__item", "task__annotation", "task__criticism"
     )
+
+
+def _undo(last: Correction, user: User) -> ReviewTask:
+    lock_person(user)
+    task, turns = _locked(last.task)
     if task.correction_id != last.pk:
         raise Conflict("This answer was changed or undone in another tab just now.")
-    undo = Correction.objects.create(task=task, action=Correction.Action.UNDO, author=user)
-    task.state = ReviewTask.State.LEASED
-    task.holder = user
-    task.lease_until = timezone.now() + LEASE
+    Correction.objects.create(task=task, action=Correction.Action.UNDO, author=user)
     task.correction = None
-    task.version = F("version") + 1
-    task.save(update_fields=["state", "holder", "lease_until", "correction", "version"])
-    _keep_calibration(task, undo)
-    task.refresh_from_db()
+    if task.purpose == ReviewTask.Purpose.ADJUDICATION:
+        task.state, task.holder = ReviewTask.State.WAITING, None
+    else:
+        task.state, task.holder = ReviewTask.State.LEASED, user
+        task.lease_until = timezone.now() + LEASE
+    _keep(task)
+    settle(task, turns)
     return task

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from annotate.errors import Refusal
 from annotate.models import Annotation, Item, Project
 from review.audits import audit_plan
+from review.blindness import waits_blind
 from review.certificate import (
     accuracy_interval,
     audit_size,
@@ -25,7 +26,6 @@ from review.services.audits import audit_round_create
 from review.services.queue import Answer, answer_undo, task_submit, tasks_claim
 from review.services.rounds import calibration_round_create, round_close, round_create, round_reopen
 from review.standing import counts_of_rounds, next_for_reviewer, standing_of
-from review.views.items import waits_blind
 from review.weights import act_weights
 from tests.factories import (
     label_named,
@@ -321,7 +321,7 @@ class TestBlindness:
         correction = task_submit(
             task=task, user=round.created_by, answer=Answer("label", label_named(round.project, "negative"))
         )
-        assert correction.shown == {"machine_label": None, "error_prob": None}
+        assert correction.shown == {"arm": "blind", "machine_label": None, "error_prob": None}
         assert round_progress(audit).corrected == 0
 
     def test_its_items_are_hidden_elsewhere_while_they_wait(self):

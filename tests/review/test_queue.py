@@ -181,6 +181,7 @@ class TestSubmit:
         assert task.annotation is not None
         assert task.criticism is not None
         assert correction.shown == {
+            "arm": "criticism",
             "machine_label": task.annotation.label_id,
             "error_prob": task.criticism.error_prob,
             "reasoning": True,
@@ -388,7 +389,7 @@ class TestBlindRounds:
 
         label = CalibrationLabel.objects.get()
         assert (label.item, label.label, label.author) == (task.item, positive, ann)
-        assert correction.shown == {"machine_label": None, "error_prob": None}
+        assert correction.shown == {"arm": "blind", "machine_label": None, "error_prob": None}
         answer_undo(round=blind, user=ann)
         assert not CalibrationLabel.objects.exists()
         assert Correction.objects.count() == 2

@@ -166,6 +166,7 @@ class TestWhatIsShown:
         task = tasks_claim(round=checked, user=owner_of(checked))[0]
 
         assert submit(task, owner_of(checked), text=TEXT).shown == {
+            "arm": "criticism",
             "machine_label": None,
             "machine_answer": True,
             "error_prob": 0.874,
@@ -222,7 +223,12 @@ class TestAudits:
         for place, task in enumerate(tasks_claim(round=audit, user=user, count=3)):
             text = answer_of(task) if place else "Something else."
             correction = submit(task, user, text=text)
-            assert correction.shown == {"machine_label": None, "machine_answer": True, "error_prob": None}
+            assert correction.shown == {
+                "arm": "blind",
+                "machine_label": None,
+                "machine_answer": True,
+                "error_prob": None,
+            }
 
         certificate = certification_now(audit.audited).certificate
         assert certificate is not None
