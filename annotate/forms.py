@@ -1,17 +1,19 @@
 """Forms of the project, upload and connection pages: they parse what was typed, services decide."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth.forms import UserCreationForm
 from django.http import HttpRequest, QueryDict
 
 from annotate.connections import PROVIDER_CHOICES
 from annotate.errors import Refusal
-from annotate.models import Connection, Membership, ModelPrice, Project, Upload
+from annotate.models import Connection, Membership, ModelPrice, Project, Upload, User
 from annotate.services.connections import MOST_A_MINUTE, MOST_IN_FLIGHT, SAVED_FIELDS
+from annotate.services.invitations import MOST_DAYS, MOST_USES
 from annotate.task_types import LABEL_TASKS, TASK_TYPES, WRITTEN_TASKS, TaskType
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.mapping import ColumnMapping
@@ -112,9 +114,39 @@ class LabelForm(RefusableForm):
     )
 
 
-class MemberForm(RefusableForm):
+class RoleForm(RefusableForm):
+    """A role among those that the signed-in person may give."""
+
+    role = forms.ChoiceField(initial=Membership.Role.REVIEWER)
+
+    def __init__(self, *args: Any, roles: Collection[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        given = [choice for choice in Membership.Role.choices if choice[0] in roles]
+        self.fields["role"] = forms.ChoiceField(choices=given, initial=Membership.Role.REVIEWER)
+
+
+class MemberForm(RoleForm):
     username = forms.CharField(label="Account", max_length=150)
-    role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.REVIEWER)
+    field_order = ["username", "role"]
+
+
+class InvitationForm(RoleForm):
+    most_uses = forms.IntegerField(label="For how many people", min_value=1, max_value=MOST_USES, initial=1)
+    days = forms.IntegerField(label="Valid for days", min_value=1, max_value=MOST_DAYS, initial=14)
+    note = forms.CharField(
+        max_length=120,
+        required=False,
+        help_text="Whom it is for. Only those who manage the project see it.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class AccountForm(UserCreationForm):
+    """A new account, made by whoever was invited."""
+
+    class Meta(UserCreationForm.Meta):
+        model = User
+        fields = ("username",)
 
 
 class ProjectDeleteForm(RefusableForm):
@@ -209,16 +241,6 @@ class MappingForm(RefusableForm):
             gold=None if from_folder else gold,
             folder_as_gold=from_folder,
         )
-
-
-class ItemFilterForm(forms.Form):
-    """Which items a list shows. A value that is not offered counts as none."""
-
-    SHOWN = [("", "All"), ("gold", "With gold"), ("calibration", "Calibration"), ("plain", "Without either")]
-    show = forms.ChoiceField(required=False, choices=SHOWN)
-    q = forms.CharField(required=False, max_length=200)
-    after = forms.IntegerField(required=False, min_value=0)
-    before = forms.IntegerField(required=False, min_value=0)
 
 
 # --- Connections and prices ------------------------------------------------------------------------------------------

@@ -1,6 +1,16 @@
 from django.urls import path
 
-from annotate.views import accounts, connections, images, items, projects, runs, styleguide, uploads
+from annotate.views import (
+    accounts,
+    connections,
+    history,
+    images,
+    invitations,
+    projects,
+    runs,
+    styleguide,
+    uploads,
+)
 
 _PROJECT = "projects/<int:project_id>/"
 _SETTINGS = f"{_PROJECT}settings/"
@@ -13,6 +23,8 @@ urlpatterns = [
     path("accounts/sign-out/", accounts.SignOut.as_view(), name="sign_out"),
     path("accounts/password/", accounts.PasswordChange.as_view(), name="password_change"),
     path("account/", accounts.account, name="account"),
+    path("account/projects/<int:project_id>/leave/", accounts.project_leave, name="project_leave"),
+    path("join/<str:token>/", invitations.join, name="join"),
     path("account/tokens/<str:beginning>/delete/", accounts.token_delete, name="token_delete"),
     # Connections and prices
     path("connections/", connections.connections, name="connections"),
@@ -28,9 +40,9 @@ urlpatterns = [
     path(f"{_SETTINGS}labels/", projects.label_new, name="label_new"),
     path(f"{_SETTINGS}labels/<int:label_id>/", projects.label_edit, name="label_edit"),
     path(f"{_SETTINGS}labels/<int:label_id>/delete/", projects.label_remove, name="label_delete"),
-    path(f"{_SETTINGS}members/", projects.member_new, name="member_new"),
-    path(f"{_SETTINGS}members/<int:membership_id>/delete/", projects.member_delete, name="member_delete"),
     path(f"{_SETTINGS}delete/", projects.project_remove, name="project_delete"),
+    path(f"{_PROJECT}history/", history.history, name="history"),
+    path(f"{_PROJECT}history/changes.csv", history.history_csv, name="history_csv"),
     # Uploads and items
     path(_UPLOADS, uploads.uploads, name="uploads"),
     path(f"{_UPLOADS}<int:upload_id>/", uploads.upload, name="upload"),
@@ -48,7 +60,6 @@ urlpatterns = [
         {"action": "cancel"},
         name="upload_cancel",
     ),
-    path(f"{_PROJECT}items/", items.items, name="items"),
     path(f"{_PROJECT}items/<int:item_id>/image/", images.item_image, name="item_image"),
     # Annotation runs
     path(_RUNS, runs.annotation_runs, name="annotation_runs"),

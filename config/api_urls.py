@@ -3,11 +3,26 @@
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
-from annotate.api import connections, items, projects, runs, tokens, uploads
+from annotate.api import connections, history, items, members, projects, runs, tokens, uploads
 from annotate.api.endpoint import UnknownAddress
 from criticize.api import candidates
 from criticize.api import runs as criticism_runs
-from review.api import advice, audits, budget, exports, guidelines, keys, queue, rounds
+from review.api import (
+    adjudications,
+    advice,
+    agreement,
+    assignment,
+    audits,
+    budget,
+    comments,
+    dashboard,
+    exports,
+    guidelines,
+    keys,
+    known_items,
+    queue,
+    rounds,
+)
 
 app_name = "api"
 
@@ -36,8 +51,11 @@ urlpatterns = [
     path("projects/<int:project_id>/guidelines/", guidelines.Guidelines.as_view(), name="guidelines"),
     path("labels/<int:label_id>/examples/", guidelines.LabelExamples.as_view(), name="label_examples"),
     path("label-examples/<int:example_id>/", guidelines.OneLabelExample.as_view(), name="label_example"),
-    path("projects/<int:project_id>/members/", projects.Members.as_view(), name="members"),
-    path("members/<int:member_id>/", projects.OneMember.as_view(), name="member"),
+    path("projects/<int:project_id>/members/", members.Members.as_view(), name="members"),
+    path("members/<int:member_id>/", members.OneMember.as_view(), name="member"),
+    path("projects/<int:project_id>/invitations/", members.Invitations.as_view(), name="invitations"),
+    path("invitations/<int:invitation_id>/", members.OneInvitation.as_view(), name="invitation"),
+    path("projects/<int:project_id>/changes/", history.Changes.as_view(), name="changes"),
     path("projects/<int:project_id>/uploads/", uploads.Uploads.as_view(), name="uploads"),
     path("uploads/<int:upload_id>/", uploads.OneUpload.as_view(), name="upload"),
     path("uploads/<int:upload_id>/preview/", uploads.UploadPreview.as_view(), name="upload_preview"),
@@ -46,7 +64,14 @@ urlpatterns = [
     path("uploads/<int:upload_id>/cancel/", uploads.UploadCancel.as_view(), name="upload_cancel"),
     path("uploads/<int:upload_id>/rejected-rows/", uploads.RejectedRows.as_view(), name="rejected_rows"),
     path("projects/<int:project_id>/items/", items.Items.as_view(), name="items"),
+    path(
+        "projects/<int:project_id>/items/by-external-id/",
+        items.ItemByExternalId.as_view(),
+        name="item_by_external_id",
+    ),
     path("items/<int:item_id>/", items.OneItem.as_view(), name="item"),
+    path("items/<int:item_id>/comments/", comments.Comments.as_view(), name="comments"),
+    path("comments/<int:comment_id>/resolve/", comments.CommentResolve.as_view(), name="comment_resolve"),
     path("items/<int:item_id>/image/", items.ItemImage.as_view(), name="item_image"),
     path("projects/<int:project_id>/calibration/", items.Calibration.as_view(), name="calibration"),
     path(
@@ -181,6 +206,39 @@ urlpatterns = [
         advice.ReviewRoundRaisePreview.as_view(),
         name="review_round_raise_preview",
     ),
+    path(
+        "review-rounds/<int:round_id>/setup/",
+        rounds.ReviewRoundSetup.as_view(),
+        name="review_round_setup",
+    ),
+    path(
+        "review-rounds/<int:round_id>/assignment/",
+        assignment.ReviewRoundAssignment.as_view(),
+        name="review_round_assignment",
+    ),
+    path(
+        "review-rounds/<int:round_id>/assignment/preview/",
+        assignment.ReviewRoundAssignmentPreview.as_view(),
+        name="review_round_assignment_preview",
+    ),
+    path(
+        "review-rounds/<int:round_id>/reviewers/",
+        known_items.ReviewRoundReviewers.as_view(),
+        name="review_round_reviewers",
+    ),
+    path(
+        "review-rounds/<int:round_id>/pauses/",
+        known_items.ReviewRoundPauses.as_view(),
+        name="review_round_pauses",
+    ),
+    path(
+        "review-pauses/<int:pause_id>/lift/",
+        known_items.ReviewPauseLift.as_view(),
+        name="review_pause_lift",
+    ),
+    path(
+        "projects/<int:project_id>/hand-back/", assignment.ProjectHandBack.as_view(), name="project_hand_back"
+    ),
     path("review-rounds/<int:round_id>/next/", queue.ReviewRoundNext.as_view(), name="review_round_next"),
     path("review-rounds/<int:round_id>/undo/", queue.ReviewRoundUndo.as_view(), name="review_round_undo"),
     path(
@@ -194,6 +252,23 @@ urlpatterns = [
     ),
     path("review-tasks/<int:task_id>/", queue.OneReviewTask.as_view(), name="review_task"),
     path("review-tasks/<int:task_id>/submit/", queue.ReviewTaskSubmit.as_view(), name="review_task_submit"),
+    path("projects/<int:project_id>/dashboard/", dashboard.Dashboard.as_view(), name="dashboard"),
+    path(
+        "projects/<int:project_id>/dashboard/table/",
+        dashboard.DashboardTable.as_view(),
+        name="dashboard_table",
+    ),
+    path(
+        "projects/<int:project_id>/adjudications/",
+        adjudications.Adjudications.as_view(),
+        name="adjudications",
+    ),
+    path("projects/<int:project_id>/agreement/", agreement.ProjectAgreement.as_view(), name="agreement"),
+    path(
+        "review-rounds/<int:round_id>/display/",
+        agreement.ReviewRoundDisplay.as_view(),
+        name="review_round_display",
+    ),
     path("projects/<int:project_id>/exports/", exports.Exports.as_view(), name="exports"),
     path("exports/<int:export_id>/", exports.OneExport.as_view(), name="export"),
     path("exports/<int:export_id>/download/", exports.ExportDownload.as_view(), name="export_download"),

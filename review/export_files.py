@@ -13,8 +13,8 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# What spreadsheets take for the beginning of a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from annotate.csv_response import FORMULA_STARTS
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a signed number runs nothing
 # A row group of Parquet is held in memory: this many rows, or fewer of long texts.
 _ROW_GROUP = 20_000

@@ -1,14 +1,50 @@
 from django.urls import path
 
-from review.views import audits, calibration, exports, items, overview, planner, review, rounds
+from review.views import (
+    adjudication,
+    agreement,
+    assignment,
+    audits,
+    browse,
+    calibration,
+    dashboard,
+    exports,
+    item,
+    overview,
+    people,
+    planner,
+    review,
+    reviewers,
+    rounds,
+)
 
+_PROJECT = "projects/<int:project_id>/"
+_PEOPLE = "projects/<int:project_id>/people/"
 _ROUNDS = "projects/<int:project_id>/review-rounds/"
+_ITEMS = "projects/<int:project_id>/items/"
 _EXPORTS = "projects/<int:project_id>/exports/"
 
 urlpatterns = [
     path("", overview.projects, name="projects"),
     path("projects/<int:project_id>/", overview.project, name="project"),
-    path("projects/<int:project_id>/items/<int:item_id>/", items.item, name="item"),
+    path("projects/<int:project_id>/dashboard/", dashboard.dashboard, name="dashboard"),
+    path(_ITEMS, browse.items, name="items"),
+    path(f"{_ITEMS}actions/", browse.items_action, name="items_action"),
+    path(f"{_ITEMS}actions/<int:change_id>/undo/", browse.items_action_undo, name="items_action_undo"),
+    path(f"{_ITEMS}views/", browse.saved_view_new, name="saved_view_new"),
+    path(f"{_ITEMS}views/<int:view_id>/delete/", browse.saved_view_remove, name="saved_view_delete"),
+    path(f"{_ITEMS}<int:item_id>/", item.item, name="item"),
+    path(_PEOPLE, people.people, name="people"),
+    path(f"{_PEOPLE}members/", people.member_new, name="member_new"),
+    path(f"{_PEOPLE}members/<int:membership_id>/role/", people.member_role, name="member_role"),
+    path(f"{_PEOPLE}members/<int:membership_id>/delete/", people.member_delete, name="member_delete"),
+    path(f"{_PEOPLE}invitations/", people.invitation_new, name="invitation_new"),
+    path(
+        f"{_PEOPLE}invitations/<int:invitation_id>/revoke/",
+        people.invitation_end,
+        name="invitation_revoke",
+    ),
+    path(f"{_PEOPLE}answers.csv", people.answers_csv, name="answers_csv"),
     path("projects/<int:project_id>/calibration/", calibration.calibration, name="calibration"),
     path("projects/<int:project_id>/budget/", planner.budget_planner, name="budget_planner"),
     path(_ROUNDS, rounds.review_rounds, name="review_rounds"),
@@ -17,7 +53,29 @@ urlpatterns = [
     path(f"{_ROUNDS}<int:round_id>/work/", review.review, name="review"),
     path(f"{_ROUNDS}<int:round_id>/audits/", audits.audits, name="review_round_audits"),
     path(f"{_ROUNDS}<int:round_id>/audits/preview/", audits.audit_preview, name="audit_preview"),
+    path(f"{_ROUNDS}<int:round_id>/assignment/", assignment.round_assign, name="round_assign"),
+    path(
+        f"{_ROUNDS}<int:round_id>/assignment/fields/",
+        assignment.assignment_fields,
+        name="assignment_fields",
+    ),
+    path(
+        f"{_ROUNDS}<int:round_id>/assignment/counts/",
+        assignment.assignment_counts,
+        name="assignment_counts",
+    ),
+    path(f"{_ROUNDS}<int:round_id>/setup/", reviewers.round_setup, name="round_setup"),
+    path(
+        f"{_ROUNDS}<int:round_id>/reviewers/<int:user_id>/<str:action>/",
+        reviewers.round_reviewer,
+        name="round_reviewer",
+    ),
     path(f"{_ROUNDS}<int:round_id>/<str:action>/", rounds.review_round_action, name="review_round_action"),
+    path(f"{_PROJECT}adjudication/", adjudication.adjudication, name="adjudication"),
+    path(f"{_PROJECT}adjudication/undo/", adjudication.adjudication_take_back, name="adjudication_take_back"),
+    path(f"{_PROJECT}adjudication/<int:task_id>/", adjudication.adjudicate, name="adjudicate"),
+    path(f"{_PROJECT}agreement/", agreement.agreement, name="agreement"),
+    path(f"{_PROJECT}agreement/<str:table>.csv", agreement.agreement_csv, name="agreement_csv"),
     path(_EXPORTS, exports.exports, name="exports"),
     path(f"{_EXPORTS}<int:export_id>/download/", exports.export_download, name="export_download"),
     path(f"{_EXPORTS}<int:export_id>/card/", exports.export_card, name="export_card"),

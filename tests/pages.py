@@ -5,6 +5,8 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, reverse
 
+from annotate.models import Invitation
+from annotate.services.invitations import invitation_token
 from config.urls import urlpatterns
 from tests.api.endpoints import (
     ANYBODY,
@@ -36,12 +38,22 @@ GETS: dict[str, Expected] = {
     "project_new": ANYBODY_SIGNED_IN,
     "project": MEMBERS,
     "project_settings": SEERS,
+    "people": SEERS,
+    "answers_csv": SEERS,
+    "history": SEERS,
+    "history_csv": SEERS,
+    "join": ANYBODY,
     "uploads": SEERS,
     "upload": SEERS,
     "upload_rejected": SEERS,
     "items": SEERS,
     "item": SEERS,
     "item_image": MEMBERS,
+    "item_permalink": but(SEERS, 302),
+    "item_permalink_by_query": but(SEERS, 404),  # it names no item
+    "comments": SEERS,
+    "guidelines": MEMBERS,
+    "label_guideline": SEERS,
     "annotation_runs": SEERS,
     "annotation_run_estimate": MANAGERS,
     "connection_models": MANAGERS,
@@ -59,10 +71,16 @@ GETS: dict[str, Expected] = {
     "budget_planner": SEERS,
     "review_rounds": SEERS,
     "review_round_preview": MANAGERS,
-    "review_round": MEMBERS,
+    "review_round": SEERS,
+    "assignment_fields": MANAGERS,
+    "assignment_counts": MANAGERS,
     "review": REVIEWERS,
     "review_round_audits": SEERS,
     "audit_preview": MANAGERS,
+    "adjudication": SEERS,
+    "adjudicate": but(SEERS, 302),  # its task is no adjudication
+    "agreement": SEERS,
+    "agreement_csv": SEERS,
     "exports": SEERS,
     "export_download": but(SEERS, 404),  # its file is not written
     "export_card": but(SEERS, 404),
@@ -86,8 +104,19 @@ POSTS: dict[str, Expected] = {
     "label_new": MANAGERS,
     "label_edit": MANAGERS,
     "label_delete": MANAGERS,
+    "label_guideline": MANAGERS,
+    "guideline_preview": MANAGERS,
+    "example_new": Expected(401, 404, 403, 403, 404, 404),  # it names no label
+    "example_change": MANAGERS,
+    "comment_new": MANAGERS,
+    "comment_resolve": Expected(401, 404, 404, 403, 200, 200),  # a reviewer is not told that there is one
     "member_new": MANAGERS,
+    "member_role": MANAGERS,
     "member_delete": MANAGERS,
+    "invitation_new": MANAGERS,
+    "invitation_revoke": MANAGERS,
+    "join": ANYBODY,
+    "project_leave": MEMBERS,
     "project_delete": OWNERS,
     "uploads": MANAGERS,
     "upload": MANAGERS,
@@ -107,6 +136,11 @@ POSTS: dict[str, Expected] = {
     "review_rounds": MANAGERS,
     "review_round_audits": MANAGERS,
     "review_round_action": MANAGERS,
+    "round_assign": MANAGERS,
+    "round_setup": MANAGERS,
+    "round_reviewer": MANAGERS,
+    "adjudicate": MANAGERS,
+    "adjudication_take_back": MANAGERS,
     "exports": MANAGERS,
 }
 
@@ -128,7 +162,10 @@ def page_address(pattern: URLPattern, world: World) -> str:
     ids = world.ids | {
         "run_id": world.ids[_run_of(name)],
         "membership_id": world.ids["member_id"],
+        "token": invitation_token(Invitation.objects.get(pk=world.ids["invitation_id"])),
+        "user_id": world.reviewer.pk,
         "beginning": world.ids["key"],
+        "table": "overall",
         "action": _ACTIONS.get(name, "pause"),
     }
     converters = pattern.pattern.converters

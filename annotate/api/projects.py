@@ -16,8 +16,6 @@ from annotate.services.projects import (
     label_add,
     label_delete,
     label_update,
-    member_add,
-    member_remove,
     project_create,
     project_delete,
     project_update,
@@ -107,24 +105,6 @@ class LabelCreateSerializer(Input):
 class LabelUpdateSerializer(Input):
     name = serializers.CharField(max_length=MAX_LABEL_NAME, required=False)
     description = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
-
-
-class MemberSerializer(serializers.ModelSerializer[Membership]):
-    username = serializers.CharField(source="user.username", read_only=True)
-
-    class Meta:
-        model = Membership
-        fields = ["id", "username", "role", "created_at"]
-        read_only_fields = fields
-
-
-class MemberCreateSerializer(Input):
-    username = serializers.CharField(max_length=150)
-    role = serializers.ChoiceField(Membership.Role.choices)
-
-
-class MemberUpdateSerializer(Input):
-    role = serializers.ChoiceField(Membership.Role.choices)
 
 
 class Projects(Endpoint):
@@ -238,46 +218,4 @@ class OneLabel(Endpoint):
     @extend_schema(summary="Delete a label that nothing uses", responses={204: None})
     def delete(self, request: Request, label_id: int) -> Response:
         label_delete(label=self._label(label_id))
-        return Response(status=204)
-
-
-class Members(Endpoint):
-    tag = "members"
-
-    @extend_schema(summary="A project's members", responses=MemberSerializer(many=True))
-    def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, may=self.needed)
-        return self.page(project.memberships.select_related("user"), MemberSerializer, order="pk")
-
-    @extend_schema(
-        summary="Make an account a member, or change its role",
-        request=MemberCreateSerializer,
-        responses={201: MemberSerializer},
-    )
-    def post(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, may=self.needed)
-        return self.reply(
-            MemberSerializer, member_add(project=project, **self.given(MemberCreateSerializer)), status=201
-        )
-
-
-class OneMember(Endpoint):
-    tag = "members"
-
-    def _membership(self, member_id: int) -> Membership:
-        rows = Membership.objects.select_related("project", "user")
-        return found_for(self.user, rows, member_id, project="project", may=self.needed)
-
-    @extend_schema(
-        summary="Change a member's role", request=MemberUpdateSerializer, responses=MemberSerializer
-    )
-    def patch(self, request: Request, member_id: int) -> Response:
-        member = self._membership(member_id)
-        given = self.given(MemberUpdateSerializer)
-        changed = member_add(project=member.project, username=member.user.username, **given)
-        return self.reply(MemberSerializer, changed)
-
-    @extend_schema(summary="Remove a member", responses={204: None})
-    def delete(self, request: Request, member_id: int) -> Response:
-        member_remove(membership=self._membership(member_id))
         return Response(status=204)

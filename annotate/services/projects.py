@@ -165,31 +165,3 @@ def label_delete(*, label: Label) -> None:
     ):
         later.position = position
         later.save(update_fields=["position"])
-
-
-def member_add(*, project: Project, username: str, role: str) -> Membership:
-    """Make an existing account a member, or change a member's role."""
-    user = User.objects.filter(username=username.strip(), is_active=True).first()
-    if user is None:
-        raise Refusal(
-            f"There is no account named “{username.strip()}”. An administrator can make one.",
-            field="username",
-        )
-    if role not in Membership.Role.values:
-        raise Refusal("The role is owner or reviewer.", field="role")
-    existing = project.memberships.filter(user=user).first()
-    if existing is not None:
-        _keep_an_owner(existing, role)
-    membership, _ = Membership.objects.update_or_create(project=project, user=user, defaults={"role": role})
-    return membership
-
-
-def member_remove(*, membership: Membership) -> None:
-    _keep_an_owner(membership, None)
-    membership.delete()
-
-
-def _keep_an_owner(membership: Membership, role: str | None) -> None:
-    owners = membership.project.memberships.filter(role=Membership.Role.OWNER)
-    if membership.role == Membership.Role.OWNER and role != Membership.Role.OWNER and owners.count() == 1:
-        raise Refusal("A project needs an owner: make somebody else an owner first.")

@@ -14,8 +14,10 @@ register = template.Library()
 # (url name, title, who sees it)
 _PAGES = (
     ("project", "Overview", May.ENTER),
+    ("dashboard", "Dashboard", May.SEE),
     ("uploads", "Uploads", May.SEE),
     ("items", "Items", May.SEE),
+    ("guidelines", "Guidelines", May.ENTER),
     ("calibration", "Calibration", May.SEE),
     ("candidates", "Candidates", May.SEE),
     ("annotation_runs", "Annotation", May.SEE),
@@ -23,6 +25,7 @@ _PAGES = (
     ("budget_planner", "Budget", May.SEE),
     ("review_rounds", "Review", May.SEE),
     ("exports", "Exports", May.SEE),
+    ("people", "People", May.SEE),
     ("project_settings", "Settings", May.SEE),
 )
 

@@ -1,4 +1,4 @@
-"""A new project, and a project's settings: name, guidelines, labels, members, the end."""
+"""A new project, and a project's settings: name, guidelines, labels, the end."""
 
 from typing import Any
 
@@ -12,21 +12,18 @@ from annotate.access import May, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import (
     LabelForm,
-    MemberForm,
     ProjectDeleteForm,
     ProjectForm,
     RefusableForm,
     project_settings_form,
     sent,
 )
-from annotate.models import Label, Membership, Project
+from annotate.models import Label, Project
 from annotate.requests import PageRequest
 from annotate.services.projects import (
     label_add,
     label_delete,
     label_update,
-    member_add,
-    member_remove,
     project_create,
     project_delete,
     project_update,
@@ -111,35 +108,6 @@ def label_remove(request: PageRequest, project_id: int, label_id: int) -> HttpRe
 
 
 @require_POST
-def member_new(request: PageRequest, project_id: int) -> HttpResponse:
-    """Add a member, or change one's role."""
-    project = project_for(request.user, project_id, may=to_manage(request.method))
-    form = MemberForm(request.POST, auto_id="member-%s")
-    if form.is_valid():
-        try:
-            member_add(project=project, **form.cleaned_data)
-        except Refusal as refusal:
-            form.refuse(refusal)
-        else:
-            return redirect("project_settings", project.pk)
-    return _settings_page(request, project, member_form=form)
-
-
-@require_POST
-def member_delete(request: PageRequest, project_id: int, membership_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id, may=to_manage(request.method))
-    membership = get_object_or_404(project.memberships.select_related("project"), pk=membership_id)
-    try:
-        member_remove(membership=membership)
-    except Refusal as refusal:
-        messages.error(request, refusal.sentence)
-    else:
-        if membership.user_id == request.user.pk:
-            return redirect("projects")
-    return redirect("project_settings", project.pk)
-
-
-@require_POST
 def project_remove(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.OWN)
     form = ProjectDeleteForm(request.POST)
@@ -168,15 +136,12 @@ def _settings_page(
         "project": project,
         "form": project_settings_form(project),
         "new_label_form": LabelForm(auto_id="new-label-%s"),
-        "member_form": MemberForm(auto_id="member-%s"),
         "delete_form": ProjectDeleteForm(),
         "labels": page,
         "label_rows": [
             (label, edited_form if label.pk == edited_id else _label_form(label), label.pk == edited_id)
             for label in page
         ],
-        "memberships": project.memberships.select_related("user"),
-        "roles": Membership.Role.choices,
         **bound,
     }
     refused = edited_label is not None or any(form.errors for form in bound.values())

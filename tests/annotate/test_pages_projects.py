@@ -5,7 +5,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from annotate.models import Label, Membership, Project
-from tests.factories import make_items, make_membership, make_project, make_reviewable_round, make_user
+from tests.factories import make_items, make_project, make_reviewable_round, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -100,8 +100,6 @@ SETTINGS_PATHS = (
     "labels/",
     "labels/{label}/",
     "labels/{label}/delete/",
-    "members/",
-    "members/{member}/delete/",
     "delete/",
 )
 
@@ -179,46 +177,6 @@ def test_a_label_of_another_project_is_out_of_reach(client: Client) -> None:
     for action in ("", "delete/"):
         url = f"/projects/{mine.pk}/settings/labels/{label.pk}/{action}"
         assert client.post(url, {"name": "taken"}).status_code == 404
-
-
-def test_members_are_added_changed_and_removed(client: Client) -> None:
-    project, grace = make_project(), make_user("grace")
-    client.force_login(project.created_by)
-    url = f"/projects/{project.pk}/settings/members/"
-    client.post(url, {"username": "grace", "role": "reviewer"})
-    client.post(url, {"username": "grace", "role": "owner"})
-    member = project.memberships.get(user=grace)
-    assert member.role == "owner"
-    client.post(f"{url}{member.pk}/delete/")
-    assert not project.memberships.filter(user=grace).exists()
-
-
-def test_an_unknown_account_is_named_at_its_field(client: Client) -> None:
-    project = make_project()
-    client.force_login(project.created_by)
-    sent = client.post(
-        f"/projects/{project.pk}/settings/members/", {"username": "nobody", "role": "reviewer"}
-    )
-    assert sent.status_code == 422
-    assert "There is no account named “nobody”" in sent.content.decode()
-
-
-def test_the_last_owner_stays(client: Client) -> None:
-    project = make_project()
-    client.force_login(project.created_by)
-    member = project.memberships.get()
-    answer = client.post(f"/projects/{project.pk}/settings/members/{member.pk}/delete/", follow=True)
-    assert "A project needs an owner" in answer.content.decode()
-    assert project.memberships.count() == 1
-
-
-def test_an_owner_who_leaves_is_sent_to_the_projects(client: Client) -> None:
-    project = make_project()
-    make_membership(project, make_user(), "owner")
-    client.force_login(project.created_by)
-    member = project.memberships.get(user=project.created_by)
-    answer = client.post(f"/projects/{project.pk}/settings/members/{member.pk}/delete/")
-    assert answer.headers["Location"] == "/"
 
 
 def test_a_project_is_deleted_by_typing_its_name(client: Client) -> None:

@@ -9,8 +9,6 @@ from annotate.services.projects import (
     label_add,
     label_delete,
     label_update,
-    member_add,
-    member_remove,
     project_create,
     project_delete,
     project_update,
@@ -124,36 +122,6 @@ class TestLabels:
             label_delete(label=label_named(project, "c"))
 
         assert project.labels.count() == 3
-
-
-class TestMembers:
-    def test_an_account_gets_one_role(self):
-        project, user = make_project(), make_user("ann")
-
-        member_add(project=project, username=" ann ", role="reviewer")
-        member_add(project=project, username="ann", role="owner")
-
-        assert project.memberships.get(user=user).role == "owner"
-
-    @pytest.mark.parametrize(("username", "role"), [("nobody", "owner"), ("ann", "king")])
-    def test_who_or_what_is_unknown_is_refused(self, username, role):
-        make_user("ann")
-
-        with pytest.raises(Refusal):
-            member_add(project=make_project(), username=username, role=role)
-
-    def test_the_last_owner_stays(self):
-        project = make_project()
-        (owner,) = project.memberships.all()
-
-        with pytest.raises(Refusal, match="needs an owner"):
-            member_remove(membership=owner)
-        with pytest.raises(Refusal, match="needs an owner"):
-            member_add(project=project, username=owner.user.username, role="reviewer")
-        member_add(project=project, username=make_user("ann").username, role="owner")
-        member_remove(membership=owner)
-
-        assert project.memberships.count() == 1
 
 
 class TestDeleting:

@@ -71,7 +71,6 @@ def test_settings_and_tabs_leave_out_what_needs_labels():
     page = client_of(project.created_by).get(reverse("project_settings", args=[project.pk])).content.decode()
 
     assert 'id="labels"' not in page
-    assert 'id="members"' in page
     assert reverse("calibration", args=[project.pk]) not in page
     assert reverse("annotation_runs", args=[project.pk]) in page
 

@@ -83,6 +83,7 @@ _TRAINED = {"kind": "trained"}
 _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5-mini", "strategy": "naive"}
 _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
+_HALF = {"by": "shares", "shares": [{"reviewer": "rita", "share": 0.5}]}
 CASES = [
     Case("schema", "get", ANYBODY),
     Case("unknown_address", "get", but(ANYBODY, 404)),
@@ -125,8 +126,14 @@ CASES = [
     Case("label_example", "delete", but(MANAGERS, 204)),
     Case("members", "get", SEERS),
     Case("members", "post", but(MANAGERS, 201), {"username": "sam", "role": "reviewer"}),
-    Case("member", "patch", MANAGERS, {"role": "owner"}),
-    Case("member", "delete", but(MANAGERS, 204)),
+    Case("member", "patch", MANAGERS, {"role": "viewer"}),
+    Case(
+        "member", "delete", Expected(401, 404, 204, 403, 204, 204)
+    ),  # reviewers leave by it: it is their own
+    Case("invitations", "get", MANAGERS),
+    Case("invitations", "post", but(MANAGERS, 201), {"role": "reviewer", "note": "For Ruth", "most_uses": 3}),
+    Case("invitation", "delete", but(MANAGERS, 204)),
+    Case("changes", "get", SEERS),
     Case("uploads", "get", SEERS),
     Case("uploads", "post", but(MANAGERS, 201), "a file"),
     Case("upload", "get", SEERS),
@@ -144,6 +151,11 @@ CASES = [
     Case("items", "get", SEERS),
     Case("item", "get", SEERS),
     Case("item_image", "get", MEMBERS),
+    Case("item_by_external_id", "get", SEERS, query="?external_id=tweet%2F1"),
+    Case("comments", "get", MEMBERS),
+    Case("comments", "post", but(MANAGERS, 201), {"text": "Is that irony?"}),
+    # A reviewer is not told of others' comments before the answer; a viewer reads them.
+    Case("comment_resolve", "post", Expected(401, 404, 404, 403, 200, 200), {"resolved": True}),
     Case("calibration", "get", SEERS),
     Case("calibration_from_gold", "post", but(MANAGERS, 201), {"count": 2}),
     Case("annotation_runs", "get", SEERS),
@@ -188,6 +200,14 @@ CASES = [
     Case("review_round_advice", "get", SEERS),
     Case("review_round_raise", "post", MANAGERS, {"budget": 3}),
     Case("review_round_raise_preview", "post", MANAGERS, {"share": 0.75}),
+    Case("review_round_setup", "patch", MANAGERS, {"display": "label"}),
+    Case("review_round_assignment", "post", MANAGERS, _HALF),
+    Case("review_round_assignment_preview", "post", MANAGERS, _HALF),
+    Case("review_round_reviewers", "get", MANAGERS),
+    Case("review_round_pauses", "get", SEERS),
+    Case("review_round_pauses", "post", but(MANAGERS, 201), {"reviewer": "mona"}),
+    Case("review_pause_lift", "post", MANAGERS),
+    Case("project_hand_back", "post", REVIEWERS),
     Case("review_round_next", "post", REVIEWERS),
     Case("review_round_undo", "post", but(REVIEWERS, 400)),  # nobody has answered anything
     Case("review_round_release", "post", REVIEWERS),
@@ -195,6 +215,11 @@ CASES = [
     Case("review_round_reopen", "post", MANAGERS),
     Case("review_task", "get", REVIEWERS),
     Case("review_task_submit", "post", REVIEWERS, {"action": "skip"}),
+    Case("dashboard", "get", SEERS),
+    Case("dashboard_table", "get", SEERS, query="?name=pipeline"),
+    Case("adjudications", "get", SEERS),
+    Case("agreement", "get", SEERS, query="?seen=blind"),
+    Case("review_round_display", "get", SEERS),
     Case("exports", "get", SEERS),
     Case("exports", "post", but(MANAGERS, 202), {"round": "@round_id"}),
     Case("export", "get", SEERS),
@@ -210,14 +235,18 @@ LISTS = (
     "labels",
     "label_examples",
     "members",
+    "invitations",
+    "changes",
     "uploads",
     "rejected_rows",
     "items",
+    "comments",
     "annotation_runs",
     "annotations",
     "criticism_runs",
     "criticisms",
     "review_rounds",
     "review_round_audits",
+    "adjudications",
     "exports",
 )

@@ -6,10 +6,21 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from knox.models import AuthToken
 
-from annotate.models import AnnotationRun, LabelExample, Membership, ModelPrice, RejectedRow, Upload, User
+from annotate.models import (
+    AnnotationRun,
+    Comment,
+    LabelExample,
+    Membership,
+    ModelPrice,
+    RejectedRow,
+    Upload,
+    User,
+)
+from annotate.services.invitations import invitation_create
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound
+from review.services.pauses import pause
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -69,7 +80,7 @@ def make_world() -> World:
     make_membership(project, manager, Membership.Role.MANAGER)
     make_membership(project, viewer, Membership.Role.VIEWER)
     make_connection(manager, key=KEY)
-    item = make_item(project, image=make_image(project), gold="positive")
+    item = make_item(project, external_id="tweet/1", image=make_image(project), gold="positive")
     make_items(project, 3, gold="negative")
     calibrated = make_item(project, gold="positive")
     make_calibration_label(calibrated, "positive")
@@ -88,14 +99,18 @@ def make_world() -> World:
             label=project.labels.get(name="positive"), item=calibrated, created_by=owner
         ).pk,
         "member_id": project.memberships.get(user=reviewer).pk,
+        "invitation_id": invitation_create(project=project, user=owner, role="viewer").pk,
         "upload_id": upload.pk,
         "item_id": item.pk,
+        "external_id": item.external_id,
+        "comment_id": Comment.objects.create(item=item, author=owner, text="Look twice.").pk,
         "annotation_run_id": annotations.pk,
         "annotation_id": first.pk,
         "candidate_run_id": candidate.pk,
         "criticism_run_id": criticisms.pk,
         "criticism_id": criticisms.criticisms.earliest("pk").pk,
         "round_id": round.pk,
+        "pause_id": pause(round=round, user=owner, by=manager).pk,
         "task_id": round.tasks.earliest("rank").pk,
         "export_id": make_export(round, state=Job.State.FAILED).pk,
         "connection_id": make_connection(owner, key=KEY).pk,
@@ -111,8 +126,12 @@ def more_of_everything(world: World) -> None:
     make_project(owner=world.owner, reviewers=[world.reviewer])
     make_membership(project, make_user())
     project.labels.create(position=3, name="further")
+    for role in ("reviewer", "manager"):
+        invitation_create(project=project, user=world.owner, role=role)
     for item in make_items(project, 3, gold="positive", image=make_image(project)):
         LabelExample.objects.create(label_id=world.ids["label_id"], item=item, created_by=world.owner)
+    for text in ("First.", "Second."):
+        Comment.objects.create(item_id=world.ids["item_id"], author=world.reviewer, text=text)
     make_calibration_label(make_item(project), "negative")
     upload_receive(project=project, user=world.owner, file=SimpleUploadedFile("more.csv", CSV))
     RejectedRow.objects.create(upload=world.upload, row=4, message="Row 4 has no text.")
