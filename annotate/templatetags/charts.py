@@ -328,9 +328,9 @@ def as_number(value: Any) -> Any:
 
 # --- Flows between stages --------------------------------------------------------------------------------------------
 
-_SLOT = 36.0  # of a stage with its two lines of words, in pixels
-_GAP = 10.0
-_PLOT = 300.0
+_SLOT = 34.0  # of a stage with its two lines of words, in pixels
+_GAP = 8.0
+_BANDS = 150.0  # that bands have beside the words of the fullest column
 _THINNEST = 2.0
 
 
@@ -377,7 +377,7 @@ def sankey(
     columns = sorted({stage.column for stage in stages})
     nodes, bands = _laid_out(stages, flows, columns, urls)
     scale, height = _scale(nodes, len(columns))
-    _place(nodes, scale, len(columns))
+    _place(nodes, bands, scale, height, len(columns))
     _draw(bands, scale, len(columns))
     most = max((stage.count for stage in stages), default=0)
     return {
@@ -459,7 +459,7 @@ def _scale(nodes: Sequence[_Node], columns: int) -> tuple[float, float]:
             default=0.0,
         )
 
-    height = max(_PLOT, needed(0.0) * 1.25)
+    height = needed(0.0) + _BANDS
     low, high = 0.0, height / max([node.count for node in nodes] + [1])
     for _ in range(50):
         middle = (low + high) / 2
@@ -467,12 +467,24 @@ def _scale(nodes: Sequence[_Node], columns: int) -> tuple[float, float]:
     return low, needed(low)
 
 
-def _place(nodes: Sequence[_Node], scale: float, columns: int) -> None:
+def _place(nodes: Sequence[_Node], bands: Sequence[_Band], scale: float, height: float, columns: int) -> None:
+    """Each node beside the middle of what leads to it, as far as those above and below leave room."""
+    leading: dict[int, list[_Band]] = defaultdict(list)
+    for band in bands:
+        leading[id(band.target)].append(band)
     for column in _in_columns(nodes, columns):
         top = 0.0
         for node in column:
-            node.top, node.height = top, scale * node.count
-            top += node.slot(scale) + _GAP
+            node.height = scale * node.count
+            sources = leading[id(node)]
+            items = sum(band.count for band in sources)
+            middle = sum(band.count * (band.source.top + band.source.height / 2) for band in sources)
+            node.top = max(top, middle / items - node.height / 2) if items else top
+            top = node.top + node.slot(scale) + _GAP
+        bottom = height
+        for node in reversed(column):
+            node.top = min(node.top, bottom - node.slot(scale))
+            bottom = node.top - _GAP
 
 
 def _draw(bands: Sequence[_Band], scale: float, columns: int) -> None:

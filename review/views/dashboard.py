@@ -115,7 +115,13 @@ def _of_pipeline(scope: Scope, part: Pipeline) -> dict[str, Any]:
         urls["criticized"] = reverse("criticism_run", args=[project, scope.criticism.pk])
     if scope.round is not None:
         urls["drawn"] = reverse("review_round", args=[project, scope.round.pk])
-    return {"urls": urls}
+    turns = (
+        (part.further_readings, "further reading"),
+        (part.adjudications, "adjudication"),
+        (part.known_items, "known item"),
+    )
+    on_top = [f"{count:,} {name}{'' if count == 1 else 's'}" for count, name in turns if count]
+    return {"urls": urls, "on_top": on_top}
 
 
 def _of_doubts(scope: Scope, part: Doubts) -> dict[str, Any]:
