@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django.core.cache import cache
 from django.db.models import Avg, Count, F, Max, Min, Q, QuerySet
 from django.db.models.functions import Length
 
@@ -11,6 +12,17 @@ from annotate.models import Annotation, AnnotationRun, Project
 from jobs.models import Job
 
 LATEST = 50
+_COUNT_KEPT = 30  # seconds
+
+
+def item_count(project: Project) -> int:
+    """How many items the project has; up to half a minute old, since pages ask often and imports add fast."""
+    key = f"item-count-{project.pk}"
+    count: int | None = cache.get(key)
+    if count is None:
+        count = project.items.count()
+        cache.set(key, count, _COUNT_KEPT)
+    return count
 
 
 @dataclass(frozen=True, slots=True)

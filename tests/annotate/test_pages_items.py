@@ -1,92 +1,21 @@
 """The list of items, an item's page, and its image."""
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
-from pytest_django import DjangoAssertNumQueries
 
 from annotate.models import StoredImage
-from annotate.views import items as items_view
 from review.services.queue import Answer, task_submit, tasks_claim
 from tests.factories import (
     make_annotation_run,
-    make_calibration_label,
     make_calibration_round,
     make_criticism_run,
     make_item,
-    make_items,
     make_project,
     make_reviewable_round,
     make_user,
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()
-
-
-def test_the_list_turns_pages_in_both_directions(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items_view, "ROWS_A_PAGE", 2)
-    project = make_project()
-    rows = make_items(project, 5)
-    client.force_login(project.created_by)
-    url = f"/projects/{project.pk}/items/"
-
-    def shown(**query: int) -> list[int]:
-        return [item.pk for item in client.get(url, query).context["items"]]
-
-    ids = [item.pk for item in rows]
-    assert shown() == ids[:2]
-    assert shown(after=ids[1]) == ids[2:4]
-    assert shown(after=ids[3]) == ids[4:]
-    assert shown(before=ids[4]) == ids[2:4]
-    first, middle, last = (client.get(url, q).context for q in ({}, {"after": ids[1]}, {"after": ids[3]}))
-    assert (first["newer"], bool(first["older"])) == ("", True)
-    assert middle["newer"] == f"before={ids[2]}"
-    assert last["older"] == ""
-
-
-def test_the_list_is_filtered_and_searched(client: Client) -> None:
-    project = make_project()
-    gold = make_item(project, gold="positive", text="golden words", external_id="g-1")
-    calibrated = make_item(project, text="calibrated words")
-    make_calibration_label(calibrated, "negative")
-    plain = make_item(project, text="plain 100% words")
-    client.force_login(project.created_by)
-
-    def shown(**query: str) -> list[int]:
-        return [item.pk for item in client.get(f"/projects/{project.pk}/items/", query).context["items"]]
-
-    assert shown() == [gold.pk, calibrated.pk, plain.pk]
-    assert shown(show="gold") == [gold.pk]
-    assert shown(show="calibration") == [calibrated.pk]
-    assert shown(show="plain") == [plain.pk]
-    assert shown(q="G-1") == [gold.pk]
-    assert shown(q="100%") == [plain.pk]
-    assert shown(q="words", show="gold") == [gold.pk]
-    assert shown(show="nonsense", after="x") == [gold.pk, calibrated.pk, plain.pk]
-    nothing = client.get(f"/projects/{project.pk}/items/", {"q": "zebra"}).content.decode()
-    assert "Nothing matches" in nothing
-
-
-def test_an_empty_project_says_where_items_come_from(client: Client) -> None:
-    project = make_project()
-    client.force_login(project.created_by)
-    assert "No items yet" in client.get(f"/projects/{project.pk}/items/").content.decode()
-
-
-@pytest.mark.parametrize("task_type", ["text_classification", "image_classification", "closed_vqa"])
-def test_a_page_of_items_takes_as_many_queries_as_one_item(
-    client: Client, task_type: str, django_assert_max_num_queries: DjangoAssertNumQueries
-) -> None:
-    project = make_project(task_type)
-    make_items(project, 12, gold="positive")
-    client.force_login(project.created_by)
-    with django_assert_max_num_queries(12):
-        client.get(f"/projects/{project.pk}/items/")
 
 
 def test_a_reviewer_does_not_look_through_the_items(client: Client) -> None:

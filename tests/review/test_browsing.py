@@ -230,7 +230,7 @@ def order_of(facts: Facts, sort: str) -> tuple[Any, ...]:
 def test_pages_in_both_directions_are_the_sorted_list(sort: str, narrowed: dict[str, str], way: str) -> None:
     world = make_browsing_world(4)
     values = narrowed | {"sort": sort}
-    wanted = dict((tuple(each.items()), check) for each, check in checks(world))[tuple(narrowed.items())]
+    wanted = {tuple(each.items()): check for each, check in checks(world)}[tuple(narrowed.items())]
     expected = [
         facts.item.pk
         for facts in sorted(
