@@ -18,6 +18,7 @@ from review.acceptance import (
     median_interval,
     pooled,
 )
+from review.dashboard_scope import Table
 from review.known import EXPECTED
 from review.models import ReviewRound, ReviewTask
 
@@ -124,6 +125,28 @@ _WHAT_IS_SEEN = {
     Arm.LABEL: "The machine's label",
     Arm.BLIND: "Neither",
 }
+
+
+def display_table(found: DisplayArms) -> Table:
+    """The figures of all arms as numbers."""
+    columns = ("arm", "answers", "wrong_known", "wrong_given_again", "share", "share_low", "share_high")
+    more = ("right_known", "right_changed", "changed_share", "changed_low", "changed_high")
+    seconds = ("median_seconds", "median_low", "median_high")
+    return Table(
+        columns + more + seconds,
+        [
+            (
+                arm.arm,
+                arm.answers,
+                *(arm.accepted.total, arm.accepted.count),
+                *(arm.accepted.value, arm.accepted.low, arm.accepted.high),
+                *(arm.changed.total, arm.changed.count),
+                *(arm.changed.value, arm.changed.low, arm.changed.high),
+                *((arm.seconds[1], arm.seconds[0], arm.seconds[2]) if arm.seconds else (None, None, None)),
+            )
+            for arm in found.arms
+        ],
+    )
 
 
 def display_context(project: Project, round: ReviewRound | None = None) -> dict[str, Any]:
