@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -110,6 +110,27 @@ class OneItem(ItemEndpoint):
     @extend_schema(summary="Read an item", responses=ItemSerializer)
     def get(self, request: Request, item_id: int) -> Response:
         return self.reply(ItemSerializer, self.item(item_id, may=May.SEE))
+
+
+class ExternalIdFilter(Filter):
+    external_id = serializers.CharField(
+        max_length=255, trim_whitespace=False, help_text="The item's id in the upload, as it stands there."
+    )
+
+
+class ItemByExternalId(ItemEndpoint):
+    @extend_schema(
+        summary="Find an item by its id in the upload",
+        parameters=[ExternalIdFilter],
+        responses=ItemSerializer,
+    )
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=May.SEE)
+        name = self.asked(ExternalIdFilter)["external_id"]
+        row = self.items().filter(project=project, external_id=name).first()
+        if row is None:
+            raise Http404(f"There is no item “{name}” in this project, or not any more.")
+        return self.reply(ItemSerializer, row)
 
 
 class ItemImage(ItemEndpoint):
