@@ -1,6 +1,7 @@
 """The forms of a new round and of an export."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from review.planning import BUFFER
 from review.priorities import TRAINING_SHARE
 from review.sampling import RULES, SamplingRule
 from review.selectors import drawable_runs
+from review.setup import MOST_GOLD_MINIMUM, MOST_GOLD_RATE, MOST_OVERLAP, RoundSetup
 
 THRESHOLD = "threshold"
 COUNT, SHARE = "count", "share"
@@ -66,7 +68,167 @@ _BY_QUALITY = {
 }
 
 
-class RoundForm(AmountForm):
+_DISPLAYS = {
+    ReviewRound.Display.CRITICISM: "Fastest, and it shows where to look. It can also talk people into agreeing.",
+    ReviewRound.Display.LABEL: "What the criticizer says stays hidden: people look for the mistake themselves.",
+    ReviewRound.Display.BLIND: "People label from nothing. Slowest, and nothing sways them.",
+    ReviewRound.Display.RANDOM: "Each item gets one of the three. The report then says how often people accept a "
+    "wrong label in each.",
+}
+
+
+@dataclass(frozen=True)
+class DisplayChoice:
+    name: str
+    label: str
+    description: str
+
+
+def _percent(
+    label: str, help_text: str, wrong: str, *, most: float, initial: float | None = 0
+) -> forms.DecimalField:
+    """A share, given in percent."""
+    return forms.DecimalField(
+        required=False,
+        initial=initial,
+        min_value=0,
+        max_value=round(100 * most),
+        max_digits=7,
+        decimal_places=3,
+        label=label,
+        help_text=help_text,
+        error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+        widget=forms.NumberInput(attrs={"step": "any", "inputmode": "decimal"}),
+    )
+
+
+def _whole(
+    label: str, help_text: str, wrong: str, *, least: int, most: int, initial: int
+) -> forms.IntegerField:
+    return forms.IntegerField(
+        required=False,
+        initial=initial,
+        min_value=least,
+        max_value=most,
+        label=label,
+        help_text=help_text,
+        error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+        widget=forms.NumberInput(attrs={"step": "1", "inputmode": "numeric"}),
+    )
+
+
+class OverlapForm(RefusableForm):
+    """Which share of a round's items several people answer, and how many each."""
+
+    overlap_share = _percent(
+        "% of the items that several people answer",
+        "They say how far your reviewers agree. Where answers differ, you decide. 0: one person an item.",
+        "The share of items that several people answer lies between 0 and 100%.",
+        most=1,
+    )
+    overlap = _whole(
+        "People for each of these",
+        "Each further person is one more review of the item, on top of the budget.",
+        f"2 to {MOST_OVERLAP} people answer such an item.",
+        least=2,
+        most=MOST_OVERLAP,
+        initial=2,
+    )
+
+    def setup(self) -> RoundSetup:
+        """The valid form's setup."""
+        return replace(RoundSetup(), **self._overlap())
+
+    def _overlap(self) -> dict[str, Any]:
+        share = float((self.cleaned_data["overlap_share"] or 0) / 100)
+        return {"overlap_share": share, "overlap": (self.cleaned_data["overlap"] or 2) if share else 1}
+
+
+class WorkForm(RefusableForm):
+    """What reviewers see, and the known items among what they are handed. It can change while a round is open."""
+
+    display = forms.ChoiceField(
+        required=False,
+        choices=ReviewRound.Display.choices,
+        initial=ReviewRound.Display.CRITICISM,
+        label="What reviewers see",
+        widget=forms.RadioSelect,
+        error_messages={
+            "invalid_choice": f"What reviewers see is one of: {', '.join(ReviewRound.Display.values)}."
+        },
+    )
+    gold_rate = _percent(
+        "% of known items",
+        "Of what each reviewer is handed, this share are items whose label is known already. They look like the "
+        "others, and their answers count for nothing but the reviewer's accuracy. 0: none.",
+        f"The share of known items lies between 0 and {MOST_GOLD_RATE:.0%}.",
+        most=MOST_GOLD_RATE,
+    )
+    gold_threshold = _percent(
+        "Pause below %",
+        "A reviewer with a lower accuracy on known items is handed nothing more until you lift the pause. "
+        "Empty: nobody is paused.",
+        "The accuracy below which reviewers are paused lies above 0 and is at most 100%.",
+        most=1,
+        initial=None,
+    )
+    gold_minimum = _whole(
+        "After known items",
+        "Nobody is paused before so many answers: a few mistakes are chance.",
+        f"A reviewer answers from 1 to {MOST_GOLD_MINIMUM:,} known items before being paused.",
+        least=1,
+        most=MOST_GOLD_MINIMUM,
+        initial=10,
+    )
+
+    def __init__(self, *args: Any, project: Project, blind: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.project = project
+        if blind:
+            del self.fields["display"]
+        if project.task.is_written:
+            for name in ("gold_rate", "gold_threshold", "gold_minimum"):
+                del self.fields[name]
+
+    @property
+    def displays(self) -> list[DisplayChoice]:
+        return [DisplayChoice(each, each.label, _DISPLAYS[each]) for each in ReviewRound.Display]
+
+    @property
+    def chosen_display(self) -> str:
+        return str(self["display"].value() or ReviewRound.Display.CRITICISM)
+
+    def changed(self, setup: RoundSetup) -> RoundSetup:
+        """The setup with what the valid form says."""
+        given = self.cleaned_data
+        rate, threshold = given.get("gold_rate") or 0, given.get("gold_threshold")
+        return replace(
+            setup,
+            display=given.get("display") or ReviewRound.Display.CRITICISM,
+            gold_rate=float(rate / 100),
+            gold_threshold=None if threshold is None or not rate else float(threshold / 100),
+            gold_minimum=given.get("gold_minimum") or RoundSetup().gold_minimum,
+        )
+
+    @staticmethod
+    def initial_of(setup: RoundSetup) -> dict[str, Any]:
+        """What the form shows of a setup."""
+        threshold = setup.gold_threshold
+        return {
+            "display": setup.display,
+            "gold_rate": _in_percent(setup.gold_rate),
+            "gold_threshold": None if threshold is None else _in_percent(threshold),
+            "gold_minimum": setup.gold_minimum,
+        }
+
+
+def _in_percent(share: float) -> Decimal:
+    """As people write it: 0.07 is 7, and no 7.000000000000001."""
+    percent = (100 * Decimal(repr(share))).normalize()
+    return percent.quantize(Decimal(1)) if percent == percent.to_integral_value() else percent
+
+
+class RoundForm(AmountForm, OverlapForm, WorkForm):
     """Which criticisms to draw from, how many items people are to review, and by which rule they are drawn."""
 
     criticism_run = forms.ModelChoiceField(
@@ -121,10 +283,19 @@ class RoundForm(AmountForm):
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, project=project, **kwargs)
         self.fields["criticism_run"].queryset = drawable_runs(project)  # type: ignore[attr-defined]
         self.fields["seed"].initial = project.seed
-        self.project = project
+
+    def setup(self) -> RoundSetup:
+        return self.changed(super().setup())
+
+    @property
+    def sets_reviewers(self) -> bool:
+        """Whether something about reviewers is wrong or not as usual, so that it must not be folded away."""
+        names = [*OverlapForm.base_fields, *WorkForm.base_fields]
+        shown = [name for name in names if name in self.fields]
+        return any(self[name].errors or (self.is_bound and name in self.changed_data) for name in shown)
 
     @property
     def rules(self) -> list[SamplingRule]:
@@ -165,7 +336,7 @@ class RaiseForm(AmountForm):
         self.fields["unit"].initial = COUNT
 
 
-class AuditForm(RefusableForm):
+class AuditForm(OverlapForm):
     count = forms.IntegerField(
         initial=200,
         min_value=1,

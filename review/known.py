@@ -1,18 +1,18 @@
 """Known items: whose label is known beforehand, and how reviewers do on those that they are handed."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 
-from annotate.models import Item, User
+from annotate.models import Item, Label, Project, User
 from criticize.leaderboard import wilson_interval
 from review.models import ReviewPause, ReviewRound, ReviewTask
 
 # Of a task: the label that is known, the upload's where there is one, else the calibration's.
 EXPECTED = Coalesce(F("item__gold"), F("item__calibration_label__label"))
+_HAS_LABEL = Q(gold__isnull=False) | Q(calibration_label__isnull=False)
 _RIGHT = Q(correction__label=F("expected"))
 
 
@@ -34,11 +34,23 @@ class KnownFigures:
         return wilson_interval(self.right, self.answered) if self.answered else None
 
 
+@dataclass(frozen=True, slots=True)
+class WrongAnswer:
+    """A known item's task whose answer is another label than the one that is known."""
+
+    task: ReviewTask
+    expected: Label
+
+
+def known_count(project: Project) -> int:
+    """Items of the project with a gold or calibration label."""
+    return project.items.filter(_HAS_LABEL).count()
+
+
 def known_items(round: ReviewRound) -> QuerySet[Item]:
     """The project's items with a gold or calibration label that are none of the round's own."""
     own = ReviewTask.counted.filter(round=round, item=OuterRef("pk"))
-    has_label = Q(gold__isnull=False) | Q(calibration_label__isnull=False)
-    return round.project.items.filter(has_label).exclude(Exists(own))
+    return round.project.items.filter(_HAS_LABEL).exclude(Exists(own))
 
 
 def known_answers(round: ReviewRound) -> QuerySet[ReviewTask]:
@@ -77,17 +89,12 @@ def figures_by_reviewer(round: ReviewRound) -> dict[int, KnownFigures]:
     }
 
 
-def wrong_answers(rounds: Iterable[ReviewRound]) -> QuerySet[ReviewTask]:
-    """Known items that were answered otherwise than `expected` (a label's id), newest first, for managers."""
-    return (
-        ReviewTask.objects.filter(
-            round__in=rounds, purpose=ReviewTask.Purpose.GOLD, state=ReviewTask.State.ANSWERED
-        )
-        .annotate(expected=EXPECTED)
-        .filter(expected__isnull=False)
+def wrong_answers(round: ReviewRound, most: int | None = None) -> list[WrongAnswer]:
+    """Known items that were answered otherwise than expected, newest first, for managers."""
+    rows = (
+        known_answers(round)
         .exclude(_RIGHT)
-        .select_related(
-            "item__gold", "item__calibration_label__label", "correction__label", "holder", "annotation__label"
-        )
+        .select_related("item__gold", "item__calibration_label__label", "correction__label", "holder")
         .order_by("-correction_id")
     )
+    return [WrongAnswer(task, task.item.gold or task.item.calibration_label.label) for task in rows[:most]]

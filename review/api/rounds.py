@@ -1,5 +1,7 @@
 """Review rounds: what is drawn, and where they stand."""
 
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
@@ -29,6 +31,9 @@ from review.services.rounds import (
     round_preview,
     round_reopen,
 )
+from review.services.setups import round_setup_change
+from review.setup import MOST_GOLD_MINIMUM, MOST_GOLD_RATE, MOST_OVERLAP, RoundSetup
+from review.workload import round_workload
 
 
 class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
@@ -47,6 +52,12 @@ class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
             "parameters",
             "seed",
             "population",
+            "display",
+            "overlap",
+            "overlap_share",
+            "gold_rate",
+            "gold_threshold",
+            "gold_minimum",
             "state",
             "created_by",
             "created_at",
@@ -83,7 +94,56 @@ def progress_of(round: ReviewRound, endpoint: Endpoint) -> Any:
     return ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data
 
 
-class ReviewRoundDrawSerializer(Input):
+class RoundSetupSerializer(Input):
+    """How a round is worked on: what reviewers see, who answers items again, and known items."""
+
+    display = serializers.ChoiceField(
+        ReviewRound.Display.choices,
+        required=False,
+        help_text="What reviewers see; `random` draws it for each item. Calibration and audit rounds are blind.",
+    )
+    overlap = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_OVERLAP,
+        help_text="People who answer each item of the share.",
+    )
+    overlap_share = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=1,
+        help_text="Of the items, the share that several people answer, on top of the budget.",
+    )
+    gold_rate = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=MOST_GOLD_RATE,
+        help_text="Of what a reviewer is handed, the share of known items.",
+    )
+    gold_threshold = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=1,
+        help_text="A reviewer with a lower accuracy on known items is paused; null: nobody is.",
+    )
+    gold_minimum = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_GOLD_MINIMUM,
+        help_text="Known items answered before anybody is paused.",
+    )
+
+
+SETUP = tuple(field.name for field in dataclass_fields(RoundSetup))
+
+
+def setup_of(given: dict[str, Any], before: RoundSetup) -> RoundSetup:
+    """The setup with what was sent of it."""
+    return replace(before, **{name: given[name] for name in SETUP if name in given})
+
+
+class ReviewRoundDrawSerializer(RoundSetupSerializer):
     criticism_run = serializers.IntegerField(help_text="Whose criticisms the round is drawn from.")
     budget = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, help_text="Reviews. Give this or the share."
@@ -133,6 +193,17 @@ class ReviewRoundCreateSerializer(ReviewRoundDrawSerializer):
     )
 
 
+class WorkloadSerializer(serializers.Serializer[Any]):
+    """Everything that people are asked for: the budget's items, further readings, and known items."""
+
+    items = serializers.IntegerField(help_text="The planned budget.")
+    further = serializers.IntegerField(help_text="Further readings of items that several people answer.")
+    known = serializers.IntegerField(help_text="Known items, as expected.")
+    total = serializers.IntegerField()
+    cost = serializers.FloatField(help_text="US$ for all of them.")
+    seconds = serializers.FloatField(allow_null=True, help_text="Of people's time for all of them.")
+
+
 class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
     """What a budget would select."""
 
@@ -168,6 +239,7 @@ class ReviewRoundPreviewSerializer(serializers.Serializer[Any]):
     seconds = serializers.FloatField(
         allow_null=True, help_text="Of people's time, at the median of the project's answers."
     )
+    workload = WorkloadSerializer()
 
 
 class RoundEndpoint(Endpoint):
@@ -217,12 +289,15 @@ class ReviewRounds(RoundEndpoint):
 
 
 def _round_create(endpoint: Endpoint, project: Project, given: dict[str, Any]) -> ReviewRound:
+    setup = setup_of(given, RoundSetup())
     if given["kind"] == ReviewRound.Kind.CALIBRATION:
         if given.get("budget") is None:
             raise Refusal("Say how many items to label.", field="budget")
-        return calibration_round_create(project=project, user=endpoint.user, count=given["budget"])
+        return calibration_round_create(
+            project=project, user=endpoint.user, count=given["budget"], setup=setup
+        )
     run = _criticism_run(project, given.get("criticism_run"))
-    return round_create(run=run, user=endpoint.user, **_plan(given))
+    return round_create(run=run, user=endpoint.user, setup=setup, **_plan(given))
 
 
 def _plan(given: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +316,30 @@ class ReviewRoundPreview(RoundEndpoint):
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         given = self.given(ReviewRoundDrawSerializer)
-        preview = round_preview(run=_criticism_run(project, given["criticism_run"]), **_plan(given))
-        return self.reply(ReviewRoundPreviewSerializer, preview)
+        run = _criticism_run(project, given["criticism_run"])
+        preview = round_preview(run=run, **_plan(given))
+        work = round_workload(run, setup_of(given, RoundSetup()), preview.planned_budget)
+        return self.reply(ReviewRoundPreviewSerializer, {**vars(preview), "workload": work.workload})
+
+
+class ReviewRoundSetup(RoundEndpoint):
+    @extend_schema(
+        summary="Change what an open round's reviewers see, and its known items",
+        description="What is not sent stays. It holds for what waits: what is answered or looked at stays as it was "
+        "shown. How many people answer an item is fixed once a round is drawn.",
+        request=RoundSetupSerializer,
+        responses={200: ReviewRoundDetailSerializer},
+        examples=[
+            OpenApiExample(
+                "A tenth known items", value={"gold_rate": 0.1, "gold_threshold": 0.7}, request_only=True
+            )
+        ],
+    )
+    def patch(self, request: Request, round_id: int) -> Response:
+        round = self.round(round_id, may=self.needed)
+        setup = setup_of(self.given(RoundSetupSerializer), RoundSetup.of(round))
+        round_setup_change(round=round, user=self.user, setup=setup)
+        return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
 
 
 class OneReviewRound(RoundEndpoint):

@@ -176,7 +176,8 @@ def _keys(
     if isinstance(assignment, ByShares):
         left = max(0.0, 1.0 - sum(assignment.shares.values()))
         weights: dict[int | None, float] = {None: left if left > _TOLERANCE else 0.0}
-        weights.update(assignment.shares)
+        for person, share in assignment.shares.items():
+            weights[person] = share
         return lambda of: None, lambda group: weights
     if isinstance(assignment, ByLabel):
         by_label = assignment.people

@@ -31,7 +31,9 @@ def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
     form = AuditForm(sent(request), initial={"count": min(_USUAL_SIZE, plan.left)})
     if request.method == "POST" and form.is_valid():
         try:
-            audit = audit_round_create(round=round, user=request.user, count=form.cleaned_data["count"])
+            audit = audit_round_create(
+                round=round, user=request.user, count=form.cleaned_data["count"], setup=form.setup()
+            )
         except Refusal as refusal:
             form.refuse(refusal)
         else:

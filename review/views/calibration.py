@@ -9,12 +9,13 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import project_for, to_manage
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import RefusableForm
 from annotate.models import CalibrationLabel, Project
 from annotate.requests import PageRequest
 from annotate.services.calibration import calibration_from_gold
+from review.forms import OverlapForm
 from review.models import ReviewRound
 from review.services.rounds import calibration_round_create
 from review.standing import counts_of_rounds
@@ -30,6 +31,10 @@ class CountForm(RefusableForm):
     )
 
 
+class PersonForm(CountForm, OverlapForm):
+    """How many items people label, and how many of them several people."""
+
+
 @require_http_methods(["GET", "POST"])
 def calibration(request: PageRequest, project_id: int) -> HttpResponse:
     """`from` in a sent form says where the labels come from: the gold column, or a person."""
@@ -39,20 +44,24 @@ def calibration(request: PageRequest, project_id: int) -> HttpResponse:
         return render(request, "review/no_calibration.html", {"project": project}, status=status)
     gold_left = project.items.filter(gold__isnull=False, calibration_label=None).count()
     gold_form = CountForm(initial={"count": min(_USUAL, gold_left)}, auto_id="gold-%s")
-    person_form = CountForm(initial={"count": _USUAL}, auto_id="person-%s")
+    person_form = PersonForm(initial={"count": _USUAL}, auto_id="person-%s")
     status = 200
     if request.method == "POST":
         from_gold = request.POST.get("from") == "gold"
-        form = CountForm(request.POST, auto_id="gold-%s" if from_gold else "person-%s")
+        form: CountForm
+        if from_gold:
+            form = gold_form = CountForm(request.POST, auto_id="gold-%s")
+        else:
+            form = person_form = PersonForm(request.POST, auto_id="person-%s")
         if form.is_valid():
             try:
-                return _calibrate(request, project, form.cleaned_data["count"], from_gold=from_gold)
+                return _calibrate(request, project, form)
             except Refusal as refusal:
                 form.refuse(refusal)
-        gold_form, person_form = (form, person_form) if from_gold else (gold_form, form)
         status = 422
     context = {
         "project": project,
+        "can": permissions(request.user, project),
         "gold_form": gold_form,
         "person_form": person_form,
         "gold_left": gold_left,
@@ -61,12 +70,13 @@ def calibration(request: PageRequest, project_id: int) -> HttpResponse:
     return render(request, "review/calibration.html", context, status=status)
 
 
-def _calibrate(request: PageRequest, project: Project, count: int, *, from_gold: bool) -> HttpResponse:
-    if from_gold:
+def _calibrate(request: PageRequest, project: Project, form: CountForm) -> HttpResponse:
+    count = form.cleaned_data["count"]
+    if not isinstance(form, PersonForm):
         taken = calibration_from_gold(project=project, count=count)
         messages.success(request, f"{taken:,} gold labels are calibration labels now.")
         return redirect("calibration", project.pk)
-    round = calibration_round_create(project=project, user=request.user, count=count)
+    round = calibration_round_create(project=project, user=request.user, count=count, setup=form.setup())
     return redirect("review", project.pk, round.pk)
 
 

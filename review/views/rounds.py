@@ -15,21 +15,27 @@ from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
 from review.advice import EARLY, ENOUGH, GO_ON, RAISE
 from review.advising import round_advice
-from review.forms import RaiseForm, RoundForm
-from review.models import ReviewRound
+from review.assignment_form import assignment_context
+from review.forms import RaiseForm, RoundForm, WorkForm
+from review.known import known_items, wrong_answers
+from review.models import ReviewRound, ReviewTask
 from review.previews import RANK
+from review.reviewers import reviewers_of
 from review.selectors import (
-    counts_by_reviewer,
     drawable_runs,
     final_accuracy,
     reviewed_tasks,
     round_progress,
     rounds_of,
 )
+from review.services.known_items import can_be_shown
 from review.services.raising import raise_preview, round_raise
 from review.services.rounds import round_close, round_create, round_preview, round_reopen
+from review.setup import RoundSetup
+from review.workload import SHOWS_BLIND, round_workload
 
 TASKS_A_PAGE = 50
+MOST_WRONG = 20  # known items that a page lists
 ADVICE_TONES = {EARLY: "quiet", GO_ON: "human", RAISE: "warn", ENOUGH: "ok"}
 
 
@@ -40,7 +46,12 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
     form = RoundForm(request.POST or None, project=project, initial=asked_for)
     if request.method == "POST" and form.is_valid():
         try:
-            round = round_create(run=form.cleaned_data["criticism_run"], user=request.user, **form.plan())
+            round = round_create(
+                run=form.cleaned_data["criticism_run"],
+                user=request.user,
+                setup=form.setup(),
+                **form.plan(),
+            )
         except Refusal as refusal:
             form.refuse(refusal)
         else:
@@ -69,6 +80,7 @@ def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
             preview = round_preview(run=run, **form.plan())
             context |= {
                 "preview": preview,
+                "work": round_workload(run, form.setup(), preview.planned_budget),
                 "left": preview.planned_budget - preview.budget,
                 "has_chart": any(preview.counts),
                 "RANK": RANK,
@@ -129,7 +141,7 @@ def raise_preview_part(request: PageRequest, round: ReviewRound) -> HttpResponse
 
 @require_GET
 def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpResponse:
-    project = project_for(request.user, project_id)
+    project = project_for(request.user, project_id, may=May.SEE)
     round = round_of(project, round_id)
     part = request.GET.get("part") if request.htmx else None
     if part not in ("advice", "raise"):
@@ -146,9 +158,13 @@ def review_round(request: PageRequest, project_id: int, round_id: int) -> HttpRe
 
 
 def round_page(
-    request: PageRequest, round: ReviewRound, part: str | None = None, form: RaiseForm | None = None
+    request: PageRequest,
+    round: ReviewRound,
+    part: str | None = None,
+    form: RaiseForm | None = None,
+    more: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """The round's page, or its progress alone; with `form`, a raise that was refused."""
+    """The round's page, or its progress alone; with `form`, a raise that was refused, with `more` another form."""
     project = round.project
     context: dict[str, Any] = {
         "project": project,
@@ -163,12 +179,33 @@ def round_page(
         return render(request, "review/round_progress.html", context)
     if context["can"].manage and round.kind == ReviewRound.Kind.REVIEW:
         context |= advice_context(round) | raise_context(round, form)
-    context["reviewers"] = counts_by_reviewer(round)
-    context["tasks"] = Paginator(reviewed_tasks(round), TASKS_A_PAGE).get_page(request.GET.get("page"))
-    if context["can"].see and round.criticism_run is not None:
+    context |= work_context(round, may_manage=context["can"].manage)
+    tasks = reviewed_tasks(round).exclude(purpose=ReviewTask.Purpose.GOLD)
+    context["tasks"] = Paginator(tasks, TASKS_A_PAGE).get_page(request.GET.get("page"))
+    if round.criticism_run is not None:
         context["accuracy"] = Accuracy(*final_accuracy(round))
         context["machine_accuracy"] = machine_accuracy(round.criticism_run.annotation_run)
-    return render(request, "review/round.html", context)
+    return render(request, "review/round.html", context | (more or {}))
+
+
+def work_context(round: ReviewRound, *, may_manage: bool) -> dict[str, Any]:
+    """How the round is worked on, by whom, and who answers what."""
+    setup = RoundSetup.of(round)
+    context: dict[str, Any] = {"setup": setup, "reviewers": reviewers_of(round)}
+    if setup.gold_rate:
+        context["can_mix"] = round.is_blind or setup.display in SHOWS_BLIND or has_known_to_show(round)
+        context["known_items"] = known_items(round).count()
+    if may_manage:
+        context["wrong_known"] = wrong_answers(round, MOST_WRONG)
+        if round.state == ReviewRound.State.OPEN:
+            initial = WorkForm.initial_of(setup)
+            context["work_form"] = WorkForm(project=round.project, blind=round.is_blind, initial=initial)
+            context |= assignment_context(round)
+    return context
+
+
+def has_known_to_show(round: ReviewRound) -> bool:
+    return round.criticism_run is not None and can_be_shown(round.criticism_run)
 
 
 @require_POST
