@@ -81,6 +81,7 @@ GETS: dict[str, Expected] = {
     "adjudicate": but(SEERS, 302),  # its task is no adjudication
     "agreement": SEERS,
     "agreement_csv": SEERS,
+    "dashboard": SEERS,
     "exports": SEERS,
     "export_download": but(SEERS, 404),  # its file is not written
     "export_card": but(SEERS, 404),

@@ -128,8 +128,15 @@ def _of_doubts(scope: Scope, part: Doubts) -> dict[str, Any]:
     """A link a bin, where the list of items can be narrowed to it."""
     if part.is_rank or part.scale != ERROR_PROBABILITY:
         return {"urls": []}
-    urls = [_items_url(scope, eps_min=each.low, eps_max=each.high, sort=ERROR_HIGH) for each in part.bins]
+    urls = [
+        _items_url(scope, eps_min=each.low, eps_max=_below(each.high), sort=ERROR_HIGH) for each in part.bins
+    ]
     return {"urls": urls}
+
+
+def _below(high: float) -> float:
+    """The list includes both bounds, and a bin its lower one, but for the last."""
+    return high if high >= 1 else round(high - 1e-6, 6)
 
 
 def _of_confusion(scope: Scope, part: Confusion) -> dict[str, Any]:
