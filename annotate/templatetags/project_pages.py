@@ -30,6 +30,8 @@ _PAGES = (
 )
 
 _NEED_LABELS = {"calibration", "candidates", "budget_planner"}
+# Pages that belong to a tab and lie in folders of their own.
+_ALSO = {"review_rounds": ("adjudication", "agreement")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
         if name in _NEED_LABELS and project.task.is_written:
             continue
         url = reverse(name, args=[project.pk])
-        current = request.path == url or (url != overview and request.path.startswith(url))
+        folders = [url, *(reverse(also, args=[project.pk]) for also in _ALSO.get(name, ()))]
+        current = request.path == url or (url != overview and request.path.startswith(tuple(folders)))
         pages.append(Tab(title, url, current))
     return {"project": project, "role": can.role, "pages": pages}
