@@ -247,6 +247,7 @@ LISTS = (
     "criticisms",
     "review_rounds",
     "review_round_audits",
+    "review_round_pauses",
     "adjudications",
     "exports",
 )

@@ -110,7 +110,7 @@ def make_world() -> World:
         "criticism_run_id": criticisms.pk,
         "criticism_id": criticisms.criticisms.earliest("pk").pk,
         "round_id": round.pk,
-        "pause_id": pause(round=round, user=owner, by=manager).pk,
+        "pause_id": pause(round=round, user=viewer, by=manager).pk,
         "task_id": round.tasks.earliest("rank").pk,
         "export_id": make_export(round, state=Job.State.FAILED).pk,
         "connection_id": make_connection(owner, key=KEY).pk,
@@ -141,6 +141,7 @@ def more_of_everything(world: World) -> None:
     for round in rounds:
         make_export(round)
     audited = ReviewRound.objects.get(pk=world.ids["round_id"])
+    pause(round=audited, user=world.stranger, by=world.owner)
     for _ in range(2):
         ReviewRound.objects.create(
             project=project,
