@@ -130,6 +130,7 @@ class ClaimSerializer(Input):
 class ClaimedSerializer(serializers.Serializer[Any]):
     tasks = ReviewTaskSerializer(many=True)
     progress = ReviewRoundProgressSerializer()
+    closed = serializers.BooleanField(help_text="Whether the round is closed: then it hands out nothing.")
 
 
 class AnswerSerializer(Input):
@@ -204,7 +205,8 @@ class ReviewRoundNext(RoundEndpoint):
         round = self.round(round_id, may=May.REVIEW)
         tasks = tasks_claim(round=round, user=self.user, **self.given(ClaimSerializer))
         progress = quick_progress(round, self.user)
-        return self.reply(ClaimedSerializer, {"tasks": _shown(tasks), "progress": progress})
+        closed = round.state == ReviewRound.State.CLOSED
+        return self.reply(ClaimedSerializer, {"tasks": _shown(tasks), "progress": progress, "closed": closed})
 
 
 class ReviewRoundUndo(RoundEndpoint):

@@ -11,6 +11,7 @@ from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
 from review.keys import commands_of
 from review.models import ReviewRound
+from review.own_work import left_for
 from review.selectors import round_progress
 from review.views.rounds import round_of
 
@@ -52,7 +53,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "keys_data": request.user.review_keys,
         "modules": module_addresses(round),
         "progress": progress,
-        "progress_data": asdict(progress),
+        "progress_data": asdict(progress) | {"left": left_for(round, request.user)},
         "worker_missing": False,  # people review without one, and the screen has no room to say so
     }
     return render(request, "review/review.html", context)

@@ -27,6 +27,7 @@ const server = new Server({ csrf: root.dataset.csrf, rounds: root.dataset.apiRou
 const person = root.dataset.person;
 
 let progress = data("progress-data");
+const atFirst = progress; // Its `left` is what was left for this person then; replies do not count it anew.
 let ready = false; // The item can be judged: its image, if it has one, is on the page.
 let undoing = false;
 const recent = new Map(); // task id → the task as it was shown, until its answer is saved: for an undo before that
@@ -40,11 +41,17 @@ const written = WrittenAnswer
 
 const answers = new Outbox({
   prefix: `overread-answer:${root.dataset.storage}:`,
-  send: (entry) => server.post(server.taskUrl(entry.task.id, "submit"), entry.body),
+  send: (entry) => {
+    entry.asks = queue.missing;
+    const body = entry.asks ? { ...entry.body, next: entry.asks } : entry.body;
+    return server.post(server.taskUrl(entry.task.id, "submit"), body);
+  },
   onSaved: (entry, reply) => {
     recent.delete(entry.task.id);
     progress = reply.data?.progress ?? progress;
     showProgress();
+    if (reply.data?.tasks?.length) queue.take(reply.data.tasks);
+    else if (entry.asks || !queue.shown) void queue.refill(); // It says why there is none.
   },
   onChange: () => {
     showUnsaved();
@@ -76,7 +83,6 @@ const queue = new Queue({
   server,
   answers,
   channel: root.dataset.storage,
-  isClosed: root.dataset.closed === "true",
   isBegun: () => written?.hasDraft === true,
   onProgress: (now) => {
     progress = now ?? progress;
@@ -278,10 +284,10 @@ function showEnd(isClosed) {
   if (left === 0) {
     return showDone("Nothing left to review", `All ${number.format(progress.selected)} items of this round are done.`, false);
   }
-  if (isClosed || progress.left === undefined && progress.waiting) {
+  if (isClosed) {
     showDone("This round is closed", "No more items are handed out. A manager of the project can reopen it.");
   } else {
-    showDone("Nothing left for you", `Others are looking at the last ${number.format(left)}. What they give back comes to you.`);
+    showDone("Nothing left for you", `The last ${number.format(left)} are with others. What they give back comes to you.`);
   }
   queue.later(LOOK_AGAIN_EVERY);
 }
@@ -300,8 +306,7 @@ function showProgress() {
   byId("progress-bar").max = Math.max(1, progress.selected);
   byId("progress-bar").value = done;
   byId("progress-text").textContent = `${number.format(done)} of ${number.format(progress.selected)}`;
-  const left = Math.max(progress.left ?? progress.waiting, 0) + (progress.left === undefined ? queue.items.length : -answers.count);
-  byId("progress-left").textContent = `${number.format(Math.max(left, queue.items.length))} left for you`;
+  byId("progress-left").textContent = `${number.format(leftForMe())} left for you`;
   const parts = [`${number.format(progress.answered)} answered`];
   if (progress.skipped) parts.push(`${number.format(progress.skipped)} skipped`);
   if (byId("machine")) parts.push(`${number.format(progress.corrected)} corrected`);
@@ -309,6 +314,13 @@ function showProgress() {
   const last = given.at(-1);
   byId("undo-button").disabled = undoing || (!last && !progress.mine && !answers.count);
   byId("undo-button").querySelector("span").textContent = last ? `Undo ${last.words}` : "Undo";
+}
+
+// As many as there were, less those answered since; no more than wait, where each item is answered once.
+function leftForMe() {
+  const left = atFirst.left - (progress.mine + answers.count - atFirst.mine);
+  const waiting = root.dataset.overlap === "1" ? progress.waiting + queue.items.length : Infinity;
+  return Math.max(queue.items.length, Math.min(left, waiting));
 }
 
 function showUnsaved() {

@@ -12,14 +12,15 @@ export class Queue {
   // Called back: `onProgress(progress)`; `onKept()` when the item on the page went to others while words were begun;
   // `onLost()` when it went to somebody else; `onEmpty({isFresh, isClosed})` when there is none to show; `onShow(task)`;
   // `onTrouble(sentence)` while it cannot be reached and nothing is on the page; `onStopped(sentence)` when it refuses.
-  constructor({ server, answers, channel, isClosed, isBegun, onProgress, onKept, onLost, onEmpty, onShow, onTrouble, onStopped }) {
+  constructor({ server, answers, channel, isBegun, onProgress, onKept, onLost, onEmpty, onShow, onTrouble, onStopped }) {
     Object.assign(this, {
-      server, answers, isClosed, isBegun, onProgress, onKept, onLost, onEmpty, onShow, onTrouble, onStopped,
+      server, answers, isBegun, onProgress, onKept, onLost, onEmpty, onShow, onTrouble, onStopped,
     });
     this.items = []; // The first one is on the page.
     this.shown = null;
     this.answered = new Map(); // task id → the version that was answered here
     this.pictures = new Map(); // task id → its image, loaded ahead
+    this.isClosed = false;
     this.refilling = null;
     this.isWanted = false; // Asked for while an earlier request was under way, which may not know what happened since.
     this.isAtRest = false; // The items were handed back: none is asked for until this person wants some again.
@@ -35,7 +36,13 @@ export class Queue {
     this.answered.set(task.id, task.version);
     this.shown = null;
     this.next();
-    if (this.items.length < WANTED - 1) void this.refill();
+  }
+
+  // How many items to ask for with an answer, so that none is waited for; 0 while there are enough. Answers that are
+  // behind it in the outbox are still held.
+  get missing() {
+    if (this.isAtRest || this.items.length >= WANTED - 1) return 0;
+    return Math.min(MOST_HELD, this.answers.count - 1 + Math.max(WANTED, this.items.length));
   }
 
   // The task is open again: it is shown first.
@@ -106,10 +113,12 @@ export class Queue {
       reply = { status: 0, sentence: "The server cannot be reached." };
     }
     if (reply.status !== 200) return this.#cannotClaim(reply);
-    this.take(reply.data.tasks);
+    this.isClosed = reply.data.closed;
     this.onProgress(reply.data.progress);
+    this.take(reply.data.tasks);
   }
 
+  // What the server says that this person holds.
   take(tasks) {
     const fresh = tasks.filter((task) => this.#isOpen(task));
     const { shown } = this;
@@ -121,8 +130,6 @@ export class Queue {
     this.items.forEach((task) => this.#loadAhead(task));
     this.tellTabs();
     if (isKept) this.onKept();
-    if (fresh.length) this.isClosed = false;
-    else if (isLost) this.isClosed = true; // An open round would have handed out the same items again.
     if (isLost) {
       this.shown = null;
       if (fresh.length) this.onLost();
