@@ -1,22 +1,21 @@
 """A project's dashboard: its parts, each counted when it is looked at and kept for a moment."""
 
-import csv
-import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from django.core.cache import cache
+from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
 
+from annotate.csv_response import csv_response
 from jobs.models import Job
 from review.dashboard_errors import budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import pipeline
-from review.dashboard_scope import Cell, Scope, Table
+from review.dashboard_scope import Scope, Table
 from review.dashboard_work import cost, pace, runs
-from review.export_files import FORMULA_STARTS
 from review.models import Correction, ReviewRound, ReviewTask
 
 # A part is kept so many times as long as it took to count, but no longer than a minute: small projects are always up
@@ -67,19 +66,13 @@ def table_of(scope: Scope, name: str) -> Table:
     return Table((), []) if value is None else getattr(value, attribute)
 
 
-def csv_lines(table: Table) -> Iterator[str]:
-    """The table as lines of CSV. Texts that a spreadsheet would run as a formula get an apostrophe in front."""
-    line = io.StringIO(newline="")
-    writer = csv.writer(line, lineterminator="\r\n")
-    for row in (table.columns, *table.rows):
-        writer.writerow([_csv_cell(cell) for cell in row])
-        yield line.getvalue()
-        line.seek(0)
-        line.truncate()
-
-
-def _csv_cell(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+def table_file(scope: Scope, name: str) -> StreamingHttpResponse:
+    """The numbers of a chart as a CSV file. Raises Http404 for an unknown one."""
+    if name not in TABLES:
+        raise Http404(f"There is no such table; known are: {', '.join(TABLES)}.")
+    table = table_of(scope, name)
+    round = f"-round-{scope.round.pk}" if scope.round else ""
+    return csv_response(f"overread-{scope.project.pk}{round}-{name}.csv", table.columns, table.rows)
 
 
 def is_busy(scope: Scope) -> bool:

@@ -400,18 +400,20 @@ def confusion(scope: Scope) -> Confusion | None:
         for (machine, human), count in counts.items()
     ]
     pairs.sort(key=lambda pair: (-pair.count, pair.machine, pair.human))
+    columns, rows = _matrix(counts, names)
     return Confusion(
         reviewed=sum(counts.values()),
         agreed=sum(count for (machine, human), count in counts.items() if machine == human),
         labels=len({label for pair in counts for label in pair if label is not None}),
+        columns=columns,
+        rows=rows,
         pairs=pairs,
-        **_matrix(counts, names),
     )
 
 
 def _matrix(
     counts: dict[tuple[int | None, int], int], names: dict[int, str]
-) -> "dict[str, list[str] | list[MatrixRow]]":
+) -> tuple[list[str], list[MatrixRow]]:
     """Columns and rows in the order of the labels; of many labels the busiest, the others together."""
     busy: Counter[int] = Counter()
     for (machine, human), count in counts.items():
@@ -440,14 +442,11 @@ def _matrix(
             column if isinstance(column, int) else None,
         )
 
-    return {
-        "columns": [name(column) for column in columns],
-        "rows": [
-            MatrixRow(
-                name(row),
-                [cell(row, column) for column in columns],
-                sum(cells[row, column] for column in columns),
-            )
-            for row in rows
-        ],
-    }
+    return [name(column) for column in columns], [
+        MatrixRow(
+            name(row),
+            [cell(row, column) for column in columns],
+            sum(cells[row, column] for column in columns),
+        )
+        for row in rows
+    ]

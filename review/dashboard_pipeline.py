@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
@@ -221,14 +222,14 @@ def _audited(scope: Scope, round: ReviewRound) -> Iterable[_Group]:
         _with_origin(tasks.filter(~Exists(own)), scope)
         .order_by()
         .values_list("origin")
-        .annotate(Count("item", distinct=True))
+        .annotate(items=Count("item", distinct=True))
     )
     for key, count in grouped:
         origin = _origin(scope, key)
         yield _Group(origin, (*origin, "not_drawn", "audited", "person"), count)
 
 
-def _with_origin(tasks: QuerySet[ReviewTask], scope: Scope) -> QuerySet[ReviewTask]:
+def _with_origin(tasks: QuerySet[ReviewTask], scope: Scope) -> QuerySet[Any]:
     """The tasks with `origin`: the key that `_origin` takes, as the rows are now.
 
     A task picked by hand may be of an item that the annotator was never asked about.

@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, TypeVar
 
 import numpy as np
 from django.db.models import Case, Count, Q, QuerySet, Value, When
@@ -11,10 +12,12 @@ from django.utils import timezone
 
 from annotate.models import AnnotationRun, ModelRun, Project
 from criticize.models import CriticismRun
-from jobs.models import Job, ModelCall
+from jobs.models import Job
 from jobs.selectors import FailureCount, JobProgress, failures_by_name, job_progress
 from review.dashboard_scope import Cell, Scope, Table
 from review.models import Correction, ReviewRound, ReviewTask
+
+Run = TypeVar("Run", AnnotationRun, CriticismRun)
 
 DAYS = 14
 # A longer gap between two answers of one person is a pause.
@@ -93,27 +96,25 @@ class Runs:
 
 def runs(scope: Scope) -> Runs:
     """What models are at work on, or were last."""
-    found: list[AnnotationRun | CriticismRun] = []
-    for rows in _runs_of(scope.project):
-        going_on = list(rows.filter(job__state__in=Job.UNFINISHED).order_by("pk"))
-        if not going_on:
-            last = rows.order_by("-pk").first()
-            going_on = [last] if last is not None else []
-        found += going_on
+    annotations, criticisms = _runs_of(scope.project)
+    found: list[AnnotationRun | CriticismRun] = [*_shown(annotations), *_shown(criticisms)]
     return Runs([_run_progress(run) for run in found], any(run.job.is_active for run in found))
 
 
-def _runs_of(project: Project) -> "tuple[QuerySet[AnnotationRun], QuerySet[CriticismRun]]":
+def _shown(rows: QuerySet[Run]) -> list[Run]:
+    """Those under way, or the last."""
+    return list(rows.filter(job__state__in=Job.UNFINISHED).order_by("pk")) or list(rows.order_by("-pk")[:1])
+
+
+def _runs_of(project: Project) -> tuple[QuerySet[AnnotationRun], QuerySet[CriticismRun]]:
     return (
         AnnotationRun.objects.filter(project=project).select_related("job"),
-        CriticismRun.objects.filter(annotation_run__project=project).select_related("job"),
+        CriticismRun.objects.filter(annotation_run__project=project).select_related("annotation_run", "job"),
     )
 
 
 def _run_progress(run: AnnotationRun | CriticismRun) -> RunProgress:
-    answers: QuerySet[ModelCall] = (
-        run.annotations.all() if isinstance(run, AnnotationRun) else run.criticisms.all()  # type: ignore[assignment]
-    )
+    answers: QuerySet[Any] = run.annotations.all() if isinstance(run, AnnotationRun) else run.criticisms.all()
     return RunProgress(
         kind=_kind(run),
         run_id=run.pk,
@@ -218,19 +219,9 @@ _TURNS = ("Review", "Further readings", "Adjudication", "Known items", "Calibrat
 def cost(scope: Scope) -> Cost:
     """What the project's runs and people cost so far. What was taken back does not count."""
     project = scope.project
-    paid = [
-        RunCost(
-            kind=_kind(run),
-            run_id=run.pk,
-            who=run.who,
-            is_candidate=_annotation(run).scope == AnnotationRun.Scope.CALIBRATION,
-            input_tokens=run.job.input_tokens,
-            output_tokens=run.job.output_tokens,
-            cost=run.job.cost if _is_priced(run) else None,
-        )
-        for rows in _runs_of(project)
-        for run in _with_annotation(rows)
-    ]
+    annotations, criticisms = _runs_of(project)
+    paid = [_run_cost(run, run) for run in annotations.order_by("pk")]
+    paid += [_run_cost(run, run.annotation_run) for run in criticisms.order_by("pk")]
     kind, purpose = ReviewRound.Kind, ReviewTask.Purpose
     turns = dict(
         ReviewTask.objects.filter(
@@ -259,16 +250,16 @@ def cost(scope: Scope) -> Cost:
     )
 
 
-def _with_annotation(
-    rows: "QuerySet[AnnotationRun] | QuerySet[CriticismRun]",
-) -> "list[AnnotationRun | CriticismRun]":
-    if rows.model is CriticismRun:
-        rows = rows.select_related("annotation_run", "job")
-    return list(rows.order_by("pk"))
-
-
-def _annotation(run: AnnotationRun | CriticismRun) -> AnnotationRun:
-    return run if isinstance(run, AnnotationRun) else run.annotation_run
+def _run_cost(run: ModelRun, annotator: AnnotationRun) -> RunCost:
+    return RunCost(
+        kind=_kind(run),
+        run_id=run.pk,
+        who=run.who,
+        is_candidate=annotator.scope == AnnotationRun.Scope.CALIBRATION,
+        input_tokens=run.job.input_tokens,
+        output_tokens=run.job.output_tokens,
+        cost=run.job.cost if _is_priced(run) else None,
+    )
 
 
 # --- The pace of reviewers -------------------------------------------------------------------------------------------
@@ -345,8 +336,10 @@ def pace(scope: Scope, now: datetime | None = None) -> Pace:
         ~Q(action=Correction.Action.UNDO), task__round__project=scope.project, created_at__gte=first
     ).order_by("pk")
     by_person: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
-    for person, at, seconds in rows.values_list("author__username", "created_at", "seconds").iterator(10_000):
-        by_person[person].append((at.timestamp(), seconds))
+    for person, when, seconds in rows.values_list("author__username", "created_at", "seconds").iterator(
+        10_000
+    ):
+        by_person[person].append((when.timestamp(), seconds))
     at = np.array([time for answers in by_person.values() for time, _ in answers])
     hours = [today + timedelta(hours=number) for number in range(25)]
     days = [first + timedelta(days=number) for number in range(DAYS + 1)]

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from annotate.access import project_for
 from annotate.api.endpoint import Endpoint, Filter
-from review.dashboard import PARTS, TABLES, csv_lines, part_of, table_of
+from review.dashboard import PARTS, TABLES, part_of, table_file
 from review.dashboard_scope import Scope, scope_of
 
 
@@ -27,13 +27,9 @@ class DashboardStageSerializer(_Out):
 
 
 class DashboardFlowSerializer(_Out):
-    # `source` is an argument of every field, so that this one is made where it cannot be mistaken.
+    source = serializers.CharField(help_text="A stage's key.")  # type: ignore[assignment]
     target = serializers.CharField(help_text="A stage's key.")
     count = serializers.IntegerField(help_text="Items that went from the one to the other.")
-
-    def get_fields(self) -> dict[str, Any]:
-        came_from = serializers.CharField(help_text="A stage's key.")
-        return {"source": came_from, **super().get_fields()}
 
 
 class DashboardPipelineSerializer(_Out):
@@ -72,11 +68,11 @@ class DashboardRunsSerializer(_Out):
 
 
 class DashboardCurveSerializer(_Out):
-    source = serializers.CharField(
+    source = serializers.CharField(  # type: ignore[assignment]
         help_text="Where right labels come from: gold, calibration, or empty where there are none."
     )
     items = serializers.IntegerField(help_text="That it was measured on.")
-    errors = serializers.IntegerField(help_text="Of those, wrong ones.")
+    errors = serializers.IntegerField(help_text="Of those, wrong ones.")  # type: ignore[assignment]
     points = serializers.ListField(
         child=serializers.ListField(child=serializers.FloatField()),
         help_text="Pairs: share of items reviewed, share of errors among them (AQG).",
@@ -97,7 +93,9 @@ class DashboardBinSerializer(_Out):
     high = serializers.FloatField()
     items = serializers.IntegerField()
     reviewed = serializers.IntegerField()
-    errors = serializers.IntegerField(help_text="Reviewed items on which the machine was wrong.")
+    errors = serializers.IntegerField(  # type: ignore[assignment]
+        help_text="Reviewed items on which the machine was wrong."
+    )
 
 
 class DashboardDoubtsSerializer(_Out):
@@ -225,5 +223,4 @@ class DashboardTable(DashboardEndpoint):
     def get(self, request: Request, project_id: int) -> StreamingHttpResponse:
         project_for(self.user, project_id, may=self.needed)
         asked = self.asked(DashboardTableChoiceSerializer)
-        lines = csv_lines(table_of(self.scope(project_id, asked.get("round")), asked["name"]))
-        return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
+        return table_file(self.scope(project_id, asked.get("round")), asked["name"])

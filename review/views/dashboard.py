@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET
 from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
 from review.browsing import ERROR_HIGH, ItemFilter
-from review.dashboard import BUSY_POLL, PARTS, QUIET_POLL, TABLES, csv_lines, is_busy, part_of, table_of
+from review.dashboard import BUSY_POLL, PARTS, QUIET_POLL, TABLES, is_busy, part_of, table_file
 from review.dashboard_errors import ERROR_PROBABILITY, Confusion, Doubts
 from review.dashboard_pipeline import Pipeline
 from review.dashboard_scope import Scope, rounds_to_choose, scope_of
@@ -30,7 +30,7 @@ def dashboard(request: PageRequest, project_id: int) -> HttpResponse | Streaming
         raise Http404("There is no such review round in this project.")
     scope = scope_of(project, int(asked) if asked else None)
     if "csv" in request.GET:
-        return csv_response(scope, request.GET["csv"])
+        return table_file(scope, request.GET["csv"])
     context = _context(request, scope)
     parts = {name: _rendered(name, scope, context) for name in PARTS}
     seen = {name: _fingerprint(html) for name, html in parts.items()}
@@ -43,17 +43,6 @@ def dashboard(request: PageRequest, project_id: int) -> HttpResponse | Streaming
             return HttpResponse(status=204)
         return render(request, "review/dashboard_changes.html", context | {"changed": changed})
     return render(request, "review/dashboard.html", context | {"parts": parts})
-
-
-def csv_response(scope: Scope, name: str) -> StreamingHttpResponse:
-    """The numbers of a chart as a file. Raises Http404 for a name that no chart has."""
-    if name not in TABLES:
-        raise Http404(f"There is no such table; known are: {', '.join(TABLES)}.")
-    response = StreamingHttpResponse(csv_lines(table_of(scope, name)), content_type="text/csv; charset=utf-8")
-    round = f"-round-{scope.round.pk}" if scope.round else ""
-    filename = f"overread-{scope.project.pk}{round}-{name}.csv"
-    response["Content-Disposition"] = f'attachment; filename="{filename}"'
-    return response
 
 
 def _context(request: PageRequest, scope: Scope) -> dict[str, Any]:
