@@ -17,12 +17,14 @@ from review.api import (
     comments,
     dashboard,
     exports,
+    figures,
     guidelines,
     keys,
     known_items,
     queue,
     rounds,
 )
+from review.api import items as listed_items
 
 app_name = "api"
 
@@ -55,6 +57,8 @@ urlpatterns = [
     path("members/<int:member_id>/", members.OneMember.as_view(), name="member"),
     path("projects/<int:project_id>/invitations/", members.Invitations.as_view(), name="invitations"),
     path("invitations/<int:invitation_id>/", members.OneInvitation.as_view(), name="invitation"),
+    path("projects/<int:project_id>/my-figures/", figures.OwnFigures.as_view(), name="my_figures"),
+    path("projects/<int:project_id>/corrections/", figures.Corrections.as_view(), name="corrections"),
     path("projects/<int:project_id>/changes/", history.Changes.as_view(), name="changes"),
     path("projects/<int:project_id>/uploads/", uploads.Uploads.as_view(), name="uploads"),
     path("uploads/<int:upload_id>/", uploads.OneUpload.as_view(), name="upload"),
@@ -63,7 +67,17 @@ urlpatterns = [
     path("uploads/<int:upload_id>/resume/", uploads.UploadResume.as_view(), name="upload_resume"),
     path("uploads/<int:upload_id>/cancel/", uploads.UploadCancel.as_view(), name="upload_cancel"),
     path("uploads/<int:upload_id>/rejected-rows/", uploads.RejectedRows.as_view(), name="rejected_rows"),
-    path("projects/<int:project_id>/items/", items.Items.as_view(), name="items"),
+    path("projects/<int:project_id>/items/", listed_items.Items.as_view(), name="items"),
+    path(
+        "projects/<int:project_id>/items/actions/", listed_items.ItemActions.as_view(), name="item_actions"
+    ),
+    path(
+        "projects/<int:project_id>/items/actions/<int:change_id>/undo/",
+        listed_items.ItemActionUndo.as_view(),
+        name="item_action_undo",
+    ),
+    path("projects/<int:project_id>/saved-views/", listed_items.SavedViews.as_view(), name="saved_views"),
+    path("saved-views/<int:view_id>/", listed_items.OneSavedView.as_view(), name="saved_view"),
     path(
         "projects/<int:project_id>/items/by-external-id/",
         items.ItemByExternalId.as_view(),

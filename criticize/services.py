@@ -17,6 +17,7 @@ from annotate.services.runs import (
     check_choice,
     check_limit,
     prompted_estimate,
+    record_run,
     run_fields,
     trained_estimate,
     training_parameters,
@@ -142,9 +143,17 @@ def criticism_run_create(
             expected_call_cost=estimate.cost_per_call,
             by_batch=choice.by_batch,
         )
-    return CriticismRun.objects.create(
+    run = CriticismRun.objects.create(
         annotation_run=annotation_run, job=job, seed=annotation_run.project.seed, created_by=user, **fields
     )
+    record_run(
+        project,
+        run,
+        user,
+        "started",
+        new={"annotations": len(annotations), "spend_limit": f"${spend_limit}" if spend_limit else None},
+    )
+    return run
 
 
 def criticism_run_retry(*, run: CriticismRun) -> None:

@@ -1,14 +1,11 @@
 """Jobs in the API: their progress, and what can be done to them."""
 
-from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from rest_framework import serializers
 
 from jobs.models import Job
 from jobs.selectors import job_progress
-from jobs.services import JobStateError, job_cancel, job_pause, job_resume
 
 
 class JobProgressSerializer(serializers.Serializer[Any]):
@@ -48,18 +45,3 @@ class FailureCountSerializer(serializers.Serializer[Any]):
     label = serializers.CharField()  # type: ignore[assignment]
     advice = serializers.CharField()
     count = serializers.IntegerField()
-
-
-def job_act(job: Job, action: str, *, retry: Callable[[], None], spend_limit: Decimal | None = None) -> None:
-    """Pause, resume, cancel or retry the job. Raises JobStateError."""
-    match action:
-        case "pause":
-            job_pause(job)
-        case "resume":
-            job_resume(job, spend_limit=spend_limit)
-        case "cancel":
-            job_cancel(job)
-        case "retry":
-            retry()
-        case _:
-            raise JobStateError(f"A job cannot {action}.")

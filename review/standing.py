@@ -439,28 +439,3 @@ def _next_for_review(standing: Standing) -> NextAction:
         _page(standing, "export_download", export.pk),
         "ok",
     )
-
-
-def _why_review(*, blind: bool, written: bool) -> str:
-    if written:
-        return (
-            "Nothing of the criticism is shown in this round."
-            if blind
-            else "The most suspicious answers come first."
-        )
-    return "No machine's label is shown in this round." if blind else "The most suspicious labels come first."
-
-
-def next_for_reviewer(rounds: Sequence[tuple[ReviewRound, RoundCounts]], project: Project) -> NextAction:
-    """What a reviewer does next: the first open round with items left."""
-    for round, counts in rounds:
-        if counts.left:
-            blind = round.is_blind
-            written = project.task.is_written
-            return NextAction(
-                f"{'Label' if blind and not written else 'Review'} {counts.left:,} items",
-                _why_review(blind=blind, written=written),
-                "Start labeling" if blind and not written else "Start reviewing",
-                reverse("review", args=[project.pk, round.pk]),
-            )
-    return NextAction("Nothing to review", "An owner of the project draws a round when there is something.")

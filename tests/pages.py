@@ -49,6 +49,7 @@ GETS: dict[str, Expected] = {
     "items": SEERS,
     "item": SEERS,
     "item_image": MEMBERS,
+    "item_thumbnail": MEMBERS,
     "item_permalink": but(SEERS, 302),
     "item_permalink_by_query": but(SEERS, 404),  # it names no item
     "comments": SEERS,
@@ -132,6 +133,10 @@ POSTS: dict[str, Expected] = {
     "candidates": MANAGERS,
     "candidate_grid": MANAGERS,
     "candidate_go_on": MANAGERS,
+    "items_action": MANAGERS,
+    "items_action_undo": MANAGERS,
+    "saved_view_new": MANAGERS,
+    "saved_view_delete": MANAGERS,
     "calibration": MANAGERS,
     "budget_planner": MANAGERS,
     "review_rounds": MANAGERS,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
@@ -59,21 +59,6 @@ def image_url(item: Item) -> str | None:
     return reverse("api:item_image", args=[item.pk]) if item.image_id else None
 
 
-class ItemFilter(Filter):
-    gold = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="Whether it has a gold label."
-    )
-    calibration = serializers.BooleanField(
-        required=False,
-        allow_null=True,
-        default=None,
-        help_text="Whether it is a calibration item.",
-    )
-    search = serializers.CharField(
-        required=False, max_length=200, help_text="Part of its id, text or question, in any case."
-    )
-
-
 class ItemEndpoint(Endpoint):
     tag = "items"
 
@@ -82,28 +67,6 @@ class ItemEndpoint(Endpoint):
 
     def item(self, item_id: int, *, may: May) -> Item:
         return found_for(self.user, self.items(), item_id, project="project", may=may)
-
-
-class Items(ItemEndpoint):
-    @extend_schema(
-        summary="A project's items in order", parameters=[ItemFilter], responses=ItemSerializer(many=True)
-    )
-    def get(self, request: Request, project_id: int) -> Response:
-        project = project_for(self.user, project_id, may=May.SEE)
-        rows = self.items().filter(project=project)
-        return self.page(_filtered(rows, self.asked(ItemFilter)), ItemSerializer, order="pk")
-
-
-def _filtered(rows: QuerySet[Item], asked: dict[str, Any]) -> QuerySet[Item]:
-    if asked["gold"] is not None:
-        rows = rows.filter(gold__isnull=not asked["gold"])
-    if asked["calibration"] is not None:
-        rows = rows.filter(calibration_label__isnull=not asked["calibration"])
-    if text := asked.get("search"):
-        rows = rows.filter(
-            Q(external_id__icontains=text) | Q(text__icontains=text) | Q(question__icontains=text)
-        )
-    return rows
 
 
 class OneItem(ItemEndpoint):
@@ -181,5 +144,5 @@ class CalibrationFromGold(Endpoint):
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
-        calibration_from_gold(project=project, **self.given(CalibrationFromGoldSerializer))
+        calibration_from_gold(project=project, user=self.user, **self.given(CalibrationFromGoldSerializer))
         return self.reply(CalibrationSerializer, calibration_state(project), status=201)

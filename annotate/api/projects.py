@@ -28,7 +28,7 @@ MAX_TEXT = 20_000
 class LabelSerializer(serializers.ModelSerializer[Label]):
     class Meta:
         model = Label
-        fields = ["id", "position", "name", "description"]
+        fields = ["id", "position", "name", "description", "guideline"]
         read_only_fields = fields
 
 
@@ -105,6 +105,12 @@ class LabelCreateSerializer(Input):
 class LabelUpdateSerializer(Input):
     name = serializers.CharField(max_length=MAX_LABEL_NAME, required=False)
     description = serializers.CharField(max_length=MAX_TEXT, required=False, allow_blank=True)
+    guideline = serializers.CharField(
+        max_length=MAX_TEXT,
+        required=False,
+        allow_blank=True,
+        help_text="Markdown for reviewers. Models read the description alone.",
+    )
 
 
 class Projects(Endpoint):
@@ -152,7 +158,7 @@ class OneProject(Endpoint):
     def patch(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         current = {"name": project.name, "instructions": project.instructions}
-        project_update(project=project, **(current | self.given(ProjectUpdateSerializer)))
+        project_update(project=project, user=self.user, **(current | self.given(ProjectUpdateSerializer)))
         return _project_reply(self, project)
 
     @extend_schema(
@@ -195,7 +201,7 @@ class Labels(Endpoint):
     @extend_schema(summary="Add a label", request=LabelCreateSerializer, responses={201: LabelSerializer})
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
-        label = label_add(project=project, **self.given(LabelCreateSerializer))
+        label = label_add(project=project, user=self.user, **self.given(LabelCreateSerializer))
         return self.reply(LabelSerializer, label, status=201)
 
 
@@ -207,15 +213,17 @@ class OneLabel(Endpoint):
         return found_for(self.user, rows, label_id, project="project", may=self.needed)
 
     @extend_schema(
-        summary="Rename or describe a label", request=LabelUpdateSerializer, responses=LabelSerializer
+        summary="Rename or describe a label, or write its guideline",
+        request=LabelUpdateSerializer,
+        responses=LabelSerializer,
     )
     def patch(self, request: Request, label_id: int) -> Response:
         label = self._label(label_id)
         current = {"name": label.name, "description": label.description}
-        label_update(label=label, **(current | self.given(LabelUpdateSerializer)))
+        label_update(label=label, user=self.user, **(current | self.given(LabelUpdateSerializer)))
         return self.reply(LabelSerializer, label)
 
     @extend_schema(summary="Delete a label that nothing uses", responses={204: None})
     def delete(self, request: Request, label_id: int) -> Response:
-        label_delete(label=self._label(label_id))
+        label_delete(label=self._label(label_id), user=self.user)
         return Response(status=204)

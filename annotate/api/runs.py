@@ -24,8 +24,9 @@ from annotate.services.runs import (
     annotation_estimate,
     annotation_run_create,
     annotation_run_retry,
+    run_act,
 )
-from jobs.api import FailureCountSerializer, JobProgressSerializer, job_act
+from jobs.api import FailureCountSerializer, JobProgressSerializer
 from jobs.selectors import FAILURE_NAMES, failures_by_name
 
 MODEL_RUN_FIELDS = [
@@ -486,7 +487,14 @@ class AnnotationRunAction(AnnotationRunEndpoint):
     def post(self, request: Request, run_id: int) -> Response:
         run = self.run(run_id)
         given = self.given(self.input_serializer)
-        job_act(run.job, self.action_name, retry=lambda: annotation_run_retry(run=run), **given)
+        run_act(
+            project=run.project,
+            run=run,
+            user=self.user,
+            action=self.action_name,
+            retry=lambda: annotation_run_retry(run=run),
+            **given,
+        )
         return self.reply(AnnotationRunSerializer, run)
 
 

@@ -177,7 +177,7 @@ class OneUpload(UploadEndpoint):
 
     @extend_schema(summary="Throw away an upload that was not imported", responses={204: None})
     def delete(self, request: Request, upload_id: int) -> Response:
-        upload_discard(upload=self.upload(upload_id))
+        upload_discard(upload=self.upload(upload_id), user=self.user)
         return Response(status=204)
 
 
@@ -204,14 +204,14 @@ class UploadImport(UploadEndpoint):
         upload = self.upload(upload_id)
         given = self.given(UploadImportSerializer)
         mapping = ColumnMapping(**given["mapping"])
-        upload_import(upload=upload, mapping=mapping, add_labels=given["add_labels"])
+        upload_import(upload=upload, mapping=mapping, add_labels=given["add_labels"], user=self.user)
         return self.reply(UploadSerializer, self.upload(upload_id), status=202)
 
 
 class UploadResume(UploadEndpoint):
     @extend_schema(summary="Go on with a paused import", request=None, responses=UploadSerializer)
     def post(self, request: Request, upload_id: int) -> Response:
-        upload_resume(upload=self.upload(upload_id))
+        upload_resume(upload=self.upload(upload_id), user=self.user)
         return self.reply(UploadSerializer, self.upload(upload_id))
 
 
@@ -220,7 +220,7 @@ class UploadCancel(UploadEndpoint):
         summary="Cancel an import; what it imported stays", request=None, responses=UploadSerializer
     )
     def post(self, request: Request, upload_id: int) -> Response:
-        upload_cancel(upload=self.upload(upload_id))
+        upload_cancel(upload=self.upload(upload_id), user=self.user)
         return self.reply(UploadSerializer, self.upload(upload_id))
 
 

@@ -6,12 +6,13 @@ import numpy as np
 from django.db import transaction
 
 from annotate.errors import Refusal
+from annotate.history import record
 from annotate.label_sets import need_label_set
 from annotate.models import CalibrationLabel, Item, Label, Project, User
 
 
 @transaction.atomic
-def calibration_from_gold(*, project: Project, count: int) -> int:
+def calibration_from_gold(*, project: Project, count: int, user: User | None = None) -> int:
     """Make calibration items of `count` random items that have a gold label, drawn by the project's seed."""
     need_label_set(project, "there is nothing to calibrate with", field="count")
     gold = dict(
@@ -29,6 +30,7 @@ def calibration_from_gold(*, project: Project, count: int) -> int:
     chosen = sorted(int(pk) for pk in rng.choice(list(gold), size=count, replace=False))
     rows = [CalibrationLabel(project=project, item_id=pk, label_id=gold[pk]) for pk in chosen]
     CalibrationLabel.objects.bulk_create(rows, batch_size=500)
+    record(project, user, "calibration from gold", subject="calibration set", new={"items": len(rows)})
     return len(rows)
 
 

@@ -18,7 +18,14 @@ from annotate.label_sets import need_label_set
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.prompts import prompt_version
 from annotate.selectors import calibration_accuracy, discussion_runs
-from annotate.services.runs import Estimate, ModelChoice, check_limit, earlier_answers, prompted_estimate
+from annotate.services.runs import (
+    Estimate,
+    ModelChoice,
+    check_limit,
+    earlier_answers,
+    prompted_estimate,
+    record_run,
+)
 from jobs.models import Job
 from jobs.services import job_create
 from mllm.messages import Request
@@ -113,6 +120,7 @@ def vote_create(*, project: Project, user: User, sources: Sequence[AnnotationRun
         parameters=parameters,
     )
     run.sources.set(ids)
+    record_run(project, run, user, "started", new={"items": len(items), "votes_of": len(ids)})
     return run
 
 

@@ -12,12 +12,12 @@ MOST_NOTE = 500
 
 
 @transaction.atomic
-def instructions_set(*, project: Project, user: User, text: str) -> None:
-    """Change what the project's guidelines say of all labels; models read this too."""
-    text = _clean(text, field="instructions")
+def instructions_set(*, project: Project, user: User | None, text: str) -> None:
+    """Change what the project's guidelines say of all labels. Models read this too, to the letter."""
     old = Project.objects.select_for_update().get(pk=project.pk).instructions
     if text == old:
         return
+    _check_length(text, field="instructions")
     project.instructions = text
     project.save(update_fields=["instructions"])
     record(
@@ -26,9 +26,10 @@ def instructions_set(*, project: Project, user: User, text: str) -> None:
 
 
 @transaction.atomic
-def guideline_set(*, label: Label, user: User, text: str) -> None:
+def guideline_set(*, label: Label, user: User | None, text: str) -> None:
     """Change what the guidelines say of one label, as Markdown; models do not read this."""
-    text = _clean(text, field="guideline")
+    text = text.replace("\r\n", "\n").strip()
+    _check_length(text, field="guideline")
     old = Label.objects.select_for_update().get(pk=label.pk).guideline
     if text == old:
         return
@@ -39,14 +40,11 @@ def guideline_set(*, label: Label, user: User, text: str) -> None:
     )
 
 
-def _clean(text: str, *, field: str) -> str:
-    text = text.replace("\r\n", "\n").strip()
+def _check_length(text: str, *, field: str) -> None:
     if len(text) > MOST_CHARACTERS:
         raise Refusal(
-            f"A guideline has at most {MOST_CHARACTERS:,} characters; this one has {len(text):,}.",
-            field=field,
+            f"Guidelines have at most {MOST_CHARACTERS:,} characters; these have {len(text):,}.", field=field
         )
-    return text
 
 
 @transaction.atomic

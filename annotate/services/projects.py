@@ -11,9 +11,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet, RestrictedError
 
+from annotate import thumbnails
 from annotate.errors import Refusal
+from annotate.history import record
 from annotate.label_sets import need_label_set
 from annotate.models import Label, Membership, Project, User
+from annotate.services.guidelines import guideline_set, instructions_set
 from annotate.task_types import get_task_type
 from jobs.models import Job
 
@@ -47,12 +50,18 @@ def project_create(
     if clean_label_names(labels):
         need_label_set(project, "leave the labels out", field="labels")
     for label in clean_label_names(labels or task.default_labels):
-        label_add(project=project, name=label)
+        _label_create(project, label)
     return project
 
 
+@transaction.atomic
 def project_update(
-    *, project: Project, name: str, instructions: str, review_price: Decimal | None = None
+    *,
+    project: Project,
+    name: str,
+    instructions: str,
+    review_price: Decimal | None = None,
+    user: User | None = None,
 ) -> None:
     """Change the project's name and guidelines; and, where it is given, what a review costs in US$."""
     if not name.strip():
@@ -61,10 +70,23 @@ def project_update(
         raise Refusal(
             f"The price of a review must be between $0 and ${MOST_REVIEW_PRICE:,}.", field="review_price"
         )
-    project.name = name.strip()
-    project.instructions = instructions
-    changed = ["name", "instructions"]
-    if review_price is not None:
+    instructions_set(project=project, user=user, text=instructions)
+    old, project.name = project.name, name.strip()
+    if project.name != old:
+        record(
+            project, user, "project renamed", subject=old, subject_id=project.pk, old=old, new=project.name
+        )
+    changed = ["name"]
+    if review_price is not None and review_price != project.review_price:
+        record(
+            project,
+            user,
+            "price of a review changed",
+            subject=project.name,
+            subject_id=project.pk,
+            old=f"${project.review_price.normalize():f}",
+            new=f"${review_price.normalize():f}",
+        )
         project.review_price = review_price
         changed.append("review_price")
     project.save(update_fields=changed)
@@ -77,7 +99,8 @@ def project_delete(*, project: Project, confirm_name: str) -> None:
     if _active_jobs(project).exists():
         raise Refusal("A job of this project is still running. Cancel it first.")
     folders = [
-        Path(settings.MEDIA_ROOT) / kind / str(project.pk) for kind in ("uploads", "images", "exports")
+        Path(settings.MEDIA_ROOT) / kind / str(project.pk)
+        for kind in ("uploads", "images", thumbnails.FOLDER, "exports")
     ]
     with transaction.atomic():
         project.delete()
@@ -125,37 +148,58 @@ def clean_label_name(name: str) -> str:
 
 
 @transaction.atomic
-def label_add(*, project: Project, name: str, description: str = "") -> Label:
+def label_add(*, project: Project, name: str, description: str = "", user: User | None = None) -> Label:
     need_label_set(project, "this project takes no labels", field="name")
     name = clean_label_name(name)
     if not name:
         raise Refusal("Give the label a name.", field="name")
     if project.labels.filter(name=name).exists():
         raise Refusal(f"There is a label “{name}” already.", field="name")
+    label = _label_create(project, name, description.strip())
+    new = {"name": label.name, "description": label.description}
+    record(project, user, "label added", subject=name, subject_id=label.pk, new=new)
+    return label
+
+
+def _label_create(project: Project, name: str, description: str = "") -> Label:
     last = project.labels.aggregate(last=Max("position"))["last"]
     return Label.objects.create(
-        project=project, name=name, description=description.strip(), position=0 if last is None else last + 1
+        project=project, name=name, description=description, position=0 if last is None else last + 1
     )
 
 
-def label_update(*, label: Label, name: str, description: str) -> None:
+@transaction.atomic
+def label_update(
+    *, label: Label, name: str, description: str, guideline: str | None = None, user: User | None = None
+) -> None:
+    """Change what a label is called and how models are told of it; and, where it is given, its guideline."""
     name = clean_label_name(name)
     if not name:
         raise Refusal("Give the label a name.", field="name")
     if label.project.labels.filter(name=name).exclude(pk=label.pk).exists():
         raise Refusal(f"There is a label “{name}” already.", field="name")
+    if guideline is not None:
+        guideline_set(label=label, user=user, text=guideline)
+    old = {"name": label.name, "description": label.description}
     label.name = name
     label.description = description.strip()
     label.save(update_fields=["name", "description"])
+    new = {"name": label.name, "description": label.description}
+    if new != old:
+        record(
+            label.project, user, "label changed", subject=old["name"], subject_id=label.pk, old=old, new=new
+        )
 
 
 @transaction.atomic
-def label_delete(*, label: Label) -> None:
+def label_delete(*, label: Label, user: User | None = None) -> None:
     """Remove a label that nothing uses yet; the positions of those after it close up."""
     project = label.project
     in_use = Refusal(f"The label “{label.name}” is in use and cannot be deleted. You can rename it.")
     if project.annotation_runs.exists():
         raise in_use
+    old = {"name": label.name, "description": label.description}
+    record(project, user, "label deleted", subject=label.name, subject_id=label.pk, old=old)
     try:
         label.delete()
     except RestrictedError as error:

@@ -14,12 +14,13 @@ from annotate.connections import default_answer_format, price_of
 from annotate.contents import items_in_order, label_specs
 from annotate.errors import Refusal
 from annotate.examples import content_of, example_parameters, some_examples
+from annotate.history import record
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, Connection, ModelRun, Project, User
 from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, prompt_version
 from annotate.writing import writing_request_for
 from annotate.written import WRITTEN_PROMPT_VERSIONS
-from jobs.services import job_create, job_retry
+from jobs.services import JobStateError, job_cancel, job_create, job_pause, job_resume, job_retry
 from mllm.adapters.batches import LONGEST_WAIT_HOURS, PRICE_SHARE
 from mllm.errors import CallError
 from mllm.messages import Request
@@ -330,9 +331,50 @@ def annotation_run_create(
             expected_call_cost=estimate.cost_per_call,
             by_batch=choice.by_batch,
         )
-    return AnnotationRun.objects.create(
+    run = AnnotationRun.objects.create(
         project=project, scope=scope, job=job, seed=project.seed, created_by=user, **fields
     )
+    record_run(project, run, user, "started", new={"items": len(items), "spend_limit": _dollars(spend_limit)})
+    return run
+
+
+_DONE = {"pause": "paused", "resume": "resumed", "cancel": "cancelled", "retry": "retried"}
+
+
+@transaction.atomic
+def run_act(
+    *,
+    project: Project,
+    run: ModelRun,
+    user: User,
+    action: str,
+    retry: Callable[[], None],
+    spend_limit: Decimal | None = None,
+) -> None:
+    """Pause, resume (with `spend_limit`), cancel or retry a run of either kind. Raises JobStateError."""
+    match action:
+        case "pause":
+            job_pause(run.job)
+        case "resume":
+            job_resume(run.job, spend_limit=spend_limit)
+        case "cancel":
+            job_cancel(run.job)
+        case "retry":
+            retry()
+        case _:
+            raise JobStateError(f"A run cannot {action}.")
+    new = None if spend_limit is None else {"spend_limit": _dollars(spend_limit)}
+    record_run(project, run, user, _DONE[action], new=new)
+
+
+def record_run(project: Project, run: ModelRun, user: User, what: str, *, new: Any = None) -> None:
+    """Keep that `user` did this to the run; `what` is a word in the past, such as "paused"."""
+    subject = f"{run._meta.verbose_name} {run.pk}: {run.who}"
+    record(project, user, f"{run._meta.verbose_name} {what}", subject=subject, subject_id=run.pk, new=new)
+
+
+def _dollars(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"${amount}"
 
 
 def training_parameters(project: Project) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Receiving an upload, showing its first rows, and starting its import."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from django.conf import settings
 from django.core.files import File
@@ -8,6 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from annotate.errors import Refusal
+from annotate.history import record
 from annotate.importing import open_reader
 from annotate.models import Item, Project, Upload, User
 from annotate.uploads.errors import UploadError
@@ -78,7 +80,9 @@ def upload_preview(upload: Upload) -> Preview:
 
 
 @transaction.atomic
-def upload_import(*, upload: Upload, mapping: ColumnMapping, add_labels: bool = False) -> Upload:
+def upload_import(
+    *, upload: Upload, mapping: ColumnMapping, add_labels: bool = False, user: User | None = None
+) -> Upload:
     """Start the import. Raises Refusal for a mapping that does not fit the file or the task."""
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.state != Upload.State.RECEIVED:
@@ -95,18 +99,26 @@ def upload_import(*, upload: Upload, mapping: ColumnMapping, add_labels: bool = 
     upload.state = Upload.State.IMPORTING
     upload.job = stream_job_create(kind="import", total=total)
     upload.save()
+    columns = {part: column for part, column in upload.mapping.items() if column}
+    _record(upload, user, "import started", new=columns)
     return upload
 
 
-def upload_resume(*, upload: Upload) -> None:
+def _record(upload: Upload, user: User | None, action: str, new: Any = None) -> None:
+    record(upload.project, user, action, subject=upload.filename, subject_id=upload.pk, new=new)
+
+
+@transaction.atomic
+def upload_resume(*, upload: Upload, user: User | None = None) -> None:
     """Go on with an import that stopped by itself, where it stopped."""
     if upload.job is None or upload.job.state != Job.State.PAUSED:
         raise Refusal("This import is not paused.")
     job_resume(upload.job)
+    _record(upload, user, "import resumed")
 
 
 @transaction.atomic
-def upload_cancel(*, upload: Upload) -> None:
+def upload_cancel(*, upload: Upload, user: User | None = None) -> None:
     """End an import. The items that it made stay."""
     if upload.job is None or upload.job.is_finished:
         raise Refusal("This import is not running.")
@@ -114,10 +126,11 @@ def upload_cancel(*, upload: Upload) -> None:
     Upload.objects.filter(pk=upload.pk).update(
         state=Upload.State.FAILED, reason="The import was cancelled. The items it had made are kept."
     )
+    _record(upload, user, "import cancelled")
 
 
 @transaction.atomic
-def upload_discard(*, upload: Upload) -> None:
+def upload_discard(*, upload: Upload, user: User | None = None) -> None:
     """Throw away an upload that was not imported, or whose import failed, with the items it made.
 
     Raises Refusal once something was done with one of them.
@@ -131,5 +144,6 @@ def upload_discard(*, upload: Upload) -> None:
         raise Refusal("Items of this upload are annotated or labelled already, so it is kept.")
     items.delete()
     file = upload.file
+    _record(upload, user, "upload thrown away")
     upload.delete()
     transaction.on_commit(lambda: file.delete(save=False))

@@ -57,7 +57,7 @@ def project_settings(request: PageRequest, project_id: int) -> HttpResponse:
     form = project_settings_form(project, sent(request))
     if request.method == "POST" and form.is_valid():
         try:
-            project_update(project=project, **form.cleaned_data)
+            project_update(project=project, user=request.user, **form.cleaned_data)
         except Refusal as refusal:
             form.refuse(refusal)
         else:
@@ -72,7 +72,7 @@ def label_new(request: PageRequest, project_id: int) -> HttpResponse:
     form = LabelForm(request.POST, auto_id="new-label-%s")
     if form.is_valid():
         try:
-            label_add(project=project, **form.cleaned_data)
+            label_add(project=project, user=request.user, **form.cleaned_data)
         except Refusal as refusal:
             form.refuse(refusal)
         else:
@@ -87,7 +87,7 @@ def label_edit(request: PageRequest, project_id: int, label_id: int) -> HttpResp
     form = LabelForm(request.POST, auto_id=f"label-{label.pk}-%s")
     if form.is_valid():
         try:
-            label_update(label=label, **form.cleaned_data)
+            label_update(label=label, user=request.user, **form.cleaned_data)
         except Refusal as refusal:
             form.refuse(refusal)
         else:
@@ -101,7 +101,7 @@ def label_remove(request: PageRequest, project_id: int, label_id: int) -> HttpRe
     project = project_for(request.user, project_id, may=to_manage(request.method))
     label = get_object_or_404(project.labels, pk=label_id)
     try:
-        label_delete(label=label)
+        label_delete(label=label, user=request.user)
     except Refusal as refusal:
         messages.error(request, refusal.sentence)
     return redirect("project_settings", project.pk)

@@ -34,10 +34,9 @@ from annotate.services.combining import (
     discussion_estimate,
     vote_create,
 )
-from annotate.services.runs import annotation_estimate, annotation_run_create, annotation_run_retry
-from jobs.models import Job
+from annotate.services.runs import annotation_estimate, annotation_run_create, annotation_run_retry, run_act
 from jobs.selectors import failures_by_name, job_progress
-from jobs.services import JobStateError, job_cancel, job_pause, job_resume
+from jobs.services import JobStateError
 
 FAILED_A_PAGE = 50
 ACTIONS = ("pause", "resume", "cancel", "retry")
@@ -291,7 +290,7 @@ def _outcome(run: AnnotationRun) -> dict[str, Any]:
 def annotation_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
     project = project_for(request.user, project_id, may=to_manage(request.method))
     run = get_object_or_404(project.annotation_runs.select_related("job"), pk=run_id)
-    problem = act_on_job(request, run.job, action, retry=lambda: annotation_run_retry(run=run))
+    problem = act_on_run(request, project, run, action, retry=lambda: annotation_run_retry(run=run))
     if not request.htmx:
         if problem:
             messages.error(request, problem)
@@ -308,25 +307,20 @@ class ResumeForm(forms.Form):
     spend_limit = forms.DecimalField(required=False, max_digits=12, decimal_places=4, min_value=Decimal(0))
 
 
-def act_on_job(request: PageRequest, job: Job, action: str, *, retry: Callable[[], None]) -> str:
+def act_on_run(
+    request: PageRequest, project: Project, run: ModelRun, action: str, *, retry: Callable[[], None]
+) -> str:
     """Do what the button says; returns the sentence why it could not be done, or "". Raises Http404 for no button."""
     if action not in ACTIONS:
         raise Http404("There is no such action.")
     form = ResumeForm(request.POST)
     if action == "resume" and not form.is_valid():
         return "Enter the new spend limit as a number, such as 5 or 0.50."
+    limit = form.cleaned_data["spend_limit"] if action == "resume" else None
     try:
-        match action:
-            case "pause":
-                job_pause(job)
-            case "resume":
-                job_resume(job, spend_limit=form.cleaned_data["spend_limit"])
-            case "cancel":
-                job_cancel(job)
-            case _:
-                retry()
+        run_act(project=project, run=run, user=request.user, action=action, retry=retry, spend_limit=limit)
     except JobStateError as error:
         return str(error)
     finally:
-        job.refresh_from_db()
+        run.job.refresh_from_db()
     return ""

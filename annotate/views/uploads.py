@@ -126,7 +126,10 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             upload_import(
-                upload=row, mapping=form.mapping(), add_labels=form.cleaned_data.get("add_labels", False)
+                upload=row,
+                user=request.user,
+                mapping=form.mapping(),
+                add_labels=form.cleaned_data.get("add_labels", False),
             )
         except Refusal as refusal:
             form.refuse(refusal)
@@ -202,7 +205,8 @@ def upload_action(request: PageRequest, project_id: int, upload_id: int, action:
     """Resume a paused import, or cancel one."""
     row = _upload_of(request, project_id, upload_id)
     try:
-        upload_resume(upload=row) if action == "resume" else upload_cancel(upload=row)
+        act = upload_resume if action == "resume" else upload_cancel
+        act(upload=row, user=request.user)
     except Refusal as refusal:
         messages.error(request, refusal.sentence)
     return redirect("upload", project_id, row.pk)
@@ -213,7 +217,7 @@ def upload_delete(request: PageRequest, project_id: int, upload_id: int) -> Http
     """Throw away an upload from which no item came."""
     row = _upload_of(request, project_id, upload_id)
     try:
-        upload_discard(upload=row)
+        upload_discard(upload=row, user=request.user)
     except Refusal as refusal:
         messages.error(request, refusal.sentence)
         return redirect("upload", project_id, row.pk)

@@ -25,12 +25,13 @@ from annotate.api.runs import (
     choice_of,
 )
 from annotate.models import AnnotationRun, Project
+from annotate.services.runs import run_act
 from criticize.methods import rank_of
 from criticize.models import Criticism, CriticismRun
 from criticize.selectors import aqg_at, criticism_quality, error_prob_histogram, rank_counts
 from criticize.services import criticism_estimate, criticism_run_create, criticism_run_retry
 from criticize.strategies import CHOICES as STRATEGY_CHOICES
-from jobs.api import FailureCountSerializer, job_act
+from jobs.api import FailureCountSerializer
 from jobs.selectors import failures_by_name
 
 
@@ -268,7 +269,14 @@ class CriticismRunAction(CriticismRunEndpoint):
     def post(self, request: Request, run_id: int) -> Response:
         run = self.run(run_id)
         given = self.given(self.input_serializer)
-        job_act(run.job, self.action_name, retry=lambda: criticism_run_retry(run=run), **given)
+        run_act(
+            project=run.annotation_run.project,
+            run=run,
+            user=self.user,
+            action=self.action_name,
+            retry=lambda: criticism_run_retry(run=run),
+            **given,
+        )
         return self.reply(CriticismRunSerializer, run)
 
 

@@ -15,7 +15,7 @@ from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
 from annotate.run_forms import asked_for
 from annotate.views.runs import (
-    act_on_job,
+    act_on_run,
     failures_context,
     is_list_alone,
     progress_context,
@@ -125,7 +125,7 @@ def _with_ranks(run: CriticismRun) -> list[tuple[Criticism, Rank | None]]:
 def criticism_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
     project = project_for(request.user, project_id, may=to_manage(request.method))
     run = _run(project, run_id)
-    problem = act_on_job(request, run.job, action, retry=lambda: criticism_run_retry(run=run))
+    problem = act_on_run(request, project, run, action, retry=lambda: criticism_run_retry(run=run))
     if not request.htmx:
         if problem:
             messages.error(request, problem)

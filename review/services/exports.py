@@ -3,6 +3,7 @@
 from django.db import transaction
 
 from annotate.errors import Refusal
+from annotate.history import record
 from annotate.models import User
 from jobs.services import stream_job_create
 from review.models import Export, ReviewRound
@@ -36,9 +37,13 @@ def export_create(
             "Only a project with images can be exported as an image folder: choose CSV, JSON Lines or Parquet.",
             field="format",
         )
+    if format == Export.Format.IMAGE_FOLDER and layout == Export.Layout.ANSWERS:
+        raise Refusal(
+            "An image folder holds items, not answers: choose CSV, JSON Lines or Parquet.", field="format"
+        )
     if not 0 <= lam <= 1:
         raise Refusal("λ must be between 0 and 1.", field="lam")
-    return Export.objects.create(
+    export = Export.objects.create(
         project=round.project,
         round=round,
         layout=layout,
@@ -49,3 +54,12 @@ def export_create(
         job=stream_job_create(kind="export", total=round.project.items.count()),
         created_by=user,
     )
+    record(
+        round.project,
+        user,
+        "export made",
+        subject=f"export {export.pk} of round {round.pk}",
+        subject_id=export.pk,
+        new={"format": str(export.get_format_display()), "layout": layout, "λ": lam},
+    )
+    return export

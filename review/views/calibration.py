@@ -73,7 +73,7 @@ def calibration(request: PageRequest, project_id: int) -> HttpResponse:
 def _calibrate(request: PageRequest, project: Project, form: CountForm) -> HttpResponse:
     count = form.cleaned_data["count"]
     if not isinstance(form, PersonForm):
-        taken = calibration_from_gold(project=project, count=count)
+        taken = calibration_from_gold(project=project, user=request.user, count=count)
         messages.success(request, f"{taken:,} gold labels are calibration labels now.")
         return redirect("calibration", project.pk)
     round = calibration_round_create(project=project, user=request.user, count=count, setup=form.setup())

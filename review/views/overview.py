@@ -9,16 +9,19 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotate.access import Permissions, connections_of, permissions, project_for, projects_of
-from annotate.models import AnnotationRun, Project
+from annotate.models import AnnotationRun, Project, User
 from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
 from review.certification import certification
+from review.figures import figures_of, latest_answers, own_known, reviews_by_day, today
 from review.models import Export, ReviewRound
-from review.standing import Standing, counts_of_rounds, next_for_reviewer, standing_of, standings
+from review.own_work import own_rounds
+from review.standing import Standing, counts_of_rounds, standing_of, standings
 
 _LISTED = 5
+_LATEST = 20
 _QUALITY_KEPT = 600  # seconds
 
 
@@ -49,20 +52,49 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
     """The overview; asked by htmx, its live part alone."""
     row = project_for(request.user, project_id)
     can = permissions(request.user, row)
-    open_rounds = _open_rounds(row)
-    context: dict[str, Any] = {"project": row, "can": can, "open_rounds": open_rounds}
-    if can.see:
-        standing = standing_of(row)
-        context |= {"standing": standing, "next": standing.next, "is_live": standing.is_live}
-        context["may_try_candidates"] = _may_try_candidates(request, standing)
-        if not request.htmx:
-            context |= _owner_context(request, standing)
-    else:
-        context |= {"next": next_for_reviewer(open_rounds, row), "is_live": False}
+    if not can.see:
+        return _reviewers_overview(request, row)
+    standing = standing_of(row)
+    context: dict[str, Any] = {
+        "project": row,
+        "can": can,
+        "open_rounds": _open_rounds(row),
+        "standing": standing,
+        "next": standing.next,
+        "is_live": standing.is_live,
+        "may_try_candidates": can.manage and _may_try_candidates(request, standing),
+    }
     if not request.htmx:
-        context |= _certificate_context(row, can)
+        context |= _owner_context(request, standing) | _certificate_context(row)
+        if can.review:
+            context["own"] = own_figures(row, request.user)
     template = "review/overview_state.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
+
+
+def _reviewers_overview(request: PageRequest, row: Project) -> HttpResponse:
+    """What reviewers see: what is left for them, and their own figures. Nothing about others or the machine."""
+    rounds = own_rounds(row, request.user)
+    context = {
+        "project": row,
+        "own_rounds": rounds,
+        "go_on": next((each for each in rounds if each.left and each.pause is None), None),
+        "own": own_figures(row, request.user),
+        "latest": latest_answers(row, request.user, _LATEST),
+    }
+    return render(request, "review/overview_reviewer.html", context)
+
+
+def own_figures(row: Project, user: User) -> dict[str, Any]:
+    """What the card of somebody's own figures shows."""
+    days = reviews_by_day(row, user)
+    return {
+        "today": figures_of(row, user, since=today()),
+        "total": figures_of(row, user),
+        "known": own_known(row, user),
+        "days": days,
+        "counts": [count for _, count in days],
+    }
 
 
 def _may_try_candidates(request: PageRequest, standing: Standing) -> bool:
@@ -77,15 +109,12 @@ def _open_rounds(row: Project) -> list[Any]:
     return [(round, counts[round.pk]) for round in rounds]
 
 
-def _certificate_context(row: Project, can: Permissions) -> dict[str, Any]:
-    """The newest review round's certificate. Reviewers see it once there is one, owners also what is missing."""
+def _certificate_context(row: Project) -> dict[str, Any]:
+    """The newest review round's certificate, or what is missing for one."""
     round = row.review_rounds.filter(kind=ReviewRound.Kind.REVIEW).order_by("-pk").first()
     if round is None:
         return {}
-    said = certification(round)
-    if said.certificate is None and not can.see:
-        return {}
-    return {"certified_round": round, "certification": said}
+    return {"certified_round": round, "certification": certification(round)}
 
 
 def _owner_context(request: PageRequest, standing: Standing) -> dict[str, Any]:

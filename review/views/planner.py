@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 from annotate.access import project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import sent
-from annotate.models import Project
+from annotate.models import Project, User
 from annotate.requests import PageRequest
 from annotate.services.projects import project_update
 from review.forms import BudgetForm, ReviewPriceForm
@@ -25,7 +25,7 @@ def budget_planner(request: PageRequest, project_id: int) -> HttpResponse:
     price_form = ReviewPriceForm(
         sent(request), initial={"review_price": f"{project.review_price.normalize():f}"}
     )
-    if request.method == "POST" and _save_price(project, price_form):
+    if request.method == "POST" and _save_price(project, request.user, price_form):
         messages.success(request, "The price of a review is saved.")
         return redirect(request.get_full_path())
     form = BudgetForm(request.GET or None, project=project)
@@ -36,12 +36,13 @@ def budget_planner(request: PageRequest, project_id: int) -> HttpResponse:
     return render(request, "review/planner.html", context)
 
 
-def _save_price(project: Project, form: ReviewPriceForm) -> bool:
+def _save_price(project: Project, user: User, form: ReviewPriceForm) -> bool:
     if not form.is_valid():
         return False
     try:
         project_update(
             project=project,
+            user=user,
             name=project.name,
             instructions=project.instructions,
             review_price=form.cleaned_data["review_price"],

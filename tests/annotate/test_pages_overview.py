@@ -142,7 +142,7 @@ def test_a_reviewer_sees_what_there_is_to_review_and_nothing_that_spends(client:
     Project.objects.update(instructions="Decide kindly.")
     client.force_login(reviewer)
     page = client.get(f"/projects/{round.project_id}/").content.decode()
-    assert "Review 2 items" in page
+    assert "2 items wait for you" in page
     assert "Decide kindly." in page
     for owners in (
         "settings/",
@@ -154,7 +154,7 @@ def test_a_reviewer_sees_what_there_is_to_review_and_nothing_that_spends(client:
     ):
         assert owners not in page, owners
     ReviewRound.objects.update(state=ReviewRound.State.CLOSED)
-    assert "Nothing to review" in client.get(f"/projects/{round.project_id}/").content.decode()
+    assert "Nothing to review yet" in client.get(f"/projects/{round.project_id}/").content.decode()
 
 
 def test_the_overview_is_for_members_and_only_read(client: Client) -> None:

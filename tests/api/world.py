@@ -13,6 +13,7 @@ from annotate.models import (
     Membership,
     ModelPrice,
     RejectedRow,
+    SavedView,
     Upload,
     User,
 )
@@ -104,6 +105,8 @@ def make_world() -> World:
         "item_id": item.pk,
         "external_id": item.external_id,
         "comment_id": Comment.objects.create(item=item, author=owner, text="Look twice.").pk,
+        "change_id": 10**9,
+        "view_id": SavedView.objects.create(project=project, name="Mine", created_by=owner).pk,
         "annotation_run_id": annotations.pk,
         "annotation_id": first.pk,
         "candidate_run_id": candidate.pk,
@@ -134,6 +137,7 @@ def more_of_everything(world: World) -> None:
         Comment.objects.create(item_id=world.ids["item_id"], author=world.reviewer, text=text)
     make_calibration_label(make_item(project), "negative")
     upload_receive(project=project, user=world.owner, file=SimpleUploadedFile("more.csv", CSV))
+    SavedView.objects.create(project=project, name="Others", created_by=world.owner)
     RejectedRow.objects.create(upload=world.upload, row=4, message="Row 4 has no text.")
     runs = [make_annotation_run(project) for _ in range(2)]
     criticisms = [make_criticism_run(run) for run in runs]
