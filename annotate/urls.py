@@ -61,6 +61,7 @@ urlpatterns = [
         name="upload_cancel",
     ),
     path(f"{_PROJECT}items/<int:item_id>/image/", images.item_image, name="item_image"),
+    path(f"{_PROJECT}items/<int:item_id>/thumbnail/", images.item_thumbnail, name="item_thumbnail"),
     # Annotation runs
     path(_RUNS, runs.annotation_runs, name="annotation_runs"),
     path(f"{_RUNS}estimate/", runs.annotation_run_estimate, name="annotation_run_estimate"),

@@ -13,3 +13,11 @@ from annotate.requests import PageRequest
 def item_image(request: PageRequest, project_id: int, item_id: int) -> HttpResponse | FileResponse:
     project = project_for(request.user, project_id)
     return image_response(request, get_object_or_404(project.items.select_related("image"), pk=item_id))
+
+
+@require_safe
+def item_thumbnail(request: PageRequest, project_id: int, item_id: int) -> HttpResponse | FileResponse:
+    """The image small, as lists show it."""
+    project = project_for(request.user, project_id)
+    item = get_object_or_404(project.items.select_related("image"), pk=item_id)
+    return image_response(request, item, small=True)
