@@ -12,6 +12,7 @@ from jobs import shutdown
 from jobs.leases import Lease, Progress
 from jobs.models import Job
 from jobs.work import CannotGoOn, Work
+from review.answer_rows import answer_rows
 from review.data_card import CARD, README, card_json, data_card, readme
 from review.export_files import Archive, CsvWriter, ExportWriter, JsonLinesWriter, ParquetWriter
 from review.export_rows import BOOLEANS, INTEGERS, NUMBERS, header, images, own_columns, rows
@@ -65,10 +66,11 @@ class Exporting(Work):
 
     def _write_table(self, export: Export, path: Path, signs: "_Signs") -> dict[str, Any]:
         """The rows; returns the card, which Parquet carries too."""
-        columns = own_columns(export)
+        is_answers = export.layout == Export.Layout.ANSWERS
+        columns = {} if is_answers else own_columns(export)
         count = 0
         with _writer(export, path, header(export, columns)) as writer:
-            for row in rows(export, columns):
+            for row in answer_rows(export) if is_answers else rows(export, columns):
                 writer.write(row)
                 count += 1
                 if count % _ROWS_BETWEEN_SIGNS == 0:

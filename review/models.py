@@ -359,6 +359,7 @@ class Export(models.Model):
     class Layout(models.TextChoices):
         WIDE = "wide", "One row an item"
         LONG = "long", "One row a non-zero weight"
+        ANSWERS = "answers", "One row an answer"
 
     class Format(models.TextChoices):
         CSV = "csv", "CSV"
@@ -367,6 +368,7 @@ class Export(models.Model):
         IMAGE_FOLDER = "imagefolder", "Image folder"
 
     TABLES = (Format.CSV, Format.JSONL, Format.PARQUET)
+    TO_TRAIN_ON = (Layout.WIDE, Layout.LONG)
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="exports")
     round = models.ForeignKey(ReviewRound, on_delete=models.RESTRICT, related_name="exports")
