@@ -6,6 +6,7 @@ instead.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,11 +14,15 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
+from review.models import ReviewRound
+from tests.browser.reviewing import Open, address_of
 
+SignedIn = Callable[..., BrowserContext]
+FAILED_REQUEST = "Failed to load resource"  # what the console says of a 409 and of a network that fails
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # Chromium's own sandbox does not work for root, which containers and CI often are
@@ -117,3 +122,33 @@ def keep_problems(page: Page, problems: list[str]) -> None:
     """
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+
+
+@pytest.fixture
+def problems() -> Iterator[list[str]]:
+    """What went wrong in any page of the test; a test that expects something takes it out."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def _failing_requests(problems: list[str]) -> Iterator[None]:
+    """The console may say that requests failed."""
+    yield
+    problems[:] = [problem for problem in problems if not problem.startswith(FAILED_REQUEST)]
+
+
+@pytest.fixture
+def open_screen(signed_in: SignedIn, problems: list[str]) -> Open:
+    """Call it with a round: the review screen of its owner, of another `user`, or in the browser `of` another page."""
+
+    def open_screen(round: ReviewRound, *, user: User | None = None, of: Page | None = None) -> Page:
+        context = of.context if of else signed_in(user or round.created_by)
+        page = context.new_page()
+        keep_problems(page, problems)
+        page.goto(address_of(round))
+        expect(page.locator("#review")).to_have_attribute("data-state", re.compile("item|done"))
+        return page
+
+    return open_screen
