@@ -95,20 +95,18 @@ class ItemRow:
 
 def rows_of(project: Project, chain: Chain, ids: Sequence[int]) -> list[ItemRow]:
     """The items with these ids, in this order, with as many queries for a hundred as for one."""
-    items = Item.objects.filter(project=project).select_related("image", "gold").in_bulk(list(ids))
+    found = Item.objects.filter(project=project, pk__in=ids)
+    parts = ("image", "gold", "calibration_label__label", "calibration_label__author")
+    items = {item.pk: item for item in found.select_related(*parts)}
     blind = set(
         open_tasks()
         .filter(item__in=ids, round__kind__in=[ReviewRound.Kind.CALIBRATION, ReviewRound.Kind.AUDIT])
         .values_list("item_id", flat=True)
     )
-    calibration = {
-        each.item_id: each
-        for each in CalibrationLabel.objects.filter(item__in=ids).select_related("label", "author")
-    }
     annotations: dict[int, Annotation] = {}
     if chain.annotation is not None:
-        found = Annotation.objects.filter(run=chain.annotation, item__in=ids).select_related("label")
-        annotations = {each.item_id: each for each in found.defer("raw_text", "logprobs", "earlier")}
+        given = Annotation.objects.filter(run=chain.annotation, item__in=ids).select_related("label")
+        annotations = {each.item_id: each for each in given.defer("raw_text", "logprobs", "earlier")}
     criticisms: dict[int, tuple[float | None, float | None]] = {}
     if chain.criticism is not None:
         said = Criticism.objects.filter(
@@ -126,18 +124,19 @@ def rows_of(project: Project, chain: Chain, ids: Sequence[int]) -> list[ItemRow]
     for pk in ids:
         if pk not in items:
             continue
+        calibration: CalibrationLabel | None = getattr(items[pk], "calibration_label", None)
         annotation = None if pk in blind else annotations.get(pk)
         priority, error_prob = criticisms.get(annotation.pk, (None, None)) if annotation else (None, None)
         task = tasks.get(pk)
         rows.append(
             ItemRow(
                 item=items[pk],
-                status=_status(chain, annotation, task, pk in blind, pk in calibration),
+                status=_status(chain, annotation, task, pk in blind, calibration is not None),
                 annotation=annotation,
                 suspicion=priority,
                 error_prob=error_prob,
                 task=task,
-                calibration=calibration.get(pk),
+                calibration=calibration,
                 comments=comments.get(pk, 0),
             )
         )
