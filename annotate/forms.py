@@ -102,8 +102,9 @@ class ProjectSettingsForm(RefusableForm):
     instructions = forms.CharField(
         label="Guidelines",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 8}),
-        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+        widget=forms.Textarea(attrs={"rows": 8, "dir": "auto"}),
+        help_text="What the labels mean and how to decide. Models and reviewers both read this; people see Markdown "
+        "as it is meant, models read it as it is written.",
     )
 
 
