@@ -17,12 +17,15 @@ from tests.conftest import Provider
 
 NAMES = [pattern.name or "" for pattern in urlpatterns]
 MOST_QUERIES = 8
+# A list that says of each item what models and people said reads a table for each of these.
+MORE_QUERIES = {"items": 15}
 # Where nothing is read from the body.
 NO_VALUES = (
     "upload_resume",
     "upload_cancel",
     "tokens",
     "review_round_undo",
+    "item_action_undo",
     "review_round_release",
     "review_round_close",
     "review_round_reopen",
@@ -90,7 +93,7 @@ def test_a_list_takes_as_many_queries_however_long_it_is(name: str, world: World
     longer = listed(client, name, world)
 
     assert longer[0] > short[0]
-    assert longer[1] == short[1] <= MOST_QUERIES
+    assert longer[1] == short[1] <= MORE_QUERIES.get(name, MOST_QUERIES)
 
 
 def listed(client: Caller, name: str, world: World) -> tuple[int, int]:
