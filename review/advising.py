@@ -96,17 +96,16 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
         raise ValueError("There is advice on review rounds alone.")
     draw = _current_draw(round)
     scores = _scores(round, draw)
-    answered = _answered(round.counted_tasks, by_time=True)
+    tasks = _drawn_tasks(round)
+    answered = _answered(tasks, by_time=True)
     queue = np.array(
-        round.counted_tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
+        tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
         .order_by("rank")
         .values_list("item_id", flat=True),
         dtype=np.int64,
     )
     since = _learned_at(round)
-    unlearned = (
-        answered if since is None else _answered(_answered_since(round.counted_tasks, since), by_time=True)
-    )
+    unlearned = answered if since is None else _answered(_answered_since(tasks, since), by_time=True)
     seen = _with_scores(draw, scores, unlearned)
     blind = [_with_scores(draw, scores, _audit_answers(round, answered[0], since))]
     if round.priority == ReviewRound.Priority.CRITICISM and not round.criticism_run.ranks_only:
@@ -183,6 +182,11 @@ def _look_ahead(
 
 
 # --- Rows ------------------------------------------------------------------------------------------------------------
+
+
+def _drawn_tasks(round: ReviewRound) -> QuerySet[ReviewTask]:
+    """One task of each item that the draw put there: those picked by hand say nothing of what the budget finds."""
+    return round.counted_tasks.exclude(purpose=ReviewTask.Purpose.PICKED)
 
 
 def _current_draw(round: ReviewRound) -> DrawArrays:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
 from criticize.models import CriticismRun
-from review.certification import certification_now
+from review.certification import OPEN, certification_now
 from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
 from review.models import Export, ReviewRound, ReviewTask
 
@@ -41,19 +41,35 @@ _MEANINGS: Mapping[str, str] = {
     "machine_label": "what the annotator said; empty where it failed",
     "human_label": "what a person said; empty where nobody did",
     "final_label": "the human label where there is one, else the machine's",
-    "label_source": "whose label the final one is: machine or human",
+    "label_source": "whose label the final one is: machine, human, or adjudicated where people differed and a manager "
+    "decided",
     "error_prob": "ε̂, how likely the machine's label is wrong, from 0 to 1; empty where the criticizer gave none",
     "selected": "whether the round's draw selected the item; true for calibration items",
     "inclusion_prob": "π, the probability with which a person was to label the item, by the draw or by an audit",
     "machine_weight": "weight of the machine label in the loss, λ(1 − human_weight); may be negative",
-    "human_weight": "weight of the human label in the loss, 1/π where a person answered, else 0",
+    "human_weight": "weight of the human label in the loss, 1/π where a person answered, else 0; of what was picked by "
+    "hand it is 0, or 1 with the threshold rule",
     "reviewer": "who gave the human label",
     "reviewed_at": "when",
-    "status": "reviewed, audited, unanswered (selected, no answer), machine, failed (no machine label), calibration or "
-    "not_annotated (added after the run)",
+    "status": "reviewed, picked (by hand, beside the draw), audited, in conflict (people differ, nobody decided yet), "
+    "unanswered (selected, no answer), machine, failed (no machine label), calibration or not_annotated (added after "
+    "the run)",
     "label": "a label of the item",
     "weight": "its weight in the loss; may be negative",
     "source": "whose label it is: machine or human",
+    "round": "the round that it was answered in: the exported one, or an audit of it",
+    "answer": "what the person said; empty where they skipped the item",
+    "purpose": "why the person was asked: review, picked (by hand), adjudication (between answers that differ) or gold "
+    "(a known item, to measure the person)",
+    "copy": "0 for the first of those who were to answer the item",
+    "arm": "what the person saw: criticism (and the label), label, or blind (neither)",
+    "action": "label, or skip",
+    "reason": "why it was skipped",
+    "seconds": "from showing the item to the answer",
+    "late": "whether it came after the time for it had run out",
+    "counted": "whether this turn's answer is the item's",
+    "stands": "whether it was not taken back or replaced since",
+    "answered_at": "when",
 }
 
 
@@ -180,12 +196,23 @@ def _round(round: ReviewRound) -> dict[str, Any]:
 
 
 def _counts(rounds: Sequence[ReviewRound]) -> dict[str, int]:
-    state = ReviewTask.State
-    tasks = ReviewTask.counted.filter(round__in=rounds)
-    counted = tasks.aggregate(
-        selected=Count("pk"),
-        answered=Count("pk", filter=Q(state=state.ANSWERED)),
-        skipped=Count("pk", filter=Q(state=state.SKIPPED)),
+    """How many items the draws of these rounds selected, and what became of them.
+
+    `picked` items were answered by hand beside the draw. `readings` are the answers and skips of all turns: of items
+    that several people read, of adjudications and of known items too.
+    """
+    state, purpose = ReviewTask.State, ReviewTask.Purpose
+    turns = ReviewTask.objects.filter(round__in=rounds)
+    drawn = Q(is_counted=True) & ~Q(purpose=purpose.PICKED)
+    decided = Q(is_counted=True, purpose=purpose.ADJUDICATION)
+    counted = turns.aggregate(
+        selected=Count("pk", filter=drawn),
+        answered=Count("pk", filter=drawn & Q(state=state.ANSWERED)),
+        skipped=Count("pk", filter=drawn & Q(state=state.SKIPPED)),
+        picked=Count("pk", filter=Q(purpose=purpose.PICKED, state=state.ANSWERED)),
+        adjudicated=Count("pk", filter=decided & Q(state=state.ANSWERED)),
+        in_conflict=Count("pk", filter=decided & Q(state__in=OPEN)),
+        readings=Count("pk", filter=Q(state__in=(state.ANSWERED, state.SKIPPED))),
         people=Count("correction__author", distinct=True),
     )
     counted["unanswered"] = counted["selected"] - counted["answered"] - counted["skipped"]
@@ -222,8 +249,8 @@ def _cost(
     known = [cost for cost in models if cost is not None]
     model_cost = sum(known) if len(known) == len(models) else None
     done = {
-        "reviews": reviews["answered"] + reviews["skipped"],
-        "audited": sum(audit["answered"] + audit["skipped"] for audit in audits),
+        "reviews": reviews["readings"],
+        "audited": sum(audit["readings"] for audit in audits),
         "calibration_labels": project.calibration_labels.filter(author__isnull=False).count(),
     }
     people = sum(done.values()) * price
@@ -300,11 +327,21 @@ def sections(card: Mapping[str, Any]) -> list[Section]:
             "Columns",
             ("column", "type", "meaning"),
             [(each["name"], each["type"], each["meaning"]) for each in export["columns"]],
-            before=f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
-            "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with.",
+            before=_layout_in_words(export),
         ),
     ]
     return [each for each in found if each.rows or each.before]
+
+
+def _layout_in_words(export: Mapping[str, Any]) -> str:
+    if export["layout"] == Export.Layout.ANSWERS:
+        return (
+            "Layout: answers. One row for everything that a person answered or skipped, in the order given."
+        )
+    return (
+        f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
+        "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with."
+    )
 
 
 def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) -> str:
@@ -394,6 +431,13 @@ def _brief(value: Any) -> Any:
     return {name: each for name, each in value.items() if name != "training_item_ids"} or ""
 
 
+_BESIDE = (
+    ("of them in conflict, to be adjudicated", "in_conflict"),
+    ("adjudicated, since answers differed", "adjudicated"),
+    ("picked by hand beside the draw, and answered", "picked"),
+)
+
+
 def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     items, reviews = card["items"], card["reviews"]
     return [
@@ -406,6 +450,7 @@ def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         ("answered", reviews["answered"]),
         ("skipped", reviews["skipped"]),
         ("not answered", reviews["unanswered"]),
+        *((words, reviews[key]) for words, key in _BESIDE if reviews.get(key)),
         ("people who reviewed", reviews["people"]),
         ("audited blind", sum(audit["answered"] for audit in card["audits"])),
         ("rows in the file", card["export"]["rows"]),

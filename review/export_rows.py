@@ -11,7 +11,7 @@ from django.db.models import Min
 
 from annotate.models import Annotation, Item, StoredImage
 from review.certificate import inclusion_with_audits
-from review.certification import audits_of, open_counts
+from review.certification import OPEN, audits_of, open_counts
 from review.models import Correction, Export, ReviewTask
 from review.sampling import RULES
 from review.weights import act_weights
@@ -33,11 +33,27 @@ WIDE = (
     "status",
 )
 LONG = ("label", "weight", "source")
+ANSWERS = (
+    "round",
+    "answer",
+    "machine_label",
+    "reviewer",
+    "purpose",
+    "copy",
+    "arm",
+    "action",
+    "reason",
+    "seconds",
+    "late",
+    "counted",
+    "stands",
+    "answered_at",
+)
 LEADING = ("item_id", "external_id")
 FILE_NAME = "file_name"  # in an image folder alone, where its reader finds each row's image
-INTEGERS = frozenset({"item_id"})
-BOOLEANS = frozenset({"selected"})
-NUMBERS = frozenset({"error_prob", "inclusion_prob", "machine_weight", "human_weight", "weight"})
+INTEGERS = frozenset({"item_id", "round", "copy"})
+BOOLEANS = frozenset({"selected", "late", "counted", "stands"})
+NUMBERS = frozenset({"error_prob", "inclusion_prob", "machine_weight", "human_weight", "weight", "seconds"})
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 80
@@ -54,11 +70,19 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What people said about one item: in the round, and in an audit of it. `certain`: its π is 1."""
+    """What people said about one item: in the round, and in an audit of it. `certain`: its π is 1.
+
+    `adjudicated`: the answer that counts decides between readers who differed. `in_conflict`: they differ, and nobody
+    has decided yet, so that the item counts as not reviewed. `picked`: the round's answer was asked for by hand,
+    outside the draw.
+    """
 
     reviewed: Correction | None = None
     audited: Correction | None = None
     certain: bool = False
+    adjudicated: bool = False
+    in_conflict: bool = False
+    picked: bool = False
 
     @property
     def counting(self) -> Correction | None:
@@ -128,26 +152,50 @@ class _People:
     """What people said, in the round and in its audits.
 
     An audited item's human label is certain, π = 1, where the draw decides by itself who is reviewed (threshold) and
-    where the budget was raised after the audit: the later draw starts from what people labelled by then.
+    where the budget was raised after the audit: the later draw starts from what people labelled by then. So is, under
+    the threshold rule, that of an item which somebody picked by hand.
     """
 
     def __init__(self, export: Export) -> None:
         self._round = export.round
         audits = audits_of(export.round)
-        is_certain = not _has_probabilities(export)
+        self._is_certain = not _has_probabilities(export)
         self._certain = {
-            audit.round.pk: is_certain or audit.draw_number != export.round.draw_number for audit in audits
+            audit.round.pk: self._is_certain or audit.draw_number != export.round.draw_number
+            for audit in audits
         }
+        undecided = ReviewTask.counted.filter(
+            round__in=[self._round.pk, *self._certain],
+            purpose=ReviewTask.Purpose.ADJUDICATION,
+            state__in=OPEN,
+        )
+        self._undecided = set(undecided.values_list("item_id", flat=True))
 
     def of(self, item_ids: list[int]) -> dict[int, Answers]:
         found: dict[int, Answers] = {}
-        answered = ReviewTask.counted.filter(item_id__in=item_ids, state=ReviewTask.State.ANSWERED)
+        purpose = ReviewTask.Purpose
+        tasks = ReviewTask.counted.filter(item_id__in=item_ids)
+        answered = tasks.filter(state=ReviewTask.State.ANSWERED)
         answered = answered.select_related("correction__label", "correction__author")
         if self._certain:
             for task in answered.filter(round__in=list(self._certain)).order_by("pk"):
-                found[task.item_id] = Answers(audited=task.correction, certain=self._certain[task.round_id])
+                found[task.item_id] = Answers(
+                    audited=task.correction,
+                    certain=self._certain[task.round_id],
+                    adjudicated=task.purpose == purpose.ADJUDICATION,
+                )
         for task in answered.filter(round=self._round):
-            found[task.item_id] = replace(found.get(task.item_id, Answers()), reviewed=task.correction)
+            picked = task.purpose == purpose.PICKED
+            answers = found.get(task.item_id, Answers())
+            found[task.item_id] = replace(
+                answers,
+                reviewed=task.correction,
+                certain=answers.certain or (picked and self._is_certain),
+                adjudicated=task.purpose == purpose.ADJUDICATION,
+                picked=picked,
+            )
+        for item_id in self._undecided.intersection(item_ids):
+            found[item_id] = replace(found.get(item_id, Answers()), in_conflict=True)
         return found
 
 
@@ -267,13 +315,16 @@ def _wide(
     answer = answers.counting
     human = _said(answer)
     inclusion_prob = 1.0 if answers.certain else drawn.inclusion_prob
-    # A selected item that nobody answered counts as not reviewed.
-    machine_weight, human_weight = act_weights(np.array([human is not None]), np.array([inclusion_prob]), lam)
+    # A selected item that nobody answered counts as not reviewed. So does, where chance decides who is reviewed, an
+    # item that was picked: its chance to be picked is not known, and the weights are those of the draw.
+    by_chance = answers.audited is not None or not answers.picked
+    weighs = human is not None and (by_chance or answers.certain)
+    machine_weight, human_weight = act_weights(np.array([weighs]), np.array([inclusion_prob]), lam)
     return {
         "machine_label": machine,
         "human_label": human,
         "final_label": machine if human is None else human,
-        "label_source": _source(machine, human),
+        "label_source": "adjudicated" if answers.adjudicated else _source(machine, human),
         "error_prob": drawn.error_prob,
         "selected": drawn.selected,
         "inclusion_prob": inclusion_prob,
@@ -297,10 +348,14 @@ def _source(machine: str | None, human: str | None) -> str | None:
 
 
 def _status(machine: str | None, answers: Answers, drawn: Drawn) -> str:
+    """How its final label came about. "in conflict": readers differ, and the machine's label stands until a manager
+    decides."""
     if answers.reviewed is not None:
-        return "reviewed"
+        return "picked" if answers.picked else "reviewed"
     if answers.audited is not None:
         return "audited"
+    if answers.in_conflict:
+        return "in conflict"
     if drawn.selected:
         return "unanswered"
     return "failed" if machine is None else "machine"
@@ -327,6 +382,8 @@ def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict
 
 def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
     """The export's column names, in order; `columns` as of `own_columns`."""
+    if export.layout == Export.Layout.ANSWERS:
+        return [*LEADING, *ANSWERS]
     ours = WIDE if export.layout == Export.Layout.WIDE else LONG
     names = [*LEADING, *columns.values(), *ours]
     return [FILE_NAME, *names] if export.format == Export.Format.IMAGE_FOLDER else names

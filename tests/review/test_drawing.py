@@ -1,11 +1,15 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from annotate.models import Annotation
 from criticize.models import Criticism
-from review.drawing import population, ranks, select
+from review.drawing import arm_of, population, ranks, select
 from review.models import DrawBlock, ReviewRound
-from review.services.rounds import round_create
+from review.services.audits import audit_round_create
+from review.services.rounds import calibration_round_create, round_close, round_create
+from review.setup import RoundSetup
 from tests.factories import (
     make_annotation_run,
     make_criticism_run,
@@ -197,3 +201,62 @@ class TestStore:
         for task in tasks:
             assert task.annotation is not None
             assert task.annotation.item_id == task.item_id
+
+
+def drawn_with(setup: RoundSetup, *, items: int = 40, budget: int = 20, seed: int = 5) -> ReviewRound:
+    project = make_project()
+    make_items(project, items)
+    run = make_criticism_run(make_annotation_run(project))
+    return round_create(run=run, user=run.created_by, count=budget, seed=seed, setup=setup)
+
+
+class TestTurns:
+    def test_a_share_of_the_items_has_several_turns_on_top_of_the_budget(self):
+        round = drawn_with(RoundSetup(overlap=3, overlap_share=0.25))
+
+        copies = Counter(round.tasks.values_list("item_id", flat=True))
+
+        assert Counter(copies.values()) == {1: 15, 3: 5}
+        assert round.counted_tasks.count() == round.budget == 20
+        assert round.current_blocks.get().arrays().selected.sum() == 20
+        for item_id, count in copies.items():
+            turns = round.tasks.filter(item_id=item_id).order_by("copy")
+            assert [turn.copy for turn in turns] == list(range(count))
+            assert [turn.is_counted for turn in turns] == [True] + [False] * (count - 1)
+            assert len({(turn.rank, turn.arm, turn.annotation_id, turn.criticism_id) for turn in turns}) == 1
+
+    def test_which_items_are_read_again_is_drawn_by_the_seed(self):
+        def ranks_read_again(seed: int) -> list[int]:
+            round = drawn_with(RoundSetup(overlap=2, overlap_share=0.3), seed=seed)
+            return list(round.tasks.filter(copy=1).order_by("rank").values_list("rank", flat=True))
+
+        assert ranks_read_again(5) == ranks_read_again(5)
+        assert len({tuple(ranks_read_again(seed)) for seed in range(4)}) > 1
+
+    @pytest.mark.parametrize("display", ["criticism", "label", "blind"])
+    def test_all_turns_have_the_arm_of_the_display(self, display):
+        round = drawn_with(RoundSetup(display=display))
+
+        assert set(round.tasks.values_list("arm", flat=True)) == {display}
+
+    def test_by_chance_items_have_each_of_the_arms(self):
+        round = drawn_with(RoundSetup(display="random", overlap=2, overlap_share=1.0), items=300, budget=300)
+
+        arms = Counter(round.tasks.values_list("arm", flat=True))
+
+        assert sum(arms.values()) == 600
+        assert all(140 < arms[arm] < 260 for arm in ("criticism", "label", "blind"))
+        for task in round.tasks.filter(copy=1)[:50]:
+            assert round.tasks.get(item=task.item_id, copy=0).arm == task.arm == arm_of(round, task.item_id)
+
+    def test_blind_rounds_have_blind_turns(self):
+        round = drawn_with(RoundSetup())
+        user = round.created_by
+        setup = RoundSetup(overlap=2, overlap_share=1.0)
+        round_close(round=round, user=user)
+        audit = audit_round_create(round=round, user=user, count=3, setup=setup)
+        calibration = calibration_round_create(project=round.project, user=user, count=3, setup=setup)
+
+        for blind in (audit, calibration):
+            assert set(blind.tasks.values_list("arm", flat=True)) == {"blind"}
+            assert (blind.tasks.count(), blind.counted_tasks.count()) == (6, 3)

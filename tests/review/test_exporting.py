@@ -18,10 +18,11 @@ from jobs.leases import Lease, LeaseLost, claim
 from jobs.models import Chunk
 from jobs.running import run_next_chunk, run_to_end
 from review.exporting import Exporting
-from review.models import Export, ReviewRound
+from review.models import Export, ReviewRound, ReviewTask
 from review.services.exports import export_create
 from review.services.queue import Answer, answer_undo, task_submit, tasks_claim
 from review.services.rounds import round_create
+from review.setup import RoundSetup
 from review.weights import act_weights
 from tests.factories import (
     label_named,
@@ -166,7 +167,7 @@ def nasty_round() -> ReviewRound:
 
 
 class TestFormats:
-    @pytest.mark.parametrize("layout", Export.Layout.values)
+    @pytest.mark.parametrize("layout", Export.TO_TRAIN_ON)
     def test_all_three_say_the_same(self, layout, nasty_round):
         exports = {
             str(format): write(nasty_round, layout=layout, format=format, escape_formulas=False)
@@ -289,6 +290,83 @@ class TestWeights:
             (1.0, "human" if row["external_id"] in reviewed else "machine") for row in long
         ]
         assert len(long) == 6
+
+
+def pick(round: ReviewRound) -> str:
+    """Ask for the answer to an item that the draw left, by hand, and answer it; gives its external id."""
+    queued = round.tasks.values("item_id")
+    item = round.project.items.exclude(pk__in=queued).earliest("pk")
+    task = ReviewTask.objects.create(
+        round=round, item=item, annotation=item.annotations.get(), rank=1000, purpose="picked"
+    )
+    task_submit(
+        task=task, user=round.created_by, answer=Answer("label", label_named(round.project, "positive"))
+    )
+    return item.external_id
+
+
+class TestPicked:
+    def test_under_the_threshold_rule_it_weighs_as_reviewed(self):
+        round = make_reviewable_round(items=6, budget=2)
+        picked = pick(round)
+
+        row = by_id(read(write(round, format="jsonl")))[picked]
+
+        assert (row["status"], row["label_source"], row["selected"]) == ("picked", "human", False)
+        assert (row["inclusion_prob"], row["machine_weight"], row["human_weight"]) == (1.0, 0.0, 1.0)
+        assert row["final_label"] == row["human_label"] == "positive"
+
+    @pytest.mark.parametrize("rule", ["normalize", "exponential"])
+    def test_where_chance_decides_the_weights_are_those_of_the_draw(self, rule):
+        project = make_project()
+        make_items(project, 12)
+        round = one_round(project, np.linspace(0.05, 0.95, 12).tolist(), 5, rule=rule)
+        reviewed = answer(round, "positive", 4)
+        weights = ("inclusion_prob", "machine_weight", "human_weight")
+        before = read(write(round, format="jsonl", lam=0.7))
+        picked = pick(round)
+
+        after = read(write(round, format="jsonl", lam=0.7))
+
+        assert [[row[name] for name in weights] for row in after] == [
+            [row[name] for name in weights] for row in before
+        ]
+        row = by_id(after)[picked]
+        assert (row["final_label"], row["status"], row["human_weight"]) == ("positive", "picked", 0.0)
+        # The estimator is still that of the items which the draw selected.
+        is_reviewed = np.array([row["external_id"] in reviewed for row in after])
+        inclusion_prob = np.array([row["inclusion_prob"] for row in after])
+        machine_weight, human_weight = act_weights(is_reviewed, inclusion_prob, 0.7)
+        assert [row["machine_weight"] for row in after] == machine_weight.tolist()
+        assert [row["human_weight"] for row in after] == human_weight.tolist()
+
+
+class TestOverlap:
+    def test_conflicts_count_as_not_reviewed_until_they_are_adjudicated(self):
+        project = make_project()
+        make_items(project, 4)
+        round = one_round(project, setup=RoundSetup(overlap=2, overlap_share=1.0))
+        owner, other = project.created_by, make_user()
+        for user, label in ((owner, "positive"), (other, "negative")):
+            (task,) = tasks_claim(round=round, user=user)
+            task_submit(task=task, user=user, answer=Answer("label", label_named(project, label)))
+
+        row = by_id(read(write(round, format="jsonl")))[task.item.external_id]
+        assert (row["status"], row["label_source"], row["human_label"]) == ("in conflict", "machine", None)
+        assert (row["machine_weight"], row["human_weight"], row["reviewer"]) == (1.0, 0.0, None)
+
+        adjudication = round.tasks.get(purpose="adjudication")
+        given = Answer("label", label_named(project, "positive"))
+        task_submit(task=adjudication, user=owner, answer=given)
+
+        row = by_id(read(write(round, format="jsonl")))[task.item.external_id]
+        assert (row["status"], row["label_source"], row["human_label"]) == (
+            "reviewed",
+            "adjudicated",
+            "positive",
+        )
+        assert (row["machine_weight"], row["human_weight"]) == (0.0, 1.0)
+        assert len(read(write(round, format="jsonl"))) == 4
 
 
 class TestRows:

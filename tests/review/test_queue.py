@@ -6,12 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 
 from annotate.errors import Refusal
 from annotate.models import CalibrationLabel, Label, User
-from review.models import Correction, ReviewRound, ReviewTask
+from review import selectors
+from review.models import Correction, ReviewPause, ReviewRound, ReviewTask
+from review.selectors import quick_progress, round_progress, task_for_reviewer
 from review.services.queue import (
     LEASE,
     MOST_CLAIMED,
@@ -22,6 +25,8 @@ from review.services.queue import (
     tasks_claim,
     tasks_release,
 )
+from review.services.rounds import round_create
+from review.setup import RoundSetup
 from tests.factories import (
     label_named,
     make_annotation_run,
@@ -58,6 +63,15 @@ def ann() -> User:
 @pytest.fixture
 def bob() -> User:
     return make_user("bob")
+
+
+def make_overlapping(items: int, overlap: int) -> ReviewRound:
+    """A round whose items all have several turns."""
+    project = make_project()
+    make_items(project, items)
+    run = make_criticism_run(make_annotation_run(project))
+    setup = RoundSetup(overlap=overlap, overlap_share=1.0)
+    return round_create(run=run, user=run.created_by, count=items, setup=setup)
 
 
 def claim_one(round: ReviewRound, user: User) -> ReviewTask:
@@ -155,6 +169,160 @@ class TestClaim:
             State.WAITING,
             State.LEASED,
         ]
+
+
+class TestTurns:
+    @pytest.fixture
+    def overlapping(self) -> ReviewRound:
+        """Four items with three turns each."""
+        return make_overlapping(4, 3)
+
+    def test_nobody_is_handed_an_item_twice(self, overlapping, ann, bob):
+        first = tasks_claim(round=overlapping, user=ann, count=10)
+        assert [task.rank for task in first] == [0, 1, 2, 3]
+        assert {task.copy for task in first} == {0}
+        for task in first:
+            task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        assert tasks_claim(round=overlapping, user=ann) == []
+        second = tasks_claim(round=overlapping, user=bob, count=10)
+        assert [(task.rank, task.copy) for task in second] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+
+    def test_not_even_when_their_turn_went_to_somebody_else(self, overlapping, ann, bob):
+        task = claim_one(overlapping, ann)
+        expire(task)
+        assert claim_one(overlapping, bob).pk == task.pk
+        # Their answer comes late and does not count; so they may have another turn of the item, once.
+        task_submit(task=task, user=ann, answer=Answer("skip"))
+        other = claim_one(overlapping, ann)
+        assert (other.item_id, other.copy) == (task.item_id, 1)
+
+        tasks_release(round=overlapping, user=bob)
+        late = task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        assert late.late
+        assert (now_of(task).state, now_of(task).holder) == (State.WAITING, None)
+
+    def test_what_is_assigned_goes_to_that_person_alone_in_the_order_of_the_queue(self, round, ann, bob):
+        for rank, user in ((0, bob), (1, ann), (3, ann)):
+            ReviewTask.objects.filter(round=round, rank=rank).update(assigned_to=user)
+
+        assert [task.rank for task in tasks_claim(round=round, user=ann, count=3)] == [1, 2, 3]
+        assert [task.rank for task in tasks_claim(round=round, user=bob, count=3)] == [0, 4, 5]
+
+    def test_a_lapsed_lease_of_what_is_assigned_stays_that_persons(self, round, ann, bob):
+        ReviewTask.objects.filter(round=round, rank=0).update(assigned_to=ann)
+        expire(claim_one(round, ann))
+
+        assert claim_one(round, bob).rank == 1
+
+    def test_what_was_assigned_to_another_meanwhile_is_theirs(self, round, ann, bob):
+        task = claim_one(round, ann)
+        tasks_release(round=round, user=ann)
+        ReviewTask.objects.filter(pk=task.pk).update(assigned_to=bob)
+
+        late = task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        assert late.late
+        assert now_of(task).state == State.WAITING
+
+    def test_picked_items_are_handed_out_and_adjudications_and_others_known_items_are_not(
+        self, round, ann, bob
+    ):
+        item = round.project.items.exclude(review_tasks__round=round).first()
+        for rank, purpose, user in ((90, "picked", None), (91, "adjudication", None), (0, "gold", bob)):
+            ReviewTask.objects.create(
+                round=round,
+                item=item,
+                rank=rank,
+                purpose=purpose,
+                assigned_to=user,
+                is_counted=purpose == "picked",
+            )
+
+        assert [task.purpose for task in tasks_claim(round=round, user=ann, count=10)][-1] == "picked"
+        assert [task.purpose for task in tasks_claim(round=round, user=bob, count=10)] == ["gold"]
+
+    def test_leases_are_renewed_when_a_third_of_their_time_is_gone(self, round, ann):
+        task = claim_one(round, ann)
+        recent, old = LEASE - timedelta(minutes=2), LEASE - timedelta(minutes=4)
+        for left, is_renewed in ((recent, False), (old, True)):
+            until = timezone.now() + left
+            ReviewTask.objects.filter(pk=task.pk).update(lease_until=until)
+            (held,) = tasks_claim(round=round, user=ann)
+            assert (held.lease_until > until) is is_renewed
+
+    def test_who_is_paused_is_handed_nothing_and_keeps_their_answers(self, round, ann):
+        task = claim_one(round, ann)
+        ReviewPause.objects.create(round=round, user=ann, reason="Too many known items were wrong.")
+
+        with pytest.raises(Refusal, match="known items"):
+            tasks_claim(round=round, user=ann)
+        task_submit(task=task, user=ann, answer=Answer("skip"))
+        assert now_of(task).state == State.SKIPPED
+
+
+class TestArms:
+    """What is sent and what is kept, by the arm of a task."""
+
+    @pytest.mark.parametrize(
+        ("arm", "machine", "reasoning", "criticism"),
+        [("criticism", True, True, True), ("label", True, False, False), ("blind", False, False, False)],
+    )
+    def test_more_than_the_arm_is_never_shown(self, arm, machine, reasoning, criticism, round, ann):
+        round.tasks.update(arm=arm)
+        task = claim_one(round, ann)
+
+        sent = task_for_reviewer(task, None)
+        correction = task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        assert (sent["arm"], sent["blind"]) == (arm, not machine)
+        assert (sent["machine"] is not None) == machine
+        assert (sent["criticism"] is not None) == criticism
+        if machine:
+            assert bool(sent["machine"]["reasoning"]) == reasoning
+        assert correction.shown["arm"] == arm
+        assert (correction.shown["machine_label"] is not None) == machine
+        assert (correction.shown["error_prob"] is not None) == criticism
+
+    def test_a_known_item_looks_like_any_other(self, round, ann):
+        task = claim_one(round, ann)
+        before = task_for_reviewer(task, None)
+        task.purpose = ReviewTask.Purpose.GOLD
+
+        assert task_for_reviewer(task, None) == before
+        assert before["purpose"] == "review"
+
+
+class TestProgress:
+    def test_large_rounds_are_counted_now_and_then_and_what_is_ones_own_at_once(
+        self, round, positive, ann, monkeypatch
+    ):
+        monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", 0)
+        monkeypatch.setattr(selectors, "_FEW_LEFT", 0)
+        assert quick_progress(round, ann).answered == 0
+        task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive))
+
+        progress = quick_progress(round, ann)
+        assert (progress.answered, progress.mine) == (0, 1)
+        monkeypatch.setattr(selectors, "_FEW_LEFT", 100)
+        assert quick_progress(round, ann).answered == 1
+        cache.clear()
+        assert quick_progress(round, ann) == round_progress(round, ann)
+
+    @pytest.mark.parametrize("limit", [0, 500])
+    def test_near_the_end_they_are_exact(self, limit, round, positive, ann, monkeypatch):
+        monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", limit)
+        for place in range(6):
+            answer = Answer("label", positive) if place % 2 else Answer("skip")
+            task_submit(task=claim_one(round, ann), user=ann, answer=answer)
+            now, exact = quick_progress(round, ann), round_progress(round, ann)
+            assert (now.answered, now.skipped, now.waiting, now.mine) == (
+                exact.answered,
+                exact.skipped,
+                exact.waiting,
+                place + 1,
+            )
 
 
 class TestSubmit:
@@ -459,6 +627,42 @@ class TestAtTheSameMoment:
         assert len(answered) == 40
         assert set(answered.values()) == {1}
         assert Correction.objects.filter(late=False).count() == Correction.objects.count() == 40
+
+    def test_every_turn_goes_to_one_person_and_nobody_has_two_of_an_item(self):
+        round = make_overlapping(20, 3)
+        people = [make_user() for _ in range(4)]
+
+        def work_through(user: User) -> list[tuple[int, int]]:
+            done = []
+            while tasks := tasks_claim(round=round, user=user, count=3):
+                for task in tasks:
+                    try:
+                        task_submit(task=task, user=user, answer=Answer("skip", version=0))
+                    except Conflict:
+                        continue  # the other tab of this person was faster
+                    done.append((task.pk, task.item_id))
+            return done
+
+        # Each of four people in two tabs.
+        results = run_at_once(*(lambda user=user: work_through(user) for user in people * 2))
+
+        assert all(isinstance(done, list) for done in results), results
+        answered = [pair for done in results for pair in done]
+        assert len({pk for pk, _ in answered}) == len(answered) == 60
+        for place, _ in enumerate(people):
+            items = [item_id for done in (results[place], results[place + 4]) for _, item_id in done]
+            assert len(items) == len(set(items))
+        assert Correction.objects.count() == 60
+        assert not round.counted_tasks.exclude(state=State.SKIPPED).exists()
+
+    def test_two_tabs_are_never_handed_two_turns_of_an_item(self):
+        round = make_overlapping(12, 4)
+        user = make_user()
+
+        run_at_once(*(lambda: tasks_claim(round=round, user=user, count=2) for _ in range(8)))
+
+        held = round.tasks.filter(holder=user)
+        assert held.values("item_id").distinct().count() == held.count() > 0
 
     def test_one_person_in_two_tabs_answers_once(self):
         round = make_reviewable_round()

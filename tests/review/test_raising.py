@@ -1,6 +1,7 @@
 """Raising a budget: what people did stays, the rest is drawn anew, and the weights stay right."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from review.models import Correction, DrawArrays, ReviewRound, ReviewTask
 from review.services.queue import Answer, Conflict, answer_undo, task_submit, tasks_claim, tasks_release
 from review.services.raising import draw_again, raise_preview, round_raise
 from review.services.rounds import round_close, round_create
+from review.setup import RoundSetup
 from review.weights import act_weights
 from tests.factories import (
     label_named,
@@ -530,3 +532,76 @@ class TestAtTheSameMoment:
         assert (round.budget, round.tasks.count()) == (20, 20)
         assert round.draw_number == round.budget_raises.count()
         assert sum(isinstance(each, Refusal) for each in results) == 2 - round.draw_number
+
+
+class TestTurns:
+    """Budgets of rounds whose items several people answer."""
+
+    def make(self, rule: str, budget: int = 10) -> ReviewRound:
+        project = make_project()
+        make_items(project, 40)
+        run = make_criticism_run(make_annotation_run(project))
+        setup = RoundSetup(overlap=2, overlap_share=1.0)
+        return round_create(run=run, user=run.created_by, count=budget, rule=rule, setup=setup)
+
+    @pytest.mark.parametrize("rule", ["threshold", "normalize"])
+    def test_added_items_have_copies_and_those_that_leave_take_theirs_along(self, rule):
+        round = self.make(rule)
+        ann, bob = make_user(), make_user()
+        (task,) = tasks_claim(round=round, user=ann)
+        task_submit(task=task, user=ann, answer=Answer("skip"))
+
+        round = round_raise(round=round, user=round.created_by, count=20)
+
+        copies = Counter(round.tasks.values_list("item_id", flat=True))
+        assert set(copies.values()) == {2}
+        assert len(copies) == round.counted_tasks.count() == 20
+        arrays = round.current_blocks.get().arrays()
+        assert set(copies) == set(arrays.item_ids[arrays.selected].tolist())
+        assert task.corrections.count() == 1
+        # The other turn of the item that somebody read waits for somebody else.
+        assert tasks_claim(round=round, user=bob)[0].item_id == task.item_id
+
+    @pytest.mark.parametrize("rule", ["threshold", "normalize"])
+    def test_an_item_in_conflict_stays_with_its_adjudication(self, rule):
+        round = self.make(rule)
+        label = {name: label_named(round.project, name) for name in ("positive", "negative")}
+        for user, name in ((make_user(), "positive"), (make_user(), "negative")):
+            (task,) = tasks_claim(round=round, user=user)
+            task_submit(task=task, user=user, answer=Answer("label", label[name]))
+
+        round = round_raise(round=round, user=round.created_by, count=20)
+
+        assert round.counted_tasks.get(item=task.item_id).purpose == "adjudication"
+        assert round.counted_tasks.count() == 20
+        assert round.current_blocks.get().arrays().selected.sum() == 20
+
+    @pytest.mark.parametrize("is_answered", [True, False])
+    def test_a_picked_item_that_is_drawn_becomes_the_draws_own(self, is_answered):
+        round = self.make("threshold")
+        item = round.criticism_run.criticisms.order_by("-priority")[10].annotation.item
+        picked = ReviewTask.objects.create(
+            round=round, item=item, annotation=item.annotations.get(), rank=99, purpose="picked"
+        )
+        if is_answered:
+            task_submit(task=picked, user=round.created_by, answer=Answer("skip"))
+        preview = raise_preview(round=round, count=20)
+
+        round = round_raise(round=round, user=round.created_by, count=20)
+
+        picked.refresh_from_db()
+        assert (picked.purpose, picked.is_counted) == ("review", True)
+        assert round.tasks.filter(item=item).count() == 1
+        assert round.counted_tasks.count() == 20
+        assert preview.waiting == round.counted_tasks.filter(state="waiting").count() == 20 - is_answered
+
+    def test_a_picked_item_that_is_not_drawn_stays_picked(self):
+        round = self.make("threshold")
+        item = round.criticism_run.criticisms.order_by("priority")[0].annotation.item
+        picked = ReviewTask.objects.create(round=round, item=item, rank=99, purpose="picked")
+
+        round = round_raise(round=round, user=round.created_by, count=20)
+
+        picked.refresh_from_db()
+        assert picked.purpose == "picked"
+        assert round.counted_tasks.exclude(purpose="picked").count() == 20
