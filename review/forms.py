@@ -84,6 +84,12 @@ class DisplayChoice:
     description: str
 
 
+def _messages(wrong: str) -> dict[str, str]:
+    """The same sentence for whatever is wrong with a number. Django puts the limits into the last two."""
+    limits = wrong.replace("%", "%%")
+    return {"invalid": wrong, "min_value": limits, "max_value": limits}
+
+
 def _percent(
     label: str, help_text: str, wrong: str, *, most: float, initial: float | None = 0
 ) -> forms.DecimalField:
@@ -97,7 +103,7 @@ def _percent(
         decimal_places=3,
         label=label,
         help_text=help_text,
-        error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+        error_messages=_messages(wrong),
         widget=forms.NumberInput(attrs={"step": "any", "inputmode": "decimal"}),
     )
 
@@ -112,7 +118,7 @@ def _whole(
         max_value=most,
         label=label,
         help_text=help_text,
-        error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+        error_messages=_messages(wrong),
         widget=forms.NumberInput(attrs={"step": "1", "inputmode": "numeric"}),
     )
 

@@ -113,11 +113,7 @@ class TestAdvice:
         client.force_login(reviewer)
         answer(round, 25)
 
-        page = text_of(client, page_of(round))
-
-        assert "round-advice" not in page
-        assert "raise-form" not in page
-        for part in ("advice", "raise"):
+        for part in ("", "advice", "raise"):
             assert client.get(page_of(round, part), headers=HTMX).status_code == 403
         assert client.post(action(round), {"budget": "50", "unit": "count"}).status_code == 403
 
