@@ -142,7 +142,7 @@ class InvitationForm(RoleForm):
     )
 
 
-class AccountForm(UserCreationForm):
+class AccountForm(UserCreationForm):  # type: ignore[type-arg]
     """A new account, made by whoever was invited."""
 
     class Meta(UserCreationForm.Meta):

@@ -1,6 +1,7 @@
 """The history of a project: what is kept of changes, the page, its file and the API."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -67,7 +68,7 @@ def test_a_label_that_is_refused_leaves_no_trace(project: Project) -> None:
 
 def test_names_guidelines_and_prices_keep_the_old_and_the_new(project: Project) -> None:
     olga = project.created_by
-    same = {"name": project.name, "instructions": project.instructions}
+    same: dict[str, Any] = {"name": project.name, "instructions": project.instructions}
     project_update(project=project, user=olga, **same)
     assert actions(project) == []
 
