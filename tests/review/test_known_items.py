@@ -65,11 +65,13 @@ def take(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
 
 def give(task: ReviewTask, label: str, user: User | None = None) -> Correction:
     """Keep an answer as the queue does."""
+    author = user or task.holder
+    assert author is not None
     correction = Correction.objects.create(
         task=task,
         action=Correction.Action.LABEL,
         label=label_named(task.round.project, label),
-        author=user or task.holder,
+        author=author,
     )
     task.state, task.correction = ReviewTask.State.ANSWERED, correction
     task.save()
@@ -186,8 +188,8 @@ def test_what_is_about_as_suspicious_as_its_neighbour_is_preferred(ann: User) ->
     )
     round = round_create(run=run, user=project.created_by, count=2, setup=RoundSetup(gold_rate=0.5))
 
-    golds = [task for task in (take(round, make_user(), 2) for _ in range(6)) for task in task]
-    chosen = [task.item for task in golds if task.purpose == GOLD]
+    handed = [task for _ in range(6) for task in take(round, make_user(), 2)]
+    chosen = [task.item for task in handed if task.purpose == GOLD]
 
     assert chosen
     assert set(chosen) <= set(known[:5])
@@ -235,7 +237,7 @@ def test_other_candidates_would_not_look_alike(
     project = calibrated[0].project
     answers = dict.fromkeys(calibrated, "negative")
     scope = AnnotationRun.Scope.CALIBRATION
-    make_criticism_run(make_annotation_run(project, answers, scope=scope, **fields))  # type: ignore[arg-type]
+    make_criticism_run(make_annotation_run(project, answers, scope=scope, **fields))
     round = make_gold_round(project=project, known=0)
     assert round.criticism_run is not None
 
