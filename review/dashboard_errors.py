@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from django.core.cache import cache
 from django.db.models import Case, Count, F, QuerySet, Value, When
 
 from annotate.models import Annotation
@@ -26,6 +28,7 @@ OTHER = "other"
 NO_LABEL = "no label"
 
 GOLD, CALIBRATION = "gold", "calibration"
+_GOLD_KEPT = 600  # seconds
 
 
 # --- Along the order -------------------------------------------------------------------------------------------------
@@ -120,23 +123,31 @@ Measured = tuple[list[tuple[float, float]], int, int]  # points, items, errors
 
 
 def _against_gold(scope: Scope, draw: DrawArrays, scores: np.ndarray) -> Measured | None:
-    """On the drawn items that came with a gold label. None without any, or without errors."""
-    judged = Annotation.objects.filter(run=scope.annotation, item__gold__isnull=False).order_by()
-    count = judged.count()
-    if not count:
+    """On the drawn items that came with a gold label. None without any, or without errors.
+
+    Kept for some minutes: it reads every item, and a finished run's labels change only with a retry.
+    """
+    round, run = scope.round, scope.annotation
+    if round is None or run is None or not scope.project.items.filter(gold__isnull=False).exists():
         return None
+    key = f"dashboard-gold-{round.pk}-{round.draw_number}-{run.job.done}-{run.job.failed}"
+    kept: tuple[Measured | None] | None = cache.get(key)
+    if kept is None:
+        kept = (_measured_on_gold(scope, draw, scores),)
+        cache.set(key, kept, _GOLD_KEPT)
+    return kept[0]
+
+
+def _measured_on_gold(scope: Scope, draw: DrawArrays, scores: np.ndarray) -> Measured | None:
+    def among(item_ids: "QuerySet[Any, int]") -> np.ndarray:
+        return np.isin(draw.item_ids, np.fromiter(item_ids.iterator(10_000), dtype=np.int64))
+
+    judged = ~among(scope.project.items.filter(gold=None).order_by().values_list("pk", flat=True))
     # Errors are few, so that reading them is quicker than reading every label.
-    wrong = np.fromiter(
-        judged.exclude(label__isnull=False, label=F("item__gold")).values_list("item_id", flat=True),
-        dtype=np.int64,
-    )
-    is_error = np.isin(draw.item_ids, wrong)
-    if count < len(draw.item_ids):
-        has_gold = np.isin(
-            draw.item_ids, np.fromiter(judged.values_list("item_id", flat=True), dtype=np.int64)
-        )
-        scores, is_error = scores[has_gold], is_error[has_gold]
-    return _measured(scores, is_error)
+    gold = Annotation.objects.filter(run=scope.annotation, item__gold__isnull=False).order_by()
+    wrong = gold.exclude(label__isnull=False, label=F("item__gold"))
+    is_error = among(wrong.values_list("item_id", flat=True))
+    return _measured(scores[judged], is_error[judged])
 
 
 def _against_calibration(scope: Scope) -> Measured | None:

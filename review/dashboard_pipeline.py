@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
-from annotate.models import Annotation
+from annotate.models import Annotation, CalibrationLabel
 from criticize.models import Criticism
 from review.answers import AGREED
 from review.dashboard_scope import Scope, Table
@@ -237,9 +237,12 @@ def _with_origin(tasks: QuerySet[ReviewTask], scope: Scope) -> QuerySet[Any]:
     criticisms = Criticism.objects.filter(
         run=scope.criticism, annotation=OuterRef("annotation"), priority__isnull=False
     )
+    calibrated = CalibrationLabel.objects.filter(item=OuterRef("item"))
     return tasks.annotate(
+        # In this order a database looks up as little as possible: nearly every task has its criticism.
         origin=Case(
-            When(annotation=None, item__calibration_label__isnull=False, then=Value("calibration")),
+            When(criticism__isnull=False, then=Value("criticized")),
+            When(Exists(calibrated), annotation=None, then=Value("calibration")),
             When(annotation=None, then=Value("unlabeled")),
             When(~Q(annotation__failure=""), then=Value("failed")),
             When(Exists(criticisms), then=Value("criticized")),

@@ -292,11 +292,15 @@ def reliability_plot(
     }
 
 
+_MOST_ROWS = 200
+
+
 @register.inclusion_tag("charts/numbers.html")
 def chart_numbers(table: Any, name: str, csv_url: str) -> dict[str, Any]:
     """A chart's numbers: its `columns` and `rows`, folded away, with a link to the same as CSV.
 
-    `name` tells it from the others of the page, so that it stays open when the chart is replaced.
+    `name` tells it from the others of the page, so that it stays open when the chart is replaced. Of very many rows the
+    page has the first; the file has all.
     """
     is_number = [
         all(row[at] is None or isinstance(row[at], int | float) for row in table.rows)
@@ -309,8 +313,10 @@ def chart_numbers(table: Any, name: str, csv_url: str) -> dict[str, Any]:
         ],
         "rows": [
             [(as_number(value), number) for value, number in zip(row, is_number, strict=True)]
-            for row in table.rows
+            for row in table.rows[:_MOST_ROWS]
         ],
+        "shown": min(_MOST_ROWS, len(table.rows)),
+        "total": len(table.rows),
         "name": name,
         "csv_url": csv_url,
     }

@@ -129,10 +129,12 @@ def _below(high: float) -> float:
 
 
 def _of_confusion(scope: Scope, part: Confusion) -> dict[str, Any]:
+    """Links of the pairs that are shown; of many labels there are far more."""
+    shown = [*part.confused, *(cell for row in part.rows for cell in row.cells if cell.count)]
     urls = {
         (pair.machine, pair.human): _items_url(scope, label=pair.machine_id, human=pair.human_id)
-        for pair in part.pairs
-        if pair.machine_id is not None
+        for pair in shown
+        if pair.machine_id is not None and pair.human_id is not None
     }
     confused = [{"pair": pair, "url": urls.get((pair.machine, pair.human), "")} for pair in part.confused]
     return {"urls": urls, "confused": confused}
