@@ -229,6 +229,7 @@ function startClock() {
 }
 
 function show(task, image) {
+  reader.keepPlace();
   setState("item");
   root.dataset.task = String(task.id);
   ready = false;
@@ -262,6 +263,7 @@ function setState(state) {
   byId("loading").hidden = state !== "loading";
   byId("done").hidden = state !== "done";
   if (state === "item") return;
+  reader.keepPlace();
   reader.hide();
   viewer.hide();
   item.hide();

@@ -22,7 +22,6 @@ export class TextReader {
 
   show(task) {
     this.leave();
-    this.#keepPlace();
     this.task = task;
     this.words = null;
     const place = this.places.get(task.id) ?? {};
@@ -31,12 +30,11 @@ export class TextReader {
 
   hide() {
     this.leave();
-    this.#keepPlace();
     this.task = null;
   }
 
-  // Of an item that is answered, undo brings back the place where it was read.
-  #keepPlace() {
+  // Of an item that is answered, undo brings back the place where it was read. To be called while it is still there.
+  keepPlace() {
     if (this.task) this.places.set(this.task.id, Object.fromEntries(panels().map((panel) => [panel.id, panel.scrollTop])));
   }
 
