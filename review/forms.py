@@ -127,7 +127,7 @@ class OverlapForm(RefusableForm):
     """Which share of a round's items several people answer, and how many each."""
 
     overlap_share = _percent(
-        "% of the items that several people answer",
+        "% that several people answer",
         "They say how far your reviewers agree. Where answers differ, you decide. 0: one person an item.",
         "The share of items that several people answer lies between 0 and 100%.",
         most=1,
