@@ -15,6 +15,7 @@ from annotate.errors import Refusal
 from annotate.forms import AccountForm, sent
 from annotate.models import Invitation, User
 from annotate.services.invitations import invitation_accept, invitation_of, require_open
+from annotate.services.members import covers
 
 MOST_TRIES = 20
 FORGET_AFTER_SECONDS = 5 * 60
@@ -45,7 +46,9 @@ def _join_signed_in(request: HttpRequest, user: User, invitation: Invitation) ->
     role = role_in(user, project)
     if role is None:
         require_open(invitation)
-    return render(request, "accounts/join.html", {"invitation": invitation, "role": role})
+    may_rise = role is None or (role != invitation.role and covers(invitation.role, role))
+    context = {"invitation": invitation, "role": role, "may_rise": may_rise}
+    return render(request, "accounts/join.html", context)
 
 
 def _join_with_new_account(request: HttpRequest, invitation: Invitation) -> HttpResponse:
