@@ -20,7 +20,7 @@ from annotate.models import (
 from annotate.services.invitations import invitation_create
 from annotate.services.uploads import upload_receive
 from jobs.models import Job
-from review.models import ReviewRound
+from review.models import ReviewRound, ReviewTask
 from review.services.pauses import pause
 from tests.factories import (
     make_annotation_run,
@@ -144,6 +144,9 @@ def more_of_everything(world: World) -> None:
     rounds = [make_round(run, budget=3) for run in criticisms]
     for round in rounds:
         make_export(round)
+        ReviewTask.objects.create(
+            round=round, item=make_item(project), rank=9, purpose=ReviewTask.Purpose.ADJUDICATION
+        )
     audited = ReviewRound.objects.get(pk=world.ids["round_id"])
     pause(round=audited, user=world.stranger, by=world.owner)
     for _ in range(2):
