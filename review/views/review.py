@@ -47,7 +47,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "can": permissions(request.user, project),
         "is_blind": round.is_blind,
         "labels": labels,
-        "letters_search": len(labels) > 9 and not all(_is_digit(label["name"]) for label in labels),
+        "letters_search": len(labels) > 9 and not all(_is_digit(str(label["name"])) for label in labels),
         "commands": commands,
         "commands_data": [asdict(command) for command in commands],
         "keys_data": request.user.review_keys,

@@ -26,7 +26,7 @@ def images(count: int = 3) -> Project:
 def box(page: Page) -> dict[str, float]:
     found = page.locator("#frame img").bounding_box()
     assert found is not None
-    return dict(found)
+    return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
 
 
 # --- Images ----------------------------------------------------------------------------------------------------------
