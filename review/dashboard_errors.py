@@ -379,7 +379,8 @@ class Confusion:
 
     @property
     def confused(self) -> list[ConfusedPair]:
-        return [pair for pair in self.pairs if pair.machine != pair.human][:MOST_PAIRS]
+        given = (pair for pair in self.pairs if pair.machine_id is not None)
+        return [pair for pair in given if pair.machine_id != pair.human_id][:MOST_PAIRS]
 
     @property
     def most_labels(self) -> int:

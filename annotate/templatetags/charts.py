@@ -655,14 +655,17 @@ def heat_matrix(
 ) -> dict[str, Any]:
     """Counts as a table whose cells are the warmer the more they hold; those on the diagonal in a color of their own.
 
-    Each of `rows` has a `name`, `total` and `cells` with `machine`, `human` and `count`; `urls` links cells by the two.
+    Each of `rows` has a `name`, `total` and `cells` with `machine`, `human` and `count`, and their ids, None where
+    several labels or none are meant: those are as warm as can be, and no measure for the others. `urls` links cells by
+    the two names.
     """
-    apart = [cell.count for row in rows for cell in row.cells if cell.machine != cell.human]
-    same = [cell.count for row in rows for cell in row.cells if cell.machine == cell.human]
+    single = [cell for row in rows for cell in row.cells if None not in (cell.machine_id, cell.human_id)]
+    apart = max([cell.count for cell in single if cell.machine != cell.human] + [1])
+    same = max([cell.count for cell in single if cell.machine == cell.human] + [1])
 
     def heat(cell: Any) -> int:
-        most = max(same if cell.machine == cell.human else apart)
-        return math.ceil(_HEATS * math.sqrt(cell.count / most)) if cell.count else 0
+        most = same if cell.machine == cell.human else apart
+        return min(_HEATS, math.ceil(_HEATS * math.sqrt(cell.count / most)))
 
     return {
         "columns": columns,
