@@ -91,6 +91,7 @@ def make_world() -> World:
     criticisms = make_criticism_run(annotations)
     candidate = make_annotation_run(project, {calibrated: "negative"}, scope=AnnotationRun.Scope.CALIBRATION)
     round = make_round(criticisms)
+    ReviewTask.objects.create(round=round, item=calibrated, rank=9, purpose=ReviewTask.Purpose.ADJUDICATION)
     price = ModelPrice.objects.create(provider="openai", model="small", input=1, output=2, updated_by=owner)
     first = annotations.annotations.earliest("pk")
     ids = {
