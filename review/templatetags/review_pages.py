@@ -1,4 +1,4 @@
-"""What the pages about review have in common: their own navigation, with how many conflicts wait."""
+"""What the pages about review have in common: their own navigation, with how many conflicts and comments wait."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,16 @@ from django.urls import reverse
 
 from annotate.models import Project
 from review.adjudicating import waiting_count
+from review.commenting import open_comments
 
 register = template.Library()
 
-_PAGES = (("review_rounds", "Rounds"), ("adjudication", "Adjudication"), ("agreement", "Agreement"))
+_PAGES = (
+    ("review_rounds", "Rounds"),
+    ("adjudication", "Adjudication"),
+    ("agreement", "Agreement"),
+    ("comments", "Comments"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +30,11 @@ class ReviewPage:
 
 @register.simple_tag(takes_context=True)
 def review_pages(context: dict[str, Any], project: Project) -> list[ReviewPage]:
-    """Rounds, adjudication and agreement; the one whose folder the page lies in is the current one."""
+    """Rounds, adjudication, agreement and comments; the one whose folder the page lies in is the current one."""
     path = context["request"].path
+    waiting = {"adjudication": waiting_count(project), "comments": open_comments(project).count()}
     pages = []
     for name, title in _PAGES:
         url = reverse(name, args=[project.pk])
-        waiting = waiting_count(project) if name == "adjudication" else 0
-        pages.append(ReviewPage(title, url, path.startswith(url), waiting))
+        pages.append(ReviewPage(title, url, path.startswith(url), waiting.get(name, 0)))
     return pages
