@@ -16,6 +16,7 @@ from annotate.selectors import Accuracy, machine_accuracy
 from review.advice import EARLY, ENOUGH, GO_ON, RAISE
 from review.advising import round_advice
 from review.assignment_form import assignment_context
+from review.display_arms import display_context
 from review.forms import RaiseForm, RoundForm, WorkForm
 from review.known import known_items, wrong_answers
 from review.models import ReviewRound, ReviewTask
@@ -195,6 +196,8 @@ def work_context(round: ReviewRound, *, may_manage: bool) -> dict[str, Any]:
     if setup.gold_rate:
         context["can_mix"] = round.is_blind or setup.display in SHOWS_BLIND or has_known_to_show(round)
         context["known_items"] = known_items(round).count()
+    if round.kind == ReviewRound.Kind.REVIEW and setup.display == ReviewRound.Display.RANDOM:
+        context |= display_context(round.project, round)
     if may_manage:
         context["wrong_known"] = wrong_answers(round, MOST_WRONG)
         if round.state == ReviewRound.State.OPEN:

@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+from django.urls import reverse
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from review.acceptance import Share, difference, in_a_sentence, items_needed, median_interval
 from review.display_arms import display_arms, display_context
 from review.models import ReviewRound, ReviewTask
-from tests.factories import label_named, make_calibration_label, make_calibration_round, make_items
+from tests.factories import (
+    label_named,
+    make_calibration_label,
+    make_calibration_round,
+    make_items,
+    make_reviewable_round,
+)
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
 from tests.written_answers import make_written_round
 
@@ -159,3 +166,14 @@ def test_without_answers_everything_is_empty(round):
 @pytest.mark.django_db
 def test_written_answers_have_no_arms_to_compare():
     assert display_context(make_written_round().project) == {}
+
+
+@pytest.mark.django_db
+def test_a_round_that_decides_by_chance_shows_what_that_does(client):
+    round = make_reviewable_round(4, 2)
+    client.force_login(round.created_by)
+    address = reverse("review_round", args=[round.project_id, round.pk])
+    assert "What reviewers see, and what it does" not in client.get(address).content.decode()
+
+    ReviewRound.objects.filter(pk=round.pk).update(display=ReviewRound.Display.RANDOM)
+    assert "What reviewers see, and what it does" in client.get(address).content.decode()
