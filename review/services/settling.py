@@ -99,7 +99,7 @@ def _count(counted: ReviewTask, turns: Iterable[ReviewTask]) -> None:
         if turn.is_counted and turn is not counted:
             turn.is_counted = False
             turn.save(update_fields=["is_counted"])
-    if counted.pk is None:
+    if counted._state.adding:
         counted.save()
     elif not counted.is_counted:
         counted.is_counted = True
