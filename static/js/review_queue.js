@@ -41,7 +41,7 @@ export class Queue {
   // How many items to ask for with an answer, so that none is waited for; 0 while there are enough. Answers that are
   // behind it in the outbox are still held.
   get missing() {
-    if (this.isAtRest || this.items.length >= WANTED - 1) return 0;
+    if (this.isAtRest || this.items.length >= WANTED) return 0;
     return Math.min(MOST_HELD, this.answers.count - 1 + Math.max(WANTED, this.items.length));
   }
 
