@@ -449,6 +449,11 @@ class Annotation(ModelCall):
         indexes = [
             models.Index(fields=["run", "failure"], name="annotation_failed", condition=~Q(failure="")),
             models.Index(fields=["run", "label", "item"], name="annotation_by_label"),
+            models.Index(
+                fields=["run", "confidence", "item"],
+                name="annotation_by_confidence",
+                condition=Q(confidence__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet, TextField
-from django.db.models.expressions import BaseExpression
+from django.db.models.expressions import BaseExpression, Combinable
 from django.db.models.functions import Cast
 
 from annotate.models import Annotation, CalibrationLabel, Comment, Item, Project
@@ -38,7 +38,7 @@ State, Purpose = ReviewTask.State, ReviewTask.Purpose
 DONE = (State.ANSWERED, State.SKIPPED)
 OPEN = (State.WAITING, State.LEASED)
 Keys = tuple[float | int, ...]
-Condition = Q | BaseExpression
+Condition = Q | BaseExpression | Combinable
 
 # By status: what it asks of an item's counted task in the round.
 TASK_STATUSES: dict[str, Q] = {
@@ -61,7 +61,9 @@ class ColumnText(Func):
         super().__init__(columns)
         self.name = name
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, tuple[Any, ...]]:
+    def as_sql(
+        self, compiler: Any, connection: Any, *args: Any, **context: Any
+    ) -> tuple[str, tuple[Any, ...]]:
         columns, params = compiler.compile(self.source_expressions[0])
         if connection.vendor == "postgresql":
             return f"({columns} ->> %s)", (*params, self.name)
@@ -255,6 +257,13 @@ class Walk:
         if self._by is None:
             return {}
         rows, keys, item = self._by
+        if rows.model is Criticism:
+            # By annotation rather than through it: a database may else read the criticisms of all items.
+            said = Annotation.objects.filter(run=self.chain.annotation, item__in=ids)
+            item_of = dict(said.values_list("pk", "item_id"))
+            rated = Criticism.objects.filter(run=self.chain.criticism, annotation__in=list(item_of))
+            keyed = rated.values_list(*keys).order_by()
+            return {item_of[row[-1]]: Place(0, tuple(row)) for row in keyed if row[0] is not None}
         found = rows.filter(**{f"{item}__in": ids}).values_list(*keys, item).order_by()
         return {row[-1]: Place(0, tuple(row[:-1])) for row in found}
 
@@ -464,11 +473,11 @@ class Walk:
             yield Exists(ReviewTask.counted.filter(_DIFFERS, round=self.chain.round, item=pk))
         if wanted.disagreement == "people":
             turns = ReviewTask.objects.filter(round=self.chain.round, item=pk, state=State.ANSWERED)
-            turns = turns.exclude(purpose=Purpose.GOLD).order_by().values("item")
+            by_item = turns.exclude(purpose=Purpose.GOLD).order_by().values("item")
             labels = Count("correction__label", distinct=True)
             answers = Count("correction__answer", distinct=True)
             yield Exists(
-                turns.annotate(labels=labels, answers=answers).filter(Q(labels__gt=1) | Q(answers__gt=1))
+                by_item.annotate(labels=labels, answers=answers).filter(Q(labels__gt=1) | Q(answers__gt=1))
             )
 
     def _status_condition(self, status: str, pk: OuterRef) -> Condition:

@@ -61,7 +61,9 @@ class ItemQuery(Filter):
     round = serializers.IntegerField(
         required=False, help_text="Of whose runs labels and error probabilities are; by default the latest."
     )
-    label = serializers.IntegerField(required=False, help_text="Id of the machine's label.")
+    label = serializers.IntegerField(  # type: ignore[assignment]
+        required=False, help_text="Id of the machine's label."
+    )
     human = serializers.IntegerField(required=False, help_text="Id of a label that a person gave.")
     final = serializers.IntegerField(
         required=False, help_text="Id of the person's label, else the machine's."
@@ -246,7 +248,9 @@ class ItemActionSerializer(Input):
     round = serializers.IntegerField(
         required=False, allow_null=True, help_text="The review round to act in; by default the latest."
     )
-    label = serializers.IntegerField(required=False, allow_null=True, help_text="For `relabel`: its id.")
+    label = serializers.IntegerField(  # type: ignore[assignment]
+        required=False, allow_null=True, help_text="For `relabel`: its id."
+    )
     text = serializers.CharField(required=False, allow_blank=True, help_text="For `comment`.")
     reviewer = serializers.CharField(required=False, allow_blank=True, help_text="For `assign`: a username.")
     dry_run = serializers.BooleanField(
@@ -315,7 +319,7 @@ class ItemActions(ItemsEndpoint):
     def _action(self, project: Project, given: dict[str, Any]) -> Action:
         label = reviewer = None
         if given["action"] == RELABEL:
-            label = project.labels.filter(pk=given.get("label")).first()
+            label = project.labels.filter(pk=given.get("label") or 0).first()
         if given["action"] == ASSIGN:
             people = members_who_may(project, May.REVIEW)
             reviewer = people.filter(username=given.get("reviewer", "")).first()
