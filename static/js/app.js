@@ -119,7 +119,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:afterSwap", (event) => showWhen(event.detail.target.parentElement ?? document));
 
 // The page's own tab is in view where tabs scroll sideways.
-const tab = document.querySelector(".tabs [aria-current]");
-if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 2;
+for (const tab of document.querySelectorAll(".tabs [aria-current], .subtabs [aria-current]")) {
+  tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 2;
+}
 markTheme();
 showWhen(document);

@@ -133,7 +133,7 @@ class TestPage:
     ):
         for _ in range(4):
             answer_all(make_audit_round(round, 2))
-        with django_assert_max_num_queries(34):
+        with django_assert_max_num_queries(35):
             client.get(address(round))
 
 
