@@ -78,7 +78,7 @@ class OwnFigures(Endpoint):
         return self.reply(OwnFiguresSerializer, figures)
 
 
-class CorrectionSerializer(serializers.ModelSerializer[Correction]):
+class AnsweredTurnSerializer(serializers.ModelSerializer[Correction]):
     """What a person did with an item, once: an answer, a skip, or taking one back."""
 
     author = serializers.CharField(source="author.username", read_only=True)
@@ -134,10 +134,10 @@ class Corrections(Endpoint):
     @extend_schema(
         summary="Every answer, skip and undo, newest first",
         parameters=[CorrectionFilter],
-        responses=CorrectionSerializer(many=True),
+        responses=AnsweredTurnSerializer(many=True),
     )
     def get(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=May.SEE)
         asked = self.asked(CorrectionFilter)
         rows = answers_of(project).filter(**{_LOOKUPS[name]: value for name, value in asked.items()})
-        return self.page(rows, CorrectionSerializer)
+        return self.page(rows, AnsweredTurnSerializer)
