@@ -645,6 +645,11 @@ def found_curve(
 _HEATS = 6
 
 
+def _is_single(cell: Any) -> bool:
+    """Whether a cell is about one label and one label."""
+    return None not in (getattr(cell, "machine_id", 0), getattr(cell, "human_id", 0))
+
+
 @register.inclusion_tag("charts/matrix.html")
 def heat_matrix(
     columns: Sequence[str],
@@ -655,11 +660,11 @@ def heat_matrix(
 ) -> dict[str, Any]:
     """Counts as a table whose cells are the warmer the more they hold; those on the diagonal in a color of their own.
 
-    Each of `rows` has a `name`, `total` and `cells` with `machine`, `human` and `count`, and their ids, None where
-    several labels or none are meant: those are as warm as can be, and no measure for the others. `urls` links cells by
-    the two names.
+    Each of `rows` has a `name`, `total` and `cells` with `machine`, `human` and `count`; where these may stand for
+    several labels or for none, their ids say so by None: such cells are as warm as can be, and no measure for the
+    others. `urls` links cells by the two names.
     """
-    single = [cell for row in rows for cell in row.cells if None not in (cell.machine_id, cell.human_id)]
+    single = [cell for row in rows for cell in row.cells if _is_single(cell)]
     apart = max([cell.count for cell in single if cell.machine != cell.human] + [1])
     same = max([cell.count for cell in single if cell.machine == cell.human] + [1])
 
