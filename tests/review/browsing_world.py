@@ -126,7 +126,7 @@ def _task(
     annotation: Annotation,
     rng: np.random.Generator,
     *,
-    state: State,
+    state: ReviewTask.State,
     round: ReviewRound | None = None,
     holder: int | None = None,
     **fields: object,

@@ -211,6 +211,8 @@ def test_filters_narrow_each_other_in_every_order(way: str) -> None:
 def order_of(facts: Facts, sort: str) -> tuple[Any, ...]:
     """What the order sorts by, as Python compares it; items without the value come last, by id."""
     pk = facts.item.pk
+    value: Any
+    tie: Any
     if sort.startswith("error"):
         value, tie = facts.criticism and facts.criticism.priority, facts.annotation and facts.annotation.pk
     elif sort.startswith("confidence"):
