@@ -560,6 +560,7 @@ def doubt_bins(
     totals = [sum(getattr(each, name) for each in bins) for name in ("items", "reviewed", "errors")]
     return {
         "bars": drawn,
+        "linked": any(bar["url"] for bar in drawn),
         "label": label,
         "items": totals[0],
         "reviewed": totals[1],
