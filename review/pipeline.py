@@ -196,7 +196,7 @@ class Pipeline:
                 shutil.copyfile(export.file.path, folder / f"{layout}.{format}")
                 cards[layout] = export.card
         card = cards[Export.Layout.WIDE]
-        configs = {layout: f"{layout}.{Export.Format.PARQUET}" for layout in Export.TO_TRAIN_ON}
+        configs = {str(layout): f"{layout}.{Export.Format.PARQUET}" for layout in Export.TO_TRAIN_ON}
         card["export"]["file"] = configs[Export.Layout.WIDE]
         (folder / README).write_text(readme(card, configs), encoding="utf-8")
         (folder / CARD).write_text(card_json(card), encoding="utf-8")

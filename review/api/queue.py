@@ -86,7 +86,7 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
     )
     rank = serializers.IntegerField(help_text="0 is the most suspicious.")
     purpose = serializers.ChoiceField(
-        [ReviewTask.Purpose.REVIEW.value, ReviewTask.Purpose.ADJUDICATION.value],
+        [str(ReviewTask.Purpose.REVIEW), str(ReviewTask.Purpose.ADJUDICATION)],
         help_text="An adjudication decides between answers that differ; managers alone see it.",
     )
     arm = serializers.ChoiceField(ReviewTask.Arm.choices, help_text="What whoever answers it sees.")

@@ -15,6 +15,7 @@ from jobs.running import run_next_chunk
 from tests.api.caller import Caller
 from tests.factories import make_connection, make_items, make_project
 from tests.mllm.batch_provider import BatchProvider
+from tests.present import present
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,7 +63,7 @@ def test_the_form_hands_a_run_in_and_its_page_says_where_it_is(
     client: Client, project: Project, connection: Connection, batches: BatchProvider
 ):
     client.force_login(project.created_by)
-    fields = {
+    fields: dict[str, str | int] = {
         "kind": "prompted",
         "connection": connection.pk,
         "model": MODEL,
@@ -84,7 +85,7 @@ def test_the_form_hands_a_run_in_and_its_page_says_where_it_is(
 
     run.job.refresh_from_db()
     assert (run.job.state, run.annotations.filter(failure="").count()) == (Job.State.DONE, 6)
-    costs = sorted(Annotation.objects.values_list("cost", flat=True))
+    costs = sorted(present(each) for each in Annotation.objects.values_list("cost", flat=True))
     assert costs[0] * 2 == costs[-1], "the call made at once costs twice as much as one of the batch"
     assert run.job.cost == sum(costs)
 

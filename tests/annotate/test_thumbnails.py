@@ -10,6 +10,7 @@ from annotate import thumbnails
 from annotate.models import Item
 from annotate.services.projects import project_delete
 from tests.factories import make_image, make_item, make_project, png_bytes
+from tests.present import present
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +50,7 @@ def test_a_small_image_is_shown_as_it_is(client: Client):
 def test_an_image_whose_file_is_gone_is_not_found(client: Client):
     project = make_project("image_classification")
     item = make_item(project, image=make_image(project, png_bytes(size=(700, 700))))
-    default_storage.delete(item.image.file.name)
+    default_storage.delete(str(present(item.image).file.name))
     assert shown(client, item).status_code == 404
 
 

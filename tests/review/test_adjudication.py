@@ -13,6 +13,7 @@ from review.adjudicating import choices, conflicts, given_answers, next_conflict
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.queue import Answer, task_submit
 from tests.factories import label_named, make_items, make_membership, make_round, make_user
+from tests.present import present
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
 from tests.written_answers import make_ratings, make_written_project, make_written_run
 
@@ -107,11 +108,11 @@ def test_the_most_frequent_answer_is_suggested_and_else_the_first(round, reviewe
 
     answers = given_answers([majority, tie])
 
-    assert [(each.label.name, each.reviewers) for each in choices(answers[majority.pk])] == [
+    assert [(present(each.label).name, each.reviewers) for each in choices(answers[majority.pk])] == [
         ("positive", ["bob", "cy"]),
         ("negative", ["ann"]),
     ]
-    assert [each.label.name for each in choices(answers[tie.pk])] == ["positive", "negative"]
+    assert [present(each.label).name for each in choices(answers[tie.pk])] == ["positive", "negative"]
 
 
 # --- The list --------------------------------------------------------------------------------------------------------
@@ -191,9 +192,16 @@ def test_a_decision_is_kept_and_the_next_conflict_follows(round, reviewers, owne
 
     assert answer.url == address(second)
     first.refresh_from_db()
-    assert (first.state, first.is_counted, first.correction.label.name) == (State.ANSWERED, True, "neutral")
-    assert (first.correction.author, first.correction.seconds) == (round.project.created_by, 4.2)
-    assert not first.correction.late
+    assert (first.state, first.is_counted, present(present(first.correction).label).name) == (
+        State.ANSWERED,
+        True,
+        "neutral",
+    )
+    assert (present(first.correction).author, present(first.correction).seconds) == (
+        round.project.created_by,
+        4.2,
+    )
+    assert not present(first.correction).late
     assert Correction.objects.count() == 6  # nobody's answer is gone
     assert owner.post(address(second), decision(second, "positive")).url == reverse(
         "adjudication", args=[round.project_id]
@@ -216,7 +224,7 @@ def test_nobody_can_tell_is_a_decision(round, reviewers, owner):
     owner.post(address(task), decision(task, action="skip", reason="It is in two languages."))
 
     task.refresh_from_db()
-    assert (task.state, task.correction.reason) == (State.SKIPPED, "It is in two languages.")
+    assert (task.state, present(task.correction).reason) == (State.SKIPPED, "It is in two languages.")
     assert "nobody can tell: It is in two languages." in text_of(owner.get(address(task)))
 
 
@@ -232,7 +240,7 @@ def test_of_two_managers_the_second_is_told_what_the_first_decided(round, review
     assert "mona decided item" in text_of(page)
     assert "a moment ago: “positive”. Your decision was not kept." in text_of(page)
     task.refresh_from_db()
-    assert task.correction.label.name == "positive"
+    assert present(present(task.correction).label).name == "positive"
     assert task.corrections.count() == 1
 
 
@@ -287,7 +295,7 @@ def test_without_a_clock_a_decision_still_counts(round, reviewers, owner):
     owner.post(address(task), decision(task, "positive", seconds=""))
 
     task.refresh_from_db()
-    assert task.correction.seconds is None
+    assert present(task.correction).seconds is None
 
 
 def test_answers_that_agree_again_leave_nothing_to_decide(round, reviewers, owner):

@@ -7,6 +7,7 @@ from review.agreeing import Seen, machine_agreements, shared_answers
 from review.agreement import Figure
 from review.models import ReviewRound, ReviewTask
 from tests.factories import make_calibration_label, make_calibration_round, make_item, make_items, make_round
+from tests.present import present
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
 from tests.written_answers import make_ratings, make_written_project, make_written_run
 
@@ -177,8 +178,8 @@ def test_reviewers_are_compared_with_the_machine(round, people):
     assert (together.reviewer, together.answers) == (None, 3)
     assert together.agreement.confusion.tolist() == [[2, 0], [1, 0]]  # rows are people's labels
     assert together.agreement.percent.value == pytest.approx(2 / 3)
-    assert (of_ann.reviewer.name, of_ann.answers) == ("ann", 1)
-    assert (of_bob.reviewer.name, of_bob.agreement.percent.value) == ("bob", 0.5)
+    assert (present(of_ann.reviewer).name, of_ann.answers) == ("ann", 1)
+    assert (present(of_bob.reviewer).name, of_bob.agreement.percent.value) == ("bob", 0.5)
 
 
 def test_items_without_a_machines_label_are_not_compared_with_it(round, people):

@@ -15,6 +15,7 @@ from tests.factories import (
     make_items,
     make_reviewable_round,
 )
+from tests.present import present
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
 from tests.written_answers import make_written_round
 
@@ -27,7 +28,7 @@ Purpose = ReviewTask.Purpose
 
 @pytest.mark.parametrize(("one", "other"), [((30, 100), (10, 90)), ((1, 5), (0, 9)), ((7, 7), (0, 3))])
 def test_the_difference_is_that_of_statsmodels(one, other):
-    ours = difference(Share(*one), Share(*other))
+    ours = present(difference(Share(*one), Share(*other)))
     low, high = confint_proportions_2indep(*one, *other, method="newcomb", compare="diff")
 
     assert ours.value == pytest.approx(one[0] / one[1] - other[0] / other[1])
@@ -42,17 +43,17 @@ def test_nothing_is_compared_with_an_empty_group():
 def test_so_many_items_are_needed_that_the_interval_is_narrow_enough():
     needed = items_needed(0.1)
 
-    found = difference(Share(needed // 2, needed), Share(needed // 2, needed))
+    found = present(difference(Share(needed // 2, needed), Share(needed // 2, needed)))
 
     assert needed == 193
-    assert found.high <= 0.1 < difference(Share(45, 90), Share(45, 90)).high
+    assert found.high <= 0.1 < present(difference(Share(45, 90), Share(45, 90))).high
     with pytest.raises(ValueError, match="between 0 and 1"):
         items_needed(0)
 
 
 def test_the_interval_of_the_median_covers_it():
     rng = np.random.default_rng(4)
-    found = [median_interval(rng.exponential(size=60)) for _ in range(400)]
+    found = [present(median_interval(rng.exponential(size=60))) for _ in range(400)]
     covered = sum(low <= np.log(2) <= high for low, _, high in found)
 
     assert covered >= 380

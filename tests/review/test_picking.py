@@ -40,6 +40,7 @@ from tests.factories import (
     make_round,
     make_user,
 )
+from tests.present import present
 
 pytestmark = pytest.mark.django_db
 
@@ -106,7 +107,7 @@ def test_items_are_sent_to_review_after_all_others(round: ReviewRound) -> None:
     assert all(task.criticism_id for task in picked)
     assert outcome.sentence.startswith("5 sent to review; 3 wait in the round already, ")
     change = Change.objects.latest("pk")
-    assert (change.action, change.subject, (change.new or {})["items"]) == ("items picked", str(round), 5)
+    assert (change.action, change.subject, present(change.new)["items"]) == ("items picked", str(round), 5)
 
 
 @pytest.mark.parametrize("display", ["label", "blind"])
@@ -297,7 +298,7 @@ def test_what_was_done_before_something_failed_is_in_the_history(
 
     kept = Correction.objects.count()
     assert 0 < kept < 7
-    assert (Change.objects.latest("pk").new or {})["items"] == kept
+    assert present(Change.objects.latest("pk").new)["items"] == kept
 
 
 def test_failed_items_alone_are_asked_again(round: ReviewRound, wake_ups: list[int]) -> None:

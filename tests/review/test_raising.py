@@ -35,6 +35,7 @@ from tests.factories import (
     make_project,
     make_user,
 )
+from tests.present import present
 
 pytestmark = pytest.mark.django_db
 
@@ -579,7 +580,7 @@ class TestTurns:
     @pytest.mark.parametrize("is_answered", [True, False])
     def test_a_picked_item_that_is_drawn_becomes_the_draws_own(self, is_answered):
         round = self.make("threshold")
-        item = round.criticism_run.criticisms.order_by("-priority")[10].annotation.item
+        item = present(round.criticism_run).criticisms.order_by("-priority")[10].annotation.item
         picked = ReviewTask.objects.create(
             round=round, item=item, annotation=item.annotations.get(), rank=99, purpose="picked"
         )
@@ -597,7 +598,7 @@ class TestTurns:
 
     def test_a_picked_item_that_is_not_drawn_stays_picked(self):
         round = self.make("threshold")
-        item = round.criticism_run.criticisms.order_by("priority")[0].annotation.item
+        item = present(round.criticism_run).criticisms.order_by("priority")[0].annotation.item
         picked = ReviewTask.objects.create(round=round, item=item, rank=99, purpose="picked")
 
         round = round_raise(round=round, user=round.created_by, count=20)

@@ -10,6 +10,7 @@ from review.services.raising import round_raise
 from review.services.rounds import calibration_round_create, round_close, round_create, round_reopen
 from review.setup import RoundSetup
 from tests.factories import make_annotation_run, make_criticism_run, make_items, make_project, make_user
+from tests.present import present
 
 KINDS = ReviewRound.Kind
 
@@ -116,5 +117,5 @@ class TestRounds:
             ("round reopened", owner),
             ("round raised", other),
         ]
-        assert changes[0].new["budget"] == 4
+        assert present(changes[0].new)["budget"] == 4
         assert (changes[3].old, changes[3].new) == ({"budget": 4}, {"budget": 6})
