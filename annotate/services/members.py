@@ -108,7 +108,8 @@ def member_remove(*, membership: Membership, user: User) -> None:
 
 def locked_membership(project: Project, user: User) -> Membership | None:
     """The membership as it is now. Until the transaction ends, nobody else changes the project's members."""
-    Project.objects.select_for_update().get(pk=project.pk)
+    # Not the key: who adds rows of the project meanwhile must not wait for this while holding others.
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     return project.memberships.select_related("user", "project").filter(user=user).first()
 
 

@@ -13,6 +13,7 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import Project, User
 from review.models import ReviewRound, ReviewTask
+from review.services.settling import lock_in_order
 
 # What is dealt out: an adjudication is for managers, and a known item is for one reviewer from the start.
 _DEALT = (ReviewTask.Purpose.REVIEW, ReviewTask.Purpose.PICKED)
@@ -84,9 +85,12 @@ def assign(*, round: ReviewRound, user: User, assignment: Assignment) -> Dealt:
     different people, and nobody gets an item that they had another turn of. What nobody is named for is for anybody.
     Items that join the round later are for anybody too, until they are assigned. Raises Refusal.
     """
-    round = ReviewRound.objects.select_for_update(of=("self",)).select_related("project").get(pk=round.pk)
+    # Not the key: who makes a task of the round meanwhile must not wait for this while holding others.
+    rounds = ReviewRound.objects.select_for_update(of=("self",), no_key=True)
+    round = rounds.select_related("project").get(pk=round.pk)
     if round.state == ReviewRound.State.CLOSED:
         raise Refusal("The round is closed: nothing of it is handed out. Reopen it first.")
+    lock_in_order(_waiting(round))
     before = _counts(round)
     dealt = _deal(round, assignment)
     for pk, task_ids in dealt.tasks.items():
@@ -250,7 +254,7 @@ def tasks_hand_back(
     held = Q(state=ReviewTask.State.LEASED, holder=user)
     named = Q(state__in=(ReviewTask.State.WAITING, ReviewTask.State.LEASED), assigned_to=user)
     named &= ~Q(purpose=ReviewTask.Purpose.GOLD)
-    task_ids = list(theirs.filter(held | named).values_list("pk", flat=True))
+    task_ids = lock_in_order(theirs.filter(held | named))
     for start in range(0, len(task_ids), _AT_ONCE):
         some = ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE])
         some.filter(named).update(assigned_to=None)

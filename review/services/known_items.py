@@ -66,8 +66,10 @@ def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[Revi
 def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> ReviewTask | None:
     """A known item leased to the user, who handed it back before or has never had it; None where there is none."""
     mine = round.tasks.filter(purpose=ReviewTask.Purpose.GOLD, assigned_to=user)
-    waiting = mine.filter(state=ReviewTask.State.WAITING).order_by("pk").first()
-    if waiting is None:
+    handed_back = mine.filter(state=ReviewTask.State.WAITING).order_by("pk")
+    # Never wait here, holding what was chosen already: who has it locked may be waiting for that.
+    waiting = handed_back.select_for_update(of=("self",), skip_locked=True).first()
+    if waiting is None and not handed_back.exists():
         waiting = _new_task(round, user, neighbour, mine.count())
     if waiting is None:
         return None

@@ -7,6 +7,7 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import User
 from review.models import ReviewPause, ReviewRound, ReviewTask
+from review.services.settling import lock_in_order
 
 BY_HAND = "A manager of the project paused you in this round. Ask them when you can go on."
 _MOST_CHARACTERS = 300
@@ -48,7 +49,8 @@ def pause(
             )
     except IntegrityError as error:
         raise Refusal(f"{user} is paused in this round already.", field="user") from error
-    ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED).update(
+    held = ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED)
+    held.filter(pk__in=lock_in_order(held)).update(
         state=ReviewTask.State.WAITING, holder=None, lease_until=None
     )
     record(

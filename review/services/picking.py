@@ -264,7 +264,9 @@ class _Sorter:
     def lock_round(self) -> None:
         """Keep others from adding tasks meanwhile, as raising the budget does. Raises Refusal."""
         if self.action.name in _IN_ROUND and self.round is not None:
-            _check_round(ReviewRound.objects.select_for_update(of=("self",)).get(pk=self.round.pk))
+            _check_round(
+                ReviewRound.objects.select_for_update(of=("self",), no_key=True).get(pk=self.round.pk)
+            )
 
     def sort_out(self, ids: Sequence[int], *, lock: bool) -> tuple[list[_Pick], Counter[str]]:
         """The items to act on, in their order, and how many are left alone by reason."""

@@ -18,7 +18,7 @@ from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services import known_items
 from review.services.pauses import require_not_paused
-from review.services.settling import DONE, READ_BY, settle, turns_of
+from review.services.settling import DONE, READ_BY, lock_in_order, settle, turns_of
 
 LEASE = timedelta(minutes=10)
 _RENEWED_BELOW = LEASE * 2 / 3  # Renewing with every claim would write with every claim.
@@ -89,7 +89,9 @@ def _held(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
     )
     held = list(rows[:count])
     if any(task.lease_until is None or task.lease_until - now < _RENEWED_BELOW for task in held):
-        ReviewTask.objects.filter(round=round, **mine).update(lease_until=now + LEASE)
+        with transaction.atomic():
+            leased = ReviewTask.objects.filter(round=round, **mine)
+            leased.filter(pk__in=lock_in_order(leased)).update(lease_until=now + LEASE)
         held = list(rows[:count])
     return held
 
@@ -155,12 +157,15 @@ def _free(round: ReviewRound, user: User, now: datetime) -> Iterator[QuerySet[Re
     yield lapsed.filter(Q(assigned_to=None) | Q(assigned_to=user)).order_by("rank", "copy")
 
 
+@transaction.atomic
 def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] | None = None) -> int:
     """Hand back what the user holds and has not answered, or those of it with the ids; returns how many."""
     held = ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED)
     if task_ids is not None:
         held = held.filter(pk__in=task_ids)
-    return held.update(state=ReviewTask.State.WAITING, holder=None, lease_until=None)
+    return held.filter(pk__in=lock_in_order(held)).update(
+        state=ReviewTask.State.WAITING, holder=None, lease_until=None
+    )
 
 
 def arm_shown(task: ReviewTask) -> str:

@@ -93,8 +93,10 @@ def round_raise(
     rounds = ReviewRound.objects.select_for_update(of=("self",), no_key=True)
     round = rounds.select_related("project").get(pk=round.pk)
     budget = _new_budget(round, count=count, share=share)
-    # Answers and claims that come now wait here for the end of the draw, and find their task as it is then.
-    redraw = _redraw(round, round.tasks.select_for_update(), budget)
+    # Answers and claims that come now wait here for the end of the draw, and find their task as it is then. Known items
+    # are no part of it: who answers one may hold its task and wait for others.
+    drawn = round.tasks.exclude(purpose=ReviewTask.Purpose.GOLD)
+    redraw = _redraw(round, drawn.select_for_update(), budget)
     BudgetRaise.objects.create(
         round=round,
         draw_number=round.draw_number + 1,

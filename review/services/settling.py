@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from django.db.models import QuerySet
+
 from annotate.services.calibration import calibration_label_remove, calibration_label_set
 from review.models import ReviewRound, ReviewTask
 
@@ -11,6 +13,14 @@ State = ReviewTask.State
 OPEN = (State.WAITING, State.LEASED)
 DONE = (State.ANSWERED, State.SKIPPED)
 READ_BY = (Purpose.REVIEW, Purpose.PICKED)
+
+
+def lock_in_order(tasks: QuerySet[ReviewTask]) -> list[int]:
+    """Ids of the tasks, which are locked until the transaction ends.
+
+    Whoever changes several tasks locks them in this order first: two who do then wait for one another, and never both.
+    """
+    return list(tasks.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
 
 
 def turns_of(task: ReviewTask) -> list[ReviewTask]:

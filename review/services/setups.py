@@ -10,6 +10,7 @@ from annotate.models import User
 from review.drawing import arm_of
 from review.models import ReviewRound, ReviewTask
 from review.round_history import record_change
+from review.services.settling import lock_in_order
 from review.setup import RoundSetup
 
 _AT_ONCE = 5000  # ids in one statement
@@ -22,7 +23,9 @@ def round_setup_change(*, round: ReviewRound, user: User, setup: RoundSetup) -> 
     What waits is shown by the new display; what somebody looks at or answered stays as it was shown. How many people
     answer an item is fixed when a round is drawn: items answered by then would have too few answers for the rest.
     """
-    round = ReviewRound.objects.select_for_update(of=("self",)).select_related("project").get(pk=round.pk)
+    # Not the key: who makes a task of the round meanwhile must not wait for this while holding others.
+    rounds = ReviewRound.objects.select_for_update(of=("self",), no_key=True)
+    round = rounds.select_related("project").get(pk=round.pk)
     if round.state == ReviewRound.State.CLOSED:
         raise Refusal("The round is closed: nothing of it is handed out. Reopen it first.")
     before = RoundSetup.of(round)
@@ -55,6 +58,7 @@ def _show_as_set(round: ReviewRound) -> None:
     """Give waiting tasks the arm of the round's display. A known item that cannot be shown so stays as it is."""
     by_arm: dict[str, list[int]] = defaultdict(list)
     waiting = round.tasks.filter(state=ReviewTask.State.WAITING)
+    lock_in_order(waiting)
     for task_id, item_id, purpose, criticism_id in waiting.values_list(
         "pk", "item_id", "purpose", "criticism_id"
     ):
