@@ -377,7 +377,7 @@ class SavedViews(ItemsEndpoint):
     @extend_schema(summary="A project's saved views", responses=SavedViewSerializer(many=True))
     def get(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=May.SEE)
-        return self.page(project.saved_views.select_related("created_by"), SavedViewSerializer, order="name")
+        return self.page(project.saved_views.select_related("created_by"), SavedViewSerializer, order="pk")
 
     @extend_schema(
         summary="Save a view",

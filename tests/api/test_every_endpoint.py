@@ -29,6 +29,7 @@ NO_VALUES = (
     "review_round_release",
     "review_round_close",
     "review_round_reopen",
+    "review_pause_lift",
 )
 
 

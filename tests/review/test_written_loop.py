@@ -240,7 +240,7 @@ def test_pages_of_checked_answers_list_the_facts(checked: ReviewRound):
     assert "0.874" in pages["item"]
     assert "2 facts" in pages["criticism_run"]
     assert "most doubtful fact" in pages["criticism_run"]
-    assert 'data-written="' in pages["review"]
+    assert '"written": "' in pages["review"]
 
 
 def test_an_accepted_answer_is_not_called_corrected(checked: ReviewRound):
