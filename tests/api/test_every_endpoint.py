@@ -30,6 +30,7 @@ NO_VALUES = (
     "review_round_close",
     "review_round_reopen",
     "review_pause_lift",
+    "project_hand_back",
 )
 
 
