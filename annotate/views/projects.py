@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import May, project_for, to_manage
+from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import (
     LabelForm,
@@ -134,6 +134,7 @@ def _settings_page(
     edited_id, edited_form = edited_label or (None, None)
     context: dict[str, Any] = {
         "project": project,
+        "can": permissions(request.user, project),
         "form": project_settings_form(project),
         "new_label_form": LabelForm(auto_id="new-label-%s"),
         "delete_form": ProjectDeleteForm(),

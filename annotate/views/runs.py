@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import May, connection_for, project_for, to_manage
+from annotate.access import May, connection_for, permissions, project_for, to_manage
 from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
@@ -73,6 +73,7 @@ def _runs_page(
     number = _numbered(_discussion_of(run) for run in reversed(runs))
     context = {
         "project": project,
+        "can": permissions(request.user, project),
         "form": form,
         "form_url": reverse("annotation_runs", args=[project.pk]),
         "combine": combine,
@@ -205,7 +206,9 @@ def annotation_run(request: PageRequest, project_id: int, run_id: int) -> HttpRe
         page="annotation_run",
         template="annotate/run.html",
         parts={
-            "progress": lambda: progress_context(run, project, "annotation_run", run.annotations.all()),
+            "progress": lambda: progress_context(
+                request, run, project, "annotation_run", run.annotations.all()
+            ),
             "outcome": lambda: _outcome(run),
             "results": lambda: {"annotations": latest_annotations(run)},
             "failures": lambda: failures_context(request, failed_annotations(run, _failure_name(request))),
@@ -256,9 +259,12 @@ def render_run(
     return render(request, template, context)
 
 
-def progress_context(run: ModelRun, project: Project, page: str, results: QuerySet[Any]) -> dict[str, Any]:
+def progress_context(
+    request: PageRequest, run: ModelRun, project: Project, page: str, results: QuerySet[Any]
+) -> dict[str, Any]:
     """What the progress part shows of a run of either kind. `page` is the name of the run's page."""
     return {
+        "can": permissions(request.user, project),
         "progress": job_progress(run.job),
         "failed_by_name": failures_by_name(results) if run.job.failed else [],
         "has_price": run.kind == ModelRun.Kind.PROMPTED and run_price(run) is not None,
@@ -295,7 +301,7 @@ def annotation_run_action(request: PageRequest, project_id: int, run_id: int, ac
         if problem:
             messages.error(request, problem)
         return redirect("annotation_run", project.pk, run.pk)
-    context = progress_context(run, project, "annotation_run", run.annotations.all())
+    context = progress_context(request, run, project, "annotation_run", run.annotations.all())
     context |= {"project": project, "run": run, "job": run.job, "problem": problem}
     response = render(request, "annotate/run_progress.html", context)
     return trigger_client_event(response, "run-changed")

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import project_for, to_manage
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import MappingForm, UploadForm, sent
 from annotate.models import Project, Upload
@@ -89,6 +89,7 @@ def _uploads_page(
         "uploads/list.html",
         {
             "project": project,
+            "can": permissions(request.user, project),
             "form": form,
             "problem": problem,
             "uploads": project.uploads.select_related("created_by", "job"),
@@ -117,7 +118,12 @@ def upload(request: PageRequest, project_id: int, upload_id: int) -> HttpRespons
 
 
 def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
-    context: dict[str, Any] = {"project": row.project, "upload": row, "size": format_bytes(row.size)}
+    context: dict[str, Any] = {
+        "project": row.project,
+        "can": permissions(request.user, row.project),
+        "upload": row,
+        "size": format_bytes(row.size),
+    }
     try:
         preview = upload_preview(row)
     except Refusal as refusal:
@@ -165,6 +171,7 @@ def _import_page(request: PageRequest, row: Upload) -> HttpResponse:
     page = list(rejected[: REJECTED_A_PAGE + 1])
     context = {
         "project": row.project,
+        "can": permissions(request.user, row.project),
         "upload": row,
         "size": format_bytes(row.size),
         "job": row.job,

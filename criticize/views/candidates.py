@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import May, connection_for, connections_of, project_for, to_manage
+from annotate.access import May, connection_for, connections_of, permissions, project_for, to_manage
 from annotate.connections import list_models
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
@@ -89,10 +89,20 @@ def _page(
     board = board_of(project)
     part = request.GET.get("part", "") if request.htmx and request.method == "GET" else ""
     if part == "criticizers":
-        context = {"project": project, "criticizers_form": _criticizers_form(request, project, board)}
+        context = {
+            "project": project,
+            "can": permissions(request.user, project),
+            "criticizers_form": _criticizers_form(request, project, board),
+        }
         return render(request, "criticize/candidates_criticizers.html", context)
     grid = grid_of(project)
-    context = {"project": project, "board": board, "grid": grid, **_curves(request, grid)}
+    context = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "board": board,
+        "grid": grid,
+        **_curves(request, grid),
+    }
     if part == "curves":
         return render(request, "criticize/candidates_curves.html", context)
     recommendation = recommendation_of(board, grid.pairs())

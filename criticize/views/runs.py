@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
-from annotate.access import May, project_for, to_manage
+from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
 from annotate.requests import PageRequest
@@ -60,6 +60,7 @@ def criticism_runs(request: PageRequest, project_id: int) -> HttpResponse:
     )
     context = {
         "project": project,
+        "can": permissions(request.user, project),
         "form": form,
         "runs": runs,
         "is_running": any(run.job.is_active for run in runs),
@@ -95,7 +96,9 @@ def criticism_run(request: PageRequest, project_id: int, run_id: int) -> HttpRes
         page="criticism_run",
         template="criticize/run.html",
         parts={
-            "progress": lambda: progress_context(run, project, "criticism_run", run.criticisms.all()),
+            "progress": lambda: progress_context(
+                request, run, project, "criticism_run", run.criticisms.all()
+            ),
             "outcome": lambda: _outcome(run),
             "results": lambda: {"criticisms": _with_ranks(run)},
             "failures": lambda: failures_context(request, failed),
@@ -130,7 +133,7 @@ def criticism_run_action(request: PageRequest, project_id: int, run_id: int, act
         if problem:
             messages.error(request, problem)
         return redirect("criticism_run", project.pk, run.pk)
-    context = progress_context(run, project, "criticism_run", run.criticisms.all())
+    context = progress_context(request, run, project, "criticism_run", run.criticisms.all())
     context |= {"project": project, "run": run, "job": run.job, "problem": problem}
     response = render(request, "criticize/run_progress.html", context)
     return trigger_client_event(response, "run-changed")

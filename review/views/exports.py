@@ -4,7 +4,7 @@ from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import project_for, to_manage
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.requests import PageRequest
 from review.data_card import card_json, cell_text, readme, sections
@@ -34,6 +34,7 @@ def exports(request: PageRequest, project_id: int) -> HttpResponse:
     made = project.exports.select_related("job", "round", "created_by")
     context = {
         "project": project,
+        "can": permissions(request.user, project),
         "form": form,
         "exports": made,
         "is_writing": any(export.job.is_active for export in made),

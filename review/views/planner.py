@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import project_for, to_manage
+from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.forms import sent
 from annotate.models import Project, User
@@ -29,7 +29,12 @@ def budget_planner(request: PageRequest, project_id: int) -> HttpResponse:
         messages.success(request, "The price of a review is saved.")
         return redirect(request.get_full_path())
     form = BudgetForm(request.GET or None, project=project)
-    context: dict[str, Any] = {"project": project, "form": form, "price_form": price_form}
+    context: dict[str, Any] = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "form": form,
+        "price_form": price_form,
+    }
     context |= _planned(project, form)
     if request.htmx:
         return render(request, "review/planner_plan.html", context)
