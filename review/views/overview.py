@@ -17,7 +17,7 @@ from criticize.selectors import Quality, criticism_quality
 from review.certification import certification
 from review.figures import figures_of, latest_answers, own_known, reviews_by_day, today
 from review.models import Export, ReviewRound
-from review.own_work import own_rounds
+from review.own_work import left_by_project, own_rounds
 from review.standing import Standing, counts_of_rounds, standing_of, standings
 
 _LISTED = 5
@@ -39,12 +39,17 @@ class Goodness:
 def projects(request: PageRequest) -> HttpResponse:
     mine = list(projects_of(request.user))
     roles = dict(request.user.memberships.values_list("project_id", "role"))
-    rows = [(standing, Permissions(roles[standing.project.pk])) for standing in standings(mine)]
-    return render(
-        request,
-        "projects/list.html",
-        {"rows": rows, "has_connection": connections_of(request.user).exists()},
-    )
+    can = {project_id: Permissions(role) for project_id, role in roles.items()}
+    left = left_by_project([each for each in mine if not can[each.pk].see], request.user)
+    context = {
+        "rows": [
+            (standing, can[standing.project.pk], left.get(standing.project.pk, 0))
+            for standing in standings(mine)
+        ],
+        "may_connect": any(each.manage for each in can.values())
+        and not connections_of(request.user).exists(),
+    }
+    return render(request, "projects/list.html", context)
 
 
 @require_GET

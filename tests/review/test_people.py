@@ -16,7 +16,8 @@ from review.figures import (
     reviews_by_day,
 )
 from review.models import Correction, ReviewPause, ReviewRound, ReviewTask
-from review.own_work import left_for, own_rounds
+from review.own_work import left_by_project, left_for, own_rounds
+from review.services.pauses import pause
 from review.services.queue import Answer, answer_undo, task_submit, tasks_claim
 from tests.api.caller import call
 from tests.factories import (
@@ -277,6 +278,28 @@ class TestOwnWork:
         assert [(own.left, own.done) for own in own_rounds(round.project, rita)] == [(6, 0)]
         ReviewRound.objects.update(state=ReviewRound.State.CLOSED)
         assert own_rounds(round.project, rita) == []
+
+    def test_the_list_of_projects_says_what_is_left_for_its_reader(
+        self, round: ReviewRound, rita: User, client: Client
+    ) -> None:
+        done_with = make_reviewable_round(owner=round.created_by, reviewers=[rita])
+        ReviewRound.objects.filter(pk=done_with.pk).update(state=ReviewRound.State.CLOSED)
+        answer(round, rita)
+        answer(round, round.created_by)
+        client.force_login(rita)
+        page = client.get("/").content.decode()
+
+        assert left_by_project([round.project, done_with.project], rita) == {round.project_id: 4}
+        assert "4 items wait for you" in page
+        assert page.count("Nothing waits for you") == 1
+        assert "Steps" not in page
+        assert "Connect a" not in page
+
+    def test_nothing_is_left_while_they_pause(self, round: ReviewRound, rita: User) -> None:
+        pause(round=round, user=rita, by=round.created_by)
+
+        assert left_by_project([round.project], rita) == {}
+        assert left_by_project([round.project], round.created_by) == {round.project_id: 6}
 
 
 class TestReviewersOverview:
