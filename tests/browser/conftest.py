@@ -8,16 +8,20 @@ instead.
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import Client
 from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
+from jobs.running import run_to_end
+from jobs.tasks import run_chunk
 from review.models import ReviewRound
 from tests.browser.reviewing import Open, address_of
 
@@ -113,6 +117,28 @@ def signed_in(
         return context
 
     return sign_in
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A thread that does what a worker does: runs the jobs that it is told of."""
+    threads: list[threading.Thread] = []
+
+    def work(job_id: int) -> None:
+        try:
+            run_to_end(job_id)
+        finally:
+            connection.close()
+
+    def wake(job_id: int) -> None:
+        thread = threading.Thread(target=work, args=[job_id])
+        threads.append(thread)
+        thread.start()
+
+    monkeypatch.setattr(run_chunk, "delay", wake)
+    yield
+    for thread in threads:
+        thread.join(timeout=30)
 
 
 def keep_problems(page: Page, problems: list[str]) -> None:

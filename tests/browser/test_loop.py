@@ -3,18 +3,13 @@
 import csv
 import json
 import random
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connection
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from jobs.running import run_to_end
-from jobs.tasks import run_chunk
 from tests.factories import make_user
 
 PASSWORD = "a-long-enough-one"
@@ -22,28 +17,6 @@ WORDS = {
     "good": ["lovely", "bright", "kind", "warm", "wonderful"],
     "bad": ["awful", "dull", "rude", "cold", "broken"],
 }
-
-
-@pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A thread that does what a worker does: runs the jobs that it is told of."""
-    threads: list[threading.Thread] = []
-
-    def work(job_id: int) -> None:
-        try:
-            run_to_end(job_id)
-        finally:
-            connection.close()
-
-    def wake(job_id: int) -> None:
-        thread = threading.Thread(target=work, args=[job_id])
-        threads.append(thread)
-        thread.start()
-
-    monkeypatch.setattr(run_chunk, "delay", wake)
-    yield
-    for thread in threads:
-        thread.join(timeout=30)
 
 
 @pytest.fixture
@@ -94,7 +67,7 @@ def test_from_upload_to_export(
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_text("already in this project")).to_be_visible()  # the row with a doubled id, by name
 
-    page.get_by_role("link", name="Calibration").first.click()
+    page.get_by_role("navigation", name="Project").get_by_role("link", name="Models").click()
     take = page.locator("form", has=page.get_by_role("button", name="Take random ones"))
     take.locator("input[type=number]").fill("40")
     take.get_by_role("button").click()
