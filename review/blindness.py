@@ -5,7 +5,7 @@ from django.db.models import Q, QuerySet
 from annotate.models import Item, LabelExample, Project
 from review.models import ReviewRound, ReviewTask
 
-_BLIND_KINDS = [ReviewRound.Kind.CALIBRATION, ReviewRound.Kind.AUDIT]
+BLIND_KINDS = [ReviewRound.Kind.CALIBRATION, ReviewRound.Kind.AUDIT]
 _OPEN = [ReviewTask.State.WAITING, ReviewTask.State.LEASED]
 
 
@@ -16,13 +16,13 @@ def open_tasks() -> QuerySet[ReviewTask]:
 
 def waits_blind(item: Item) -> bool:
     """Whether somebody is still to label the item without seeing a machine's label."""
-    return open_tasks().filter(item=item, round__kind__in=_BLIND_KINDS).exists()
+    return open_tasks().filter(item=item, round__kind__in=BLIND_KINDS).exists()
 
 
 def tasks_that_a_label_would_sway(project: Project) -> QuerySet[ReviewTask]:
     """Open turns whose reviewers must not be told the item's label: blind ones, and known items."""
     return open_tasks().filter(
-        Q(round__kind__in=_BLIND_KINDS) | Q(arm=ReviewTask.Arm.BLIND) | Q(purpose=ReviewTask.Purpose.GOLD),
+        Q(round__kind__in=BLIND_KINDS) | Q(arm=ReviewTask.Arm.BLIND) | Q(purpose=ReviewTask.Purpose.GOLD),
         round__project=project,
     )
 

@@ -8,6 +8,7 @@ from django.db.models.functions import Coalesce
 
 from annotate.models import Item, Label, Project, User
 from criticize.leaderboard import wilson_interval
+from review.blindness import BLIND_KINDS, open_tasks
 from review.models import ReviewPause, ReviewRound, ReviewTask
 
 # Of a task: the label that is known, the upload's where there is one, else the calibration's.
@@ -48,9 +49,10 @@ def known_count(project: Project) -> int:
 
 
 def known_items(round: ReviewRound) -> QuerySet[Item]:
-    """The project's items with a gold or calibration label that are none of the round's own."""
+    """The project's items with a gold or calibration label that are none of the round's own, and wait blind in none."""
     own = ReviewTask.counted.filter(round=round, item=OuterRef("pk"))
-    return round.project.items.filter(_HAS_LABEL).exclude(Exists(own))
+    blind = open_tasks().filter(round__kind__in=BLIND_KINDS, item=OuterRef("pk"))
+    return round.project.items.filter(_HAS_LABEL).exclude(Exists(own)).exclude(Exists(blind))
 
 
 def known_answers(round: ReviewRound) -> QuerySet[ReviewTask]:

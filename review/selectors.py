@@ -1,7 +1,7 @@
 """What pages and the API say about rounds, tasks and the state of a project."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.core.cache import cache
@@ -50,11 +50,19 @@ def quick_progress(round: ReviewRound, user: User) -> RoundProgress:
     What the user did is always exact, and so are the items left once they are few.
     """
     if round.budget <= _COUNTED_EACH_TIME:
-        return round_progress(round, user)
+        return as_reviewers_see(round, round_progress(round, user))
     counts = _recent_counts(round)
     if counts["waiting"] + counts["leased"] <= _FEW_LEFT:
         counts = counts | _exact_end(round, counts)
-    return _progress(round, user, counts)
+    return as_reviewers_see(round, _progress(round, user, counts))
+
+
+def as_reviewers_see(round: ReviewRound, progress: RoundProgress) -> RoundProgress:
+    """The progress for who is answering: where they do not always see the machine's label, how many answers differ
+    from it would tell them, right after an answer of theirs, what it is."""
+    display = ReviewRound.Display
+    is_shown = round.display in (display.CRITICISM, display.LABEL)
+    return progress if is_shown else replace(progress, corrected=0)
 
 
 def _progress(round: ReviewRound, user: User | None, counts: dict[str, int]) -> RoundProgress:
@@ -120,7 +128,8 @@ def _exact_end(round: ReviewRound, counts: dict[str, int]) -> dict[str, int]:
 
 def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]:
     """What the review screen needs of a task: nothing of the machine's where its arm is blind, and its label alone
-    where that is the arm.
+    where that is the arm. Its rank too, which says how suspicious it is; none where known items are among the others,
+    which have the rank of a neighbor.
 
     Nothing tells a known item from others, or that others answer the item too; an adjudication alone says what it is.
     """
@@ -140,7 +149,7 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
     return {
         "id": task.pk,
         "version": task.version,
-        "rank": task.rank,
+        "rank": task.rank if is_adjudication or (everything and not task.round.gold_rate) else None,
         "purpose": ReviewTask.Purpose.ADJUDICATION if is_adjudication else ReviewTask.Purpose.REVIEW,
         "arm": arm,
         "state": task.state,

@@ -35,6 +35,7 @@ class LabelSerializer(serializers.ModelSerializer[Label]):
 class ProjectSerializer(serializers.ModelSerializer[Project]):
     role = serializers.ChoiceField(Membership.Role.choices, read_only=True, help_text="Yours.")
     created_by = serializers.CharField(source="created_by.username", read_only=True)
+    seed = serializers.SerializerMethodField(help_text="Null for reviewers: known items are mixed in by it.")
     review_price = serializers.FloatField(read_only=True, help_text="US$ a human review.")
 
     class Meta:
@@ -52,6 +53,9 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "created_at",
         ]
         read_only_fields = fields
+
+    def get_seed(self, project: Any) -> int | None:
+        return None if project.role == Membership.Role.REVIEWER else project.seed
 
 
 class ProjectDetailSerializer(ProjectSerializer):

@@ -23,6 +23,9 @@ class AuditSerializer(ReviewRoundSerializer):
         fields = [*ReviewRoundSerializer.Meta.fields, "audited", "extends"]
         read_only_fields = fields
 
+    def is_for_a_reviewer(self, round: ReviewRound) -> bool:
+        return False  # audits are listed for those who see the project
+
     def get_extends(self, round: ReviewRound) -> int | None:
         extended: int | None = round.parameters.get("extends")
         return extended

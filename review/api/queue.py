@@ -84,7 +84,10 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(
         help_text="Send it with the answer: it tells whether anything changed."
     )
-    rank = serializers.IntegerField(help_text="0 is the most suspicious.")
+    rank = serializers.IntegerField(
+        allow_null=True,
+        help_text="0 is the most suspicious; null where the criticism is not shown, and in rounds with known items.",
+    )
     purpose = serializers.ChoiceField(
         [str(ReviewTask.Purpose.REVIEW), str(ReviewTask.Purpose.ADJUDICATION)],
         help_text="An adjudication decides between answers that differ; managers alone see it.",
@@ -257,8 +260,11 @@ class OneReviewTask(TaskEndpoint):
     def get(self, request: Request, task_id: int) -> Response:
         task = self.task(task_id)
         may_see = permissions(self.user, task.round.project).see
-        if task.purpose == ReviewTask.Purpose.ADJUDICATION and not may_see:
-            raise Http404("There is no such review task, or it is not for you.")
+        # Of an item's other turns, or those in other rounds, somebody who labels it blind would learn too much.
+        if not may_see and (
+            task.purpose == ReviewTask.Purpose.ADJUDICATION or task.holder_id != self.user.pk
+        ):
+            raise Http404("There is no such review task, or it is not yours.")
         # Who answers an item too must not know what others said.
         rows = [row for row in history(task) if may_see or row.author_id == self.user.pk]
         shown = task_for_reviewer(task, image_url(task.item))

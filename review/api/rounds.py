@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.access import May, found_for, project_for
+from annotate.access import May, found_for, permissions, project_for
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.runs import AccuracySerializer
 from annotate.errors import Refusal
@@ -20,6 +20,7 @@ from review.drawing import BETA
 from review.models import ReviewRound
 from review.sampling import RULES
 from review.selectors import (
+    as_reviewers_see,
     final_accuracy,
     round_progress,
 )
@@ -35,9 +36,19 @@ from review.services.setups import round_setup_change
 from review.setup import MOST_GOLD_MINIMUM, MOST_GOLD_RATE, MOST_OVERLAP, RoundSetup
 from review.workload import round_workload
 
+# Null for reviewers: with these they could tell the known items among theirs, or how suspicious an item is.
+NOT_FOR_REVIEWERS = ("parameters", "seed", "overlap_share", "gold_rate", "gold_threshold", "gold_minimum")
+
 
 class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
+    """A round. Reviewers are not told its seed, its rule's parameters, or how it is checked by known items."""
+
     created_by = serializers.CharField(source="created_by.username", read_only=True)
+    parameters = serializers.DictField(read_only=True, allow_null=True)
+    seed = serializers.IntegerField(read_only=True, allow_null=True)
+    overlap_share = serializers.FloatField(read_only=True, allow_null=True)
+    gold_rate = serializers.FloatField(read_only=True, allow_null=True)
+    gold_minimum = serializers.IntegerField(read_only=True, allow_null=True)
 
     class Meta:
         model = ReviewRound
@@ -64,6 +75,18 @@ class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
         ]
         read_only_fields = fields
 
+    def to_representation(self, instance: ReviewRound) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        return shown | dict.fromkeys(NOT_FOR_REVIEWERS) if self.is_for_a_reviewer(instance) else shown
+
+    def is_for_a_reviewer(self, round: ReviewRound) -> bool:
+        sees: dict[int, bool] = self.context.setdefault(
+            "sees", {}
+        )  # by project: asked once for a page of rounds
+        if round.project_id not in sees:
+            sees[round.project_id] = permissions(self.context["view"].user, round.project).see
+        return not sees[round.project_id]
+
 
 class ReviewRoundProgressSerializer(serializers.Serializer[Any]):
     """A round at this moment."""
@@ -74,7 +97,9 @@ class ReviewRoundProgressSerializer(serializers.Serializer[Any]):
     skipped = serializers.IntegerField()
     leased = serializers.IntegerField(help_text="Being looked at.")
     waiting = serializers.IntegerField()
-    corrected = serializers.IntegerField(help_text="Answers that differ from the machine's label.")
+    corrected = serializers.IntegerField(
+        help_text="Answers that differ from the machine's label; 0 for reviewers of a round that hides it."
+    )
     mine = serializers.IntegerField(help_text="Answered or skipped by you.")
 
 
@@ -91,7 +116,10 @@ class ReviewRoundDetailSerializer(ReviewRoundSerializer):
 
 
 def progress_of(round: ReviewRound, endpoint: Endpoint) -> Any:
-    return ReviewRoundProgressSerializer(round_progress(round, endpoint.user)).data
+    progress = round_progress(round, endpoint.user)
+    if not permissions(endpoint.user, round.project).see:
+        progress = as_reviewers_see(round, progress)
+    return ReviewRoundProgressSerializer(progress).data
 
 
 class RoundSetupSerializer(Input):

@@ -17,7 +17,7 @@ from annotate.models import Label, User
 from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services import known_items
-from review.services.pauses import require_not_paused
+from review.services.pauses import pause_of, require_not_paused
 from review.services.settling import DONE, READ_BY, lock_in_order, settle, turns_of
 
 LEASE = timedelta(minutes=10)
@@ -147,9 +147,9 @@ def _is_any_free(round: ReviewRound, user: User) -> bool:
 def _free(round: ReviewRound, user: User, now: datetime) -> Iterator[QuerySet[ReviewTask]]:
     """What the user may be handed, as queries that an index answers in the order of the queue."""
     tasks = round.tasks.filter(Q(purpose__in=READ_BY) | Q(purpose=ReviewTask.Purpose.GOLD, assigned_to=user))
-    if round.overlap > 1 or round.gold_rate > 0:
-        own = ReviewTask.objects.filter(item=OuterRef("item"), round=round, holder=user)
-        tasks = tasks.filter(~Exists(own))
+    # Also where each item is answered once: it may have been theirs as a known item before it was drawn or picked.
+    own = ReviewTask.objects.filter(item=OuterRef("item"), round=round, holder=user)
+    tasks = tasks.filter(~Exists(own))
     waiting = tasks.filter(state=ReviewTask.State.WAITING).order_by("assigned_to_id", "rank", "copy")
     yield waiting.filter(assigned_to=None)
     yield waiting.filter(assigned_to=user)
@@ -220,8 +220,8 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     """Keep a person's answer. Sent again with the same key, it changes nothing.
 
     An answer that comes after its lease ran out is kept and marked late; it counts unless the item is somebody else's
-    by then. Raises Conflict where the task changed under the sender (another tab, an undo). An adjudication is for
-    managers, who need not hold it: raises PermissionDenied for others.
+    by then, or who sent it was paused. Raises Conflict where the task changed under the sender (another tab, an undo).
+    An adjudication is for managers, who need not hold it: raises PermissionDenied for others.
     """
     is_adjudication = task.purpose == ReviewTask.Purpose.ADJUDICATION
     if is_adjudication:
@@ -240,6 +240,10 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     is_holder = task.holder_id == user.pk
     leased = task.state == ReviewTask.State.LEASED and task.lease_until is not None and task.lease_until > now
     belongs_to_other = not is_holder and (leased or task.state in DONE or _is_kept_from(task, turns, user))
+    holds = is_holder and task.state == ReviewTask.State.LEASED
+    # A pause takes back what its reviewer holds. What they send after it is kept, and counts for nothing.
+    is_paused = not holds and not is_adjudication and pause_of(task.round, user) is not None
+    belongs_to_other = belongs_to_other or is_paused
     if is_adjudication and belongs_to_other:
         raise Conflict("Somebody else adjudicated this item already. Load it again to see what they said.")
     if answer.version is not None and answer.version != task.version and not belongs_to_other:
@@ -339,7 +343,10 @@ def _check_written(answer: Answer) -> None:
 
 @transaction.atomic
 def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
-    """Take back the user's last answer in the round's queue and hand its task to the user again. Raises Refusal."""
+    """Take back the user's last answer in the round's queue and hand its task to the user again. Raises Refusal, for
+    whoever is paused too: an answer that led to the pause stays.
+    """
+    require_not_paused(round, user)
     last = _last_answer(round, user).exclude(task__purpose=ReviewTask.Purpose.ADJUDICATION).first()
     if last is None:
         raise Refusal("There is nothing of yours to undo in this round.")

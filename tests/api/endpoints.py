@@ -220,7 +220,7 @@ CASES = [
     Case("review_round_release", "post", REVIEWERS),
     Case("review_round_close", "post", MANAGERS),
     Case("review_round_reopen", "post", MANAGERS),
-    Case("review_task", "get", REVIEWERS),
+    Case("review_task", "get", REVIEWERS._replace(reviewer=404)),  # until they hold it
     Case("review_task_submit", "post", REVIEWERS, {"action": "skip"}),
     Case("dashboard", "get", SEERS),
     Case("dashboard_table", "get", SEERS, query="?name=pipeline"),
