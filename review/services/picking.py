@@ -58,7 +58,7 @@ REASONS = {
     "answered": ("has a person's answer already", "have a person's answer already"),
     "skipped": ("was skipped by a person", "were skipped by people"),
     "held": ("is in somebody's hands", "are in somebody's hands"),
-    "conflict": ("is in conflict, which is for adjudication", "are in conflict, which is for adjudication"),
+    "conflict": ("waits for adjudication", "wait for adjudication"),
     "yours": ("is one that the same person had a turn of", "are such that the same person had a turn of"),
     "calibration": ("is a calibration item", "are calibration items"),
     "blind": ("waits to be labeled blind", "wait to be labeled blind"),

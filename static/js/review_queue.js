@@ -116,6 +116,7 @@ export class Queue {
     this.isClosed = reply.data.closed;
     this.onProgress(reply.data.progress);
     this.take(reply.data.tasks);
+    this.onProgress(reply.data.progress); // What is left depends on what is held.
   }
 
   // What the server says that this person holds.
