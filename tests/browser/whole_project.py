@@ -1,6 +1,7 @@
 """Projects with something of everything in them, and the address of every page that shows it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.files.base import ContentFile
 from django.urls import reverse
@@ -127,7 +128,7 @@ class Texts:
     decide: ReviewTask
 
     @property
-    def ids(self) -> dict[str, int]:
+    def ids(self) -> dict[str, Any]:
         return {"project_id": self.project.pk}
 
 
@@ -296,7 +297,7 @@ def pages_of_images(people: People) -> list[Page]:
     example_add(label=label_named(project, "cat"), item=items[0], user=owner, note="Its ears.")
     (task,) = tasks_claim(round=round, user=owner)
     task_submit(task=task, user=owner, answer=Answer("label", label_named(project, "dog")))
-    ids = {"project_id": project.pk}
+    ids: dict[str, Any] = {"project_id": project.pk}
     return [
         _page("items", owner, title="items, grid", **ids),
         _page("items", owner, title="items, table of images", query="?view=table", **ids),
@@ -322,7 +323,7 @@ def pages_of_written_answers(people: People) -> list[Page]:
         (task,) = tasks_claim(round=round, user=reviewer)
         task_submit(task=task, user=reviewer, answer=Answer("label", text=f"The day is named, {number}."))
     decide = round.tasks.get(purpose=ReviewTask.Purpose.ADJUDICATION)
-    ids = {"project_id": project.pk}
+    ids: dict[str, Any] = {"project_id": project.pk}
     names = (
         "project",
         "items",
