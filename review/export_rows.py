@@ -61,11 +61,16 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the round says about one item; π is that of a person's label, by the draw or by an audit after it."""
+    """What the round says about one item; π is that of a person's label, by the draw or by an audit after it.
+
+    `audited_share`: of an item that was picked by hand, the chance that audits would have taken it. They passed it over
+    because a person had labeled it already.
+    """
 
     error_prob: float | None
     inclusion_prob: float
     selected: bool
+    audited_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +220,13 @@ def audited_shares(export: Export) -> list[float]:
     Audits that extend one another are one sample of one population. Of an audit under way the part that is done counts:
     its items come in random order.
     """
+    return list(_shares_by_root(export).values())
+
+
+def _shares_by_root(export: Export) -> dict[int, float]:
+    """The same by the id of the audit that each sample began with."""
     if not _has_probabilities(export):
-        return []
+        return {}
     taken: dict[int, int] = {}
     populations: dict[int, int] = {}
     audits = audits_of(export.round)
@@ -226,14 +236,34 @@ def audited_shares(export: Export) -> list[float]:
             done = len(audit.item_ids) - waiting[audit.round.pk]
             taken[audit.root] = taken.get(audit.root, 0) + done
             populations[audit.root] = audit.round.population
-    return [taken[root] / populations[root] for root in taken]
+    return {root: taken[root] / populations[root] for root in taken}
+
+
+def _shares_of_picked(export: Export, shares: Mapping[int, float]) -> dict[int, float]:
+    """By id of each item that was picked by hand and answered: the chance that audits would have taken it otherwise.
+
+    Of those audits alone that were drawn from what was left without it; in the others it had its chance.
+    """
+    if not shares:
+        return {}
+    picked = ReviewTask.counted.filter(
+        round=export.round_id, purpose=ReviewTask.Purpose.PICKED, state=ReviewTask.State.ANSWERED
+    )
+    ids = np.array(sorted(picked.values_list("item_id", flat=True)), dtype=np.int64)
+    missed = np.ones(len(ids))
+    for audit in audits_of(export.round):
+        if audit.round.pk in shares:
+            missed[~np.isin(ids, audit.population())] *= 1.0 - shares[audit.round.pk]
+    return dict(zip(ids.tolist(), (1.0 - missed).tolist(), strict=True))
 
 
 class _Draws:
     """The round's draw, looked up by item id; blocks are read as the ids rise, one in memory at a time."""
 
     def __init__(self, export: Export) -> None:
-        self._audited_shares = audited_shares(export)
+        shares = _shares_by_root(export)
+        self._audited_shares = list(shares.values())
+        self._shares_of_picked = _shares_of_picked(export, shares)
         self._blocks = export.round.current_blocks.order_by("number").iterator(chunk_size=1)
         self._next()
 
@@ -256,6 +286,7 @@ class _Draws:
                     None if np.isnan(error_prob) else error_prob,
                     float(self._inclusion[at]),
                     bool(self._selected[at]),
+                    self._shares_of_picked.get(item_id, 0.0),
                 )
         return found
 
@@ -315,11 +346,7 @@ def _wide(
     answer = answers.counting
     human = _said(answer)
     inclusion_prob = 1.0 if answers.certain else drawn.inclusion_prob
-    # A selected item that nobody answered counts as not reviewed. So does, where chance decides who is reviewed, an
-    # item that was picked: its chance to be picked is not known, and the weights are those of the draw.
-    by_chance = answers.audited is not None or not answers.picked
-    weighs = human is not None and (by_chance or answers.certain)
-    machine_weight, human_weight = act_weights(np.array([weighs]), np.array([inclusion_prob]), lam)
+    machine_weight, human_weight = _weights(answers, drawn, inclusion_prob, lam)
     return {
         "machine_label": machine,
         "human_label": human,
@@ -328,12 +355,29 @@ def _wide(
         "error_prob": drawn.error_prob,
         "selected": drawn.selected,
         "inclusion_prob": inclusion_prob,
-        "machine_weight": float(machine_weight[0]) if machine is not None else 0.0,
-        "human_weight": float(human_weight[0]),
+        "machine_weight": machine_weight if machine is not None else 0.0,
+        "human_weight": human_weight,
         "reviewer": answer.author.username if answer is not None else None,
         "reviewed_at": answer.created_at.isoformat() if answer is not None else None,
         "status": _status(machine, answers, drawn),
     }
+
+
+def _weights(answers: Answers, drawn: Drawn, inclusion_prob: float, lam: float) -> tuple[float, float]:
+    """Weights of the machine's and of the person's label.
+
+    A selected item that nobody answered counts as not reviewed. So does, where chance decides who is reviewed, an item
+    that was picked: its chance to be picked is not known, and the weights are those of the draw. An audit that passed
+    it over for that would have taken it with a known chance; its label weighs as much as it would have on average,
+    λ(1 − s/π) and s/π instead of λ(1 − δ/π) and δ/π. Without that the items picked would weigh too little.
+    """
+    by_chance = answers.audited is not None or not answers.picked
+    if by_chance or answers.certain:
+        is_labeled = answers.counting is not None
+        machine, human = act_weights(np.array([is_labeled]), np.array([inclusion_prob]), lam)
+        return float(machine[0]), float(human[0])
+    share = drawn.audited_share / inclusion_prob if drawn.audited_share else 0.0
+    return lam * (1.0 - share), share
 
 
 def _said(answer: Annotation | Correction | None) -> str | None:

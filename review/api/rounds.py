@@ -2,7 +2,7 @@
 
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -80,9 +80,8 @@ class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
         return shown | dict.fromkeys(NOT_FOR_REVIEWERS) if self.is_for_a_reviewer(instance) else shown
 
     def is_for_a_reviewer(self, round: ReviewRound) -> bool:
-        sees: dict[int, bool] = self.context.setdefault(
-            "sees", {}
-        )  # by project: asked once for a page of rounds
+        context = cast(dict[str, Any], self.context)
+        sees: dict[int, bool] = context.setdefault("sees", {})  # by project: asked once for a page of rounds
         if round.project_id not in sees:
             sees[round.project_id] = permissions(self.context["view"].user, round.project).see
         return not sees[round.project_id]
