@@ -7,6 +7,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from jobs.models import Job
+from jobs.selectors import FAILURE_NAMES
 
 register = template.Library()
 
@@ -67,6 +68,12 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+@register.filter
+def failure_name(failure: str) -> str:
+    """A failure as people call it: "Timed out"."""
+    return FAILURE_NAMES.get(failure, (failure, ""))[0]
 
 
 @register.simple_tag
