@@ -68,9 +68,7 @@ urlpatterns = [
     path("uploads/<int:upload_id>/cancel/", uploads.UploadCancel.as_view(), name="upload_cancel"),
     path("uploads/<int:upload_id>/rejected-rows/", uploads.RejectedRows.as_view(), name="rejected_rows"),
     path("projects/<int:project_id>/items/", listed_items.Items.as_view(), name="items"),
-    path(
-        "projects/<int:project_id>/items/actions/", listed_items.ItemActions.as_view(), name="item_actions"
-    ),
+    path("projects/<int:project_id>/items/actions/", listed_items.ItemActions.as_view(), name="item_actions"),
     path(
         "projects/<int:project_id>/items/actions/<int:change_id>/undo/",
         listed_items.ItemActionUndo.as_view(),

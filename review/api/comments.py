@@ -1,6 +1,5 @@
 """Comments on items, for those who may read them now."""
 
-
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
