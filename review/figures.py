@@ -83,7 +83,11 @@ def figures_by_person(
             compared=Count("pk", filter=_SHOWN),
             agreed=Count("pk", filter=_SHOWN & AGREED),
             timed=Count("correction__seconds"),
-            spent=Sum(Least("correction__seconds", Value(LONGEST_LOOK))),
+            spent=Sum(
+                Least("correction__seconds", Value(LONGEST_LOOK)),
+                # The least of nothing and a number is the number in PostgreSQL.
+                filter=Q(correction__seconds__isnull=False),
+            ),
             last_at=Max("correction__created_at"),
         )
     )

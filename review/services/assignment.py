@@ -13,6 +13,7 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import Project, User
 from review.models import ReviewRound, ReviewTask
+from review.services.deadlocks import again_after_deadlock
 from review.services.settling import lock_in_order
 
 # What is dealt out: an adjudication is for managers, and a known item is for one reviewer from the start.
@@ -77,6 +78,7 @@ def assignment_preview(*, round: ReviewRound, assignment: Assignment) -> Dealt:
     return _deal(round, assignment)
 
 
+@again_after_deadlock
 @transaction.atomic
 def assign(*, round: ReviewRound, user: User, assignment: Assignment) -> Dealt:
     """Name people for the round's waiting items, and for them alone: what somebody looks at or answered stays.
@@ -240,6 +242,7 @@ def _check_labels(project: Project, assignment: ByLabel) -> None:
         raise Refusal(f"The project has no label {min(unknown)}.", field="people")
 
 
+@again_after_deadlock
 @transaction.atomic
 def tasks_hand_back(
     *, project: Project, user: User, by: User | None = None, round: ReviewRound | None = None

@@ -10,6 +10,7 @@ from review.certification import audits_of, is_settled, open_counts
 from review.drawing import Turn, enqueue
 from review.models import DrawBlock, ReviewRound
 from review.round_history import record_created
+from review.services.deadlocks import again_after_deadlock
 from review.setup import RoundSetup
 
 # A stream of its own: with the round's seed the audit must not follow the round's draw.
@@ -17,6 +18,7 @@ _STREAM = 2
 _USUAL = RoundSetup()
 
 
+@again_after_deadlock
 @transaction.atomic
 def audit_round_create(
     *,

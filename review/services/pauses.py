@@ -7,6 +7,7 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import User
 from review.models import ReviewPause, ReviewRound, ReviewTask
+from review.services.deadlocks import again_after_deadlock
 from review.services.settling import lock_in_order
 
 BY_HAND = "A manager of the project paused you in this round. Ask them when you can go on."
@@ -25,6 +26,7 @@ def require_not_paused(round: ReviewRound, user: User) -> None:
         raise Refusal(pause.reason)
 
 
+@again_after_deadlock
 @transaction.atomic
 def pause(
     *,
@@ -64,6 +66,7 @@ def pause(
     return paused
 
 
+@again_after_deadlock
 @transaction.atomic
 def pause_lift(*, pause: ReviewPause, by: User) -> None:
     """Let the reviewer go on. Known items answered so far are not held against them any more. Raises Refusal."""

@@ -23,6 +23,7 @@ from review.browsing import Chain, ItemFilter
 from review.certification import drawn_items
 from review.drawing import arm_of
 from review.models import Correction, ReviewRound, ReviewTask
+from review.services.deadlocks import again_after_deadlock
 from review.services.settling import settle, turns_of
 from review.walking import Walk
 
@@ -562,6 +563,7 @@ def pick_undo(*, project: Project, user: User, change_id: int) -> TakenBack:
     return TakenBack(given, removed, (len(answers) or len(tasks)) - given - removed)
 
 
+@again_after_deadlock
 @transaction.atomic
 def _answers_take_back(correction_ids: Sequence[int], user: User) -> int:
     tasks = list(
@@ -587,6 +589,7 @@ def _answers_take_back(correction_ids: Sequence[int], user: User) -> int:
     return len(tasks)
 
 
+@again_after_deadlock
 @transaction.atomic
 def _tasks_remove(task_ids: Sequence[int]) -> int:
     untouched = ReviewTask.objects.filter(

@@ -17,6 +17,7 @@ from annotate.models import Label, User
 from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services import known_items
+from review.services.deadlocks import again_after_deadlock
 from review.services.pauses import pause_of, require_not_paused
 from review.services.settling import DONE, READ_BY, lock_in_order, settle, turns_of
 
@@ -51,6 +52,7 @@ class Answer:
     key: uuid.UUID | None = None
 
 
+@again_after_deadlock
 def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[ReviewTask]:
     """Up to `count` tasks leased to the user, lowest rank first; those the user already holds come back first.
 
@@ -157,6 +159,7 @@ def _free(round: ReviewRound, user: User, now: datetime) -> Iterator[QuerySet[Re
     yield lapsed.filter(Q(assigned_to=None) | Q(assigned_to=user)).order_by("rank", "copy")
 
 
+@again_after_deadlock
 @transaction.atomic
 def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] | None = None) -> int:
     """Hand back what the user holds and has not answered, or those of it with the ids; returns how many."""
@@ -215,6 +218,7 @@ def _what_is_shown_of_answer(task: ReviewTask) -> dict[str, object]:
     }
 
 
+@again_after_deadlock
 @transaction.atomic
 def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
     """Keep a person's answer. Sent again with the same key, it changes nothing.
@@ -341,6 +345,7 @@ def _check_written(answer: Answer) -> None:
         raise Refusal("An answer is a text or a skip.", field="action")
 
 
+@again_after_deadlock
 @transaction.atomic
 def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
     """Take back the user's last answer in the round's queue and hand its task to the user again. Raises Refusal, for
@@ -353,6 +358,7 @@ def answer_undo(*, round: ReviewRound, user: User) -> ReviewTask:
     return _undo(last, user)
 
 
+@again_after_deadlock
 @transaction.atomic
 def adjudication_undo(*, round: ReviewRound, user: User) -> ReviewTask:
     """Take back the user's last adjudication in the round, which waits for a manager then. Raises Refusal.

@@ -15,6 +15,7 @@ from review.models import BudgetRaise, Correction, ReviewRound, ReviewTask
 from review.priorities import prioritized
 from review.round_history import record_change
 from review.sampling import draw, inclusion_probabilities
+from review.services.deadlocks import again_after_deadlock
 from review.services.rounds import budget_of
 
 THRESHOLD = "threshold"
@@ -71,6 +72,7 @@ def raise_preview(
     )
 
 
+@again_after_deadlock
 @transaction.atomic
 def round_raise(
     *, round: ReviewRound, user: User, count: int | None = None, share: float | None = None

@@ -17,6 +17,7 @@ from review.previews import Drawn, RoundPreview, preview_of
 from review.priorities import TRAINING, prioritized
 from review.round_history import record_change, record_created
 from review.sampling import MOST_BETA, RULES, choose_budget
+from review.services.deadlocks import again_after_deadlock
 from review.setup import RoundSetup
 
 MOST_SEED = 2**31 - 1
@@ -56,6 +57,7 @@ def round_preview(
     return preview_of(run.annotation_run.project, drawn)
 
 
+@again_after_deadlock
 @transaction.atomic
 def round_create(
     *,
@@ -188,6 +190,7 @@ def _training_budget(budget: int, share: float) -> int:
     return reviews
 
 
+@again_after_deadlock
 @transaction.atomic
 def calibration_round_create(
     *, project: Project, user: User, count: int, setup: RoundSetup = _USUAL
@@ -213,12 +216,14 @@ def calibration_round_create(
     return round
 
 
+@again_after_deadlock
 @transaction.atomic
 def round_close(*, round: ReviewRound, user: User) -> None:
     """No more items are handed out. What is not answered counts as not reviewed."""
     _change_state(round, user, ReviewRound.State.CLOSED)
 
 
+@again_after_deadlock
 @transaction.atomic
 def round_reopen(*, round: ReviewRound, user: User) -> None:
     _change_state(round, user, ReviewRound.State.OPEN)

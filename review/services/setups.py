@@ -10,12 +10,14 @@ from annotate.models import User
 from review.drawing import arm_of
 from review.models import ReviewRound, ReviewTask
 from review.round_history import record_change
+from review.services.deadlocks import again_after_deadlock
 from review.services.settling import lock_in_order
 from review.setup import RoundSetup
 
 _AT_ONCE = 5000  # ids in one statement
 
 
+@again_after_deadlock
 @transaction.atomic
 def round_setup_change(*, round: ReviewRound, user: User, setup: RoundSetup) -> ReviewRound:
     """Give an open round another display, or other known items. Raises Refusal.
