@@ -51,8 +51,14 @@ def known_count(project: Project) -> int:
 def known_items(round: ReviewRound) -> QuerySet[Item]:
     """The project's items with a gold or calibration label that are none of the round's own, and wait blind in none."""
     own = ReviewTask.counted.filter(round=round, item=OuterRef("pk"))
-    blind = open_tasks().filter(round__kind__in=BLIND_KINDS, item=OuterRef("pk"))
-    return round.project.items.filter(_HAS_LABEL).exclude(Exists(own)).exclude(Exists(blind))
+    known = round.project.items.filter(_HAS_LABEL).exclude(Exists(own))
+    rounds = round.project.review_rounds.filter(kind__in=BLIND_KINDS, state=ReviewRound.State.OPEN)
+    # Asked for by themselves: they are few, mostly none, and a database that has to join them takes long.
+    blind_rounds = list(rounds.order_by().values_list("pk", flat=True))
+    if blind_rounds:
+        blind = open_tasks().filter(round__in=blind_rounds, item=OuterRef("pk"))
+        known = known.exclude(Exists(blind))
+    return known
 
 
 def known_answers(round: ReviewRound) -> QuerySet[ReviewTask]:

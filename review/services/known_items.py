@@ -19,6 +19,7 @@ from review.services.pauses import pause, pause_of
 _POSITIONS, _CHOICE = 4, 5
 # Known items looked at for one that is as suspicious as its neighbour; among the nearest, chance decides.
 _LOOKED_AT, _NEAREST = 200, 5
+_POOL = 1000  # known items that they are looked for among
 _HANDED = (ReviewTask.State.LEASED, ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
 _SHOWN = ("item__image", "annotation__label", "annotation__run", "criticism__run")
 
@@ -110,11 +111,12 @@ def _choose(
     round: ReviewRound, user: User, neighbour: ReviewTask, rng: np.random.Generator
 ) -> _Candidate | None:
     """An unused known item that is about as suspicious as the neighbour, where both have a priority."""
-    pool = _unused(round, user)
+    # Keys, not a subquery: PostgreSQL takes seconds to join the three tables anew for each question.
+    unused = _unused(round, user).order_by("pk").values_list("pk", flat=True)
+    pool: list[int] = _some(unused, "pk", rng, most=_POOL)
     found = [each for each in _annotated(round, pool, rng) if each.can_be_shown(arm_of(round, each.item_id))]
     if not found:
-        some = _some(pool.order_by("pk").values_list("pk", flat=True), "pk", rng)
-        found = [_Candidate(pk) for pk in some if arm_of(round, pk) == ReviewTask.Arm.BLIND]
+        found = [_Candidate(pk) for pk in pool if arm_of(round, pk) == ReviewTask.Arm.BLIND]
     if not found:
         return None
     suspicion = neighbour.criticism.priority if neighbour.criticism else None
@@ -161,7 +163,7 @@ def shown_runs(criticism: CriticismRun | None) -> list[tuple[AnnotationRun, Crit
     return runs
 
 
-def _annotated(round: ReviewRound, pool: QuerySet[Item], rng: np.random.Generator) -> Iterator[_Candidate]:
+def _annotated(round: ReviewRound, pool: list[int], rng: np.random.Generator) -> Iterator[_Candidate]:
     """Known items with something to show, each once."""
     seen: set[int] = set()
     for run, criticism_run in shown_runs(round.criticism_run):
@@ -189,16 +191,16 @@ def can_be_shown(criticism: CriticismRun) -> bool:
     return Annotation.objects.filter(known, run__in=runs, failure="").exists()
 
 
-def _some(rows: QuerySet, by: str, rng: np.random.Generator) -> list:  # type: ignore[type-arg]
-    """Up to `_LOOKED_AT` of the rows: those after a random one, in their order, and from the first on."""
+def _some(rows: QuerySet, by: str, rng: np.random.Generator, most: int = _LOOKED_AT) -> list:  # type: ignore[type-arg]
+    """Up to `most` of the rows: those after a random one, in their order, and from the first on."""
     first = rows.values_list(by, flat=True).first()
     if first is None:
         return []
     last = rows.reverse().values_list(by, flat=True)[0]
     start = int(rng.integers(first, last + 1))
-    some = list(rows.filter(**{f"{by}__gte": start})[:_LOOKED_AT])
-    if len(some) < _LOOKED_AT:
-        some += list(rows.filter(**{f"{by}__lt": start})[: _LOOKED_AT - len(some)])
+    some = list(rows.filter(**{f"{by}__gte": start})[:most])
+    if len(some) < most:
+        some += list(rows.filter(**{f"{by}__lt": start})[: most - len(some)])
     return some
 
 

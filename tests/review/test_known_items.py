@@ -184,7 +184,7 @@ def test_what_is_about_as_suspicious_as_its_neighbour_is_preferred(ann: User) ->
     ordinary = make_items(project, 2)
     known = make_items(project, 30, gold="positive")
     run = make_criticism_run(
-        make_annotation_run(project), [0.99, 0.98, *[0.9 if n < 5 else 0.05 for n in range(30)]]
+        make_annotation_run(project), [0.99, 0.98, *[0.9 if n < 10 else 0.05 for n in range(30)]]
     )
     round = round_create(run=run, user=project.created_by, count=2, setup=RoundSetup(gold_rate=0.5))
 
@@ -192,7 +192,7 @@ def test_what_is_about_as_suspicious_as_its_neighbour_is_preferred(ann: User) ->
     chosen = [task.item for task in handed if task.purpose == GOLD]
 
     assert chosen
-    assert set(chosen) <= set(known[:5])
+    assert set(chosen) <= set(known[:10])
     assert not set(chosen) & set(ordinary)
 
 
