@@ -181,14 +181,14 @@ def test_the_rounds_own_items_are_not_known_ones(ann: User) -> None:
 
 def test_what_is_about_as_suspicious_as_its_neighbour_is_preferred(ann: User) -> None:
     project = make_project()
-    ordinary = make_items(project, 2)
+    ordinary = make_items(project, 24)  # so many that one place or another holds a known item, whatever is drawn
     known = make_items(project, 30, gold="positive")
     run = make_criticism_run(
-        make_annotation_run(project), [0.99, 0.98, *[0.9 if n < 10 else 0.05 for n in range(30)]]
+        make_annotation_run(project), [*[0.99] * 24, *[0.9 if n < 10 else 0.05 for n in range(30)]]
     )
-    round = round_create(run=run, user=project.created_by, count=2, setup=RoundSetup(gold_rate=0.5))
+    round = round_create(run=run, user=project.created_by, count=24, setup=RoundSetup(gold_rate=0.5))
 
-    handed = [task for _ in range(6) for task in take(round, make_user(), 2)]
+    handed = [task for _ in range(6) for task in take(round, make_user(), 4)]
     chosen = [task.item for task in handed if task.purpose == GOLD]
 
     assert chosen
