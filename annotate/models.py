@@ -228,6 +228,11 @@ class Item(models.Model):
     file_name = models.CharField(max_length=500, blank=True, help_text="Name of its image in the upload.")
     columns = models.JSONField(default=dict)
     gold = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="gold_items")
+    gold_answers = models.JSONField(
+        null=True,
+        help_text="Where answers are spans of the text: those that are right, each `{text, start}`; "
+        "none of them where it has no answer, null where none is known.",
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["project", "external_id"], name="external_id_once")]
@@ -298,14 +303,26 @@ class CalibrationLabel(models.Model):
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="calibration_labels")
     item = models.OneToOneField(Item, on_delete=models.CASCADE, related_name="calibration_label")
-    label = models.ForeignKey(Label, on_delete=models.RESTRICT, related_name="+")
+    label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="+")
+    answers = models.JSONField(
+        null=True, help_text="Instead of a label where answers are spans: as an item's gold answers."
+    )
     author = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, related_name="+", help_text="Empty: from the gold column."
     )
     created_at = models.DateTimeField(default=timezone.now)
 
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(label__isnull=False, answers__isnull=True)
+                | Q(label__isnull=True, answers__isnull=False),
+                name="calibration_label_or_answers",
+            )
+        ]
+
     def __str__(self) -> str:
-        return f"{self.item}: {self.label}"
+        return f"{self.item}: {self.label or self.answers}"
 
 
 class Connection(models.Model):
@@ -427,8 +444,21 @@ class AnnotationRun(ModelRun):
         return f"Annotation {self.pk}: {self.who}"
 
 
-class Annotation(ModelCall):
-    """What the annotator said about one item: a label, or a written answer. Neither where it failed."""
+class SpanAnswer(models.Model):
+    """The place of an answer that is a span of the item's text: characters `start` to `end`, without the last.
+
+    Empty where answers are no spans. Both are 0, and the answer is empty, where the text holds no answer.
+    """
+
+    start = models.PositiveIntegerField(null=True)
+    end = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        abstract = True
+
+
+class Annotation(SpanAnswer, ModelCall):
+    """What the annotator said about one item: a label, or an answer in words. Neither where it failed."""
 
     run = models.ForeignKey(AnnotationRun, on_delete=models.CASCADE, related_name="annotations")
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="annotations")
@@ -440,10 +470,17 @@ class Annotation(ModelCall):
         constraints = [
             models.UniqueConstraint(fields=["run", "item"], name="one_annotation_an_item"),
             models.CheckConstraint(
-                condition=Q(failure="", label__isnull=False, answer="")
-                | (Q(failure="", label__isnull=True) & ~Q(answer=""))
-                | (~Q(failure="") & Q(label__isnull=True, answer="")),
+                condition=Q(failure="", label__isnull=False, answer="", start__isnull=True)
+                | (
+                    Q(failure="", label__isnull=True)
+                    & (~Q(answer="") | Q(start__isnull=False, start=0, end=0))
+                )
+                | (~Q(failure="") & Q(label__isnull=True, answer="", start__isnull=True)),
                 name="annotation_answer_or_failure",
+            ),
+            models.CheckConstraint(
+                condition=Q(start__isnull=True, end__isnull=True) | Q(start__lte=models.F("end")),
+                name="annotation_span_in_order",
             ),
         ]
         indexes = [

@@ -9,8 +9,9 @@ from types import MappingProxyType
 class TaskType:
     """What an item of a task consists of, what an answer to it is, and which labels a new project starts with.
 
-    `answers` is "label" where one of a set of labels is chosen, "text" where the answer is written. A written answer
-    is rated as a whole, or with `checks_facts` statement by statement.
+    `answers` is "label" where one of a set of labels is chosen, "text" where the answer is written, "span" where it is
+    a part of the item's text or that there is none. A written answer is rated as a whole, or with `checks_facts`
+    statement by statement; of a span, as of a label, a criticizer says how likely it is wrong.
     """
 
     key: str
@@ -25,13 +26,18 @@ class TaskType:
 
     @property
     def is_written(self) -> bool:
-        """Whether answers are written: then the project has no label set."""
-        return self.answers == "text"
+        """Whether answers are words, not one of a set of labels: then the project has no label set."""
+        return self.answers != "label"
+
+    @property
+    def is_span(self) -> bool:
+        """Whether an answer is a span of the item's text, which a known answer can show to be wrong."""
+        return self.answers == "span"
 
     @property
     def is_rated(self) -> bool:
         """Whether a criticizer gives an answer a quality score, instead of an error probability."""
-        return self.is_written and not self.checks_facts
+        return self.answers == "text" and not self.checks_facts
 
 
 _ALL = (
@@ -87,6 +93,15 @@ _ALL = (
         needs_question=False,
         answers="text",
         checks_facts=True,
+    ),
+    TaskType(
+        key="extractive_qa",
+        label="Extractive question answering",
+        description="Each item is a text with a question; the answer is a part of the text, or that it has none.",
+        needs_text=True,
+        needs_image=False,
+        needs_question=True,
+        answers="span",
     ),
 )
 

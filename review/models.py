@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from annotate.models import Annotation, Item, Label, Project, User
+from annotate.models import Annotation, Item, Label, Project, SpanAnswer, User
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 
@@ -287,7 +287,7 @@ class ReviewTask(models.Model):
         return f"{self.item} in {self.round}"
 
 
-class Correction(models.Model):
+class Correction(SpanAnswer):
     """What a person did with a task. Append-only: an undo is a row of its own, nothing is overwritten.
 
     It goes with its project alone.
@@ -320,11 +320,18 @@ class Correction(models.Model):
         indexes = [models.Index(fields=["author", "-id"], name="correction_by_author")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(action="label", label__isnull=False, answer="")
-                | (Q(action="label", label__isnull=True) & ~Q(answer=""))
-                | (~Q(action="label") & Q(label__isnull=True, answer="")),
+                condition=Q(action="label", label__isnull=False, answer="", start__isnull=True)
+                | (
+                    Q(action="label", label__isnull=True)
+                    & (~Q(answer="") | Q(start__isnull=False, start=0, end=0))
+                )
+                | (~Q(action="label") & Q(label__isnull=True, answer="", start__isnull=True)),
                 name="correction_answer_iff_label",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(start__isnull=True, end__isnull=True) | Q(start__lte=models.F("end")),
+                name="correction_span_in_order",
+            ),
         ]
 
     def __str__(self) -> str:
