@@ -495,3 +495,64 @@ class Annotation(SpanAnswer, ModelCall):
 
     def __str__(self) -> str:
         return f"{self.item}: {self.label or self.answer[:80] or self.failure}"
+
+
+class VectorVersion(models.Model):
+    """One way of turning a project's items into vectors, as it was fitted; each item has one vector of it at most.
+
+    What is fitted is kept, so that items which come later get their vectors in the same way.
+    """
+
+    class Kind(models.TextChoices):
+        PLAIN = "plain", "Words, colors and gradients"
+        EMBEDDINGS = "embeddings", "Embeddings of a provider"
+        LOCAL = "local", "Text encoder on this machine"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="vector_versions")
+    kind = models.CharField(max_length=16, choices=Kind)
+    connection = models.ForeignKey(
+        Connection, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    provider = models.CharField(max_length=16, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    parameters = models.JSONField(default=dict)
+    choice = models.CharField(max_length=64, help_text="Digest of kind, provider, model and parameters.")
+    fitted = models.BinaryField(
+        null=True, help_text="What was learned from the items, as arrays; empty until its job has done that."
+    )
+    digest = models.CharField(max_length=64, blank=True, help_text="Of the choice and of what was learned.")
+    width = models.PositiveIntegerField(default=0, help_text="Numbers in a vector; 0 until that is known.")
+    seed = models.PositiveIntegerField(default=42)
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="vector_version")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["project", "choice", "-id"], name="vectors_newest")]
+
+    def __str__(self) -> str:
+        return f"Vectors {self.pk} ({self.kind})"
+
+
+class ItemVector(models.Model):
+    """An item's vector: float32 numbers, the lowest byte first. None where it failed, and then why."""
+
+    version = models.ForeignKey(VectorVersion, on_delete=models.CASCADE, related_name="vectors")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="vectors")
+    vector = models.BinaryField(null=True)
+    failure = models.CharField(max_length=32, blank=True, default="")
+    message = models.TextField(blank=True, default="", help_text="The failure in the user's words.")
+    recorded_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "item"], name="one_vector_an_item"),
+            models.CheckConstraint(
+                condition=Q(failure="", vector__isnull=False) | (~Q(failure="") & Q(vector__isnull=True)),
+                name="vector_or_failure",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.item}: {self.failure or self.version}"
