@@ -4,6 +4,9 @@ Those who see the project read everything. A reviewer reads their own comments; 
 item and no turn of it waits that they might be handed.
 """
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
@@ -55,6 +58,28 @@ def comments_shown(user: User, item: Item) -> QuerySet[Comment]:
     """The comments on the item that this person may read, first said first."""
     rows = item.comments.select_related("author", "resolved_by").order_by("pk")
     return rows if may_read_all(user, item) else rows.filter(author=user)
+
+
+def comment_counts(user: User, tasks: Sequence[ReviewTask]) -> Counter[int]:
+    """By item id: how many comments `comments_shown` has for this person. The tasks are of one project.
+
+    How many others wrote would tell that they had a turn of the item too.
+    """
+    items = {task.item_id: task.item for task in tasks}
+    said = Comment.objects.filter(item__in=items).order_by().values_list("item_id", "author_id")
+    counts: Counter[int] = Counter()
+    for item_id, authors in _by_item(said).items():
+        item = items[item_id]
+        item.project = tasks[0].round.project
+        counts[item_id] = len(authors) if may_read_all(user, item) else authors.count(user.pk)
+    return counts
+
+
+def _by_item(said: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    by_item: dict[int, list[int]] = defaultdict(list)
+    for item_id, author_id in said:
+        by_item[item_id].append(author_id)
+    return by_item
 
 
 def may_resolve(user: User, comment: Comment) -> bool:

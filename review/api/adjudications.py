@@ -9,12 +9,11 @@ from rest_framework.response import Response
 
 from annotate.access import project_for
 from annotate.api.endpoint import Endpoint
-from annotate.api.items import LabelNameSerializer, image_url
+from annotate.api.items import LabelNameSerializer
 from annotate.problems import Pagination
-from review.adjudicating import ORDER, GivenAnswer, conflicts, given_answers
-from review.api.queue import ReviewTaskSerializer
+from review.adjudicating import ORDER, conflicts, given_answers
+from review.api.queue import ReviewTaskSerializer, shown_to
 from review.models import ReviewTask
-from review.selectors import task_for_reviewer
 
 
 class GivenAnswerSerializer(serializers.Serializer[Any]):
@@ -51,13 +50,8 @@ class Adjudications(Endpoint):
         paginator.ordering = ORDER  # type: ignore[assignment]
         page = paginator.paginate_queryset(conflicts(project), request, view=self) or []
         answers = given_answers(page)
-        rows = [_told(task, answers[task.pk]) for task in page]
+        rows = [
+            {"round": task.round_id, "task": shown, "answers": answers[task.pk]}
+            for task, shown in zip(page, shown_to(self.user, page), strict=True)
+        ]
         return paginator.get_paginated_response(AdjudicationSerializer(rows, many=True).data)
-
-
-def _told(task: ReviewTask, answers: list[GivenAnswer]) -> dict[str, Any]:
-    return {
-        "round": task.round_id,
-        "task": task_for_reviewer(task, image_url(task.item)),
-        "answers": answers,
-    }

@@ -1,5 +1,6 @@
 """The queue of a round: claiming tasks, answering, undoing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -13,8 +14,9 @@ from annotate.access import May, found_for, permissions
 from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.items import LabelNameSerializer, image_url
 from annotate.errors import Refusal
-from annotate.models import Project
+from annotate.models import Project, User
 from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint
+from review.commenting import comment_counts
 from review.models import Correction, ReviewRound, ReviewTask
 from review.selectors import (
     answer_taken_back,
@@ -100,6 +102,7 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
     machine = TaskMachineSerializer(allow_null=True)
     criticism = TaskCriticismSerializer(allow_null=True)
     failure = TaskFailureSerializer(allow_null=True)
+    comments = serializers.IntegerField(help_text="Of the item, as many as you may read now.")
 
 
 class CorrectionSerializer(serializers.ModelSerializer[Correction]):
@@ -209,7 +212,9 @@ class ReviewRoundNext(RoundEndpoint):
         tasks = tasks_claim(round=round, user=self.user, **self.given(ClaimSerializer))
         progress = quick_progress(round, self.user)
         closed = round.state == ReviewRound.State.CLOSED
-        return self.reply(ClaimedSerializer, {"tasks": _shown(tasks), "progress": progress, "closed": closed})
+        return self.reply(
+            ClaimedSerializer, {"tasks": shown_to(self.user, tasks), "progress": progress, "closed": closed}
+        )
 
 
 class ReviewRoundUndo(RoundEndpoint):
@@ -217,7 +222,7 @@ class ReviewRoundUndo(RoundEndpoint):
     def post(self, request: Request, round_id: int) -> Response:
         round = self.round(round_id, may=May.REVIEW)
         task = task_rows().get(pk=answer_undo(round=round, user=self.user).pk)
-        shown = task_for_reviewer(task, image_url(task.item))
+        (shown,) = shown_to(self.user, [task])
         return self.reply(
             UndoSerializer,
             {
@@ -267,7 +272,7 @@ class OneReviewTask(TaskEndpoint):
             raise Http404("There is no such review task, or it is not yours.")
         # Who answers an item too must not know what others said.
         rows = [row for row in history(task) if may_see or row.author_id == self.user.pk]
-        shown = task_for_reviewer(task, image_url(task.item))
+        (shown,) = shown_to(self.user, [task])
         return self.reply(ReviewTaskDetailSerializer, shown | {"history": rows})
 
 
@@ -304,13 +309,17 @@ class ReviewTaskSubmit(TaskEndpoint):
 
     def _next(self, round: ReviewRound, count: int) -> dict[str, Any]:
         try:
-            return {"tasks": _shown(tasks_claim(round=round, user=self.user, count=count))}
+            return {"tasks": shown_to(self.user, tasks_claim(round=round, user=self.user, count=count))}
         except Refusal:
             return {}  # The answer is kept all the same; asking for items says why there are none.
 
 
-def _shown(tasks: list[ReviewTask]) -> list[dict[str, Any]]:
-    return [task_for_reviewer(task, image_url(task.item)) for task in tasks]
+def shown_to(user: User, tasks: Sequence[ReviewTask]) -> list[dict[str, Any]]:
+    """The tasks of a project as `ReviewTaskSerializer` has them."""
+    comments = comment_counts(user, tasks)
+    return [
+        task_for_reviewer(task, image_url(task.item)) | {"comments": comments[task.item_id]} for task in tasks
+    ]
 
 
 def _answer(project: Project, given: dict[str, Any]) -> Answer:

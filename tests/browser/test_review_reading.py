@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from annotate.models import Comment, Project
+from annotate.services.comments import comment_add
 from review.models import ReviewTask
 from review.services.pauses import pause
 from tests.browser.reviewing import Open, answers, lasts, round_of, saved, shows, texts, whole_round
@@ -255,6 +256,24 @@ def test_a_draft_is_kept_and_can_be_sent_after_the_answer(open_screen: Open) -> 
         page.click("#note-form button[type=submit]")
     expect(page.locator("#note-count")).to_be_hidden()
     assert Comment.objects.get().item.text == "text 1"
+
+
+def test_the_note_button_shows_how_many_comments_the_item_has(open_screen: Open) -> None:
+    round = round_of(texts(2))
+    item = round.tasks.get(rank=0).item
+    for words in ("Irony?", "No."):
+        comment_add(item=item, user=round.created_by, text=words)
+
+    page = open_screen(round)
+    shows(page, "text 1")
+    expect(page.locator("#note-count")).to_have_text("2")
+    page.keyboard.press("n")
+    expect(page.locator("#note-others")).to_contain_text("Irony?")
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+
+    shows(page, "text 2")
+    expect(page.locator("#note-count")).to_be_hidden()
 
 
 # --- What reviewers see ----------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Who may read and write which comments: nothing that could sway somebody's answer."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -7,10 +9,11 @@ from annotate.errors import Refusal
 from annotate.models import Comment, LabelExample, Membership, User
 from annotate.services.comments import comment_add
 from review.blindness import examples_to_hide
-from review.commenting import comments_shown, may_comment, may_read_all, open_comments
+from review.commenting import comment_counts, comments_shown, may_comment, may_read_all, open_comments
 from review.models import ReviewRound, ReviewTask
 from review.services.examples import example_add
 from review.services.queue import Answer, task_submit, tasks_claim
+from tests.api.caller import call
 from tests.factories import (
     label_named,
     make_calibration_round,
@@ -173,3 +176,27 @@ def test_neither_the_api_nor_the_page_shows_an_example_that_waits_blind(
         assert "given away" not in answer.content.decode()
     client.force_login(round.created_by)
     assert "1 example is not shown here" in client.get(f"/projects/{project.pk}/guidelines/").content.decode()
+
+
+def test_a_task_tells_as_many_comments_as_its_reader_may_read(round: ReviewRound, rita: User) -> None:
+    path = f"review-rounds/{round.pk}/next/"
+    first, second = tasks_claim(round=round, user=rita, count=2)
+    comment_add(item=first.item, user=round.created_by, text="It is positive!")
+    comment_add(item=first.item, user=rita, text="Irony?")
+
+    handed = call(rita, "post", path, {"count": 2})["tasks"]
+    assert {task["id"]: task["comments"] for task in handed} == {first.pk: 1, second.pk: 0}
+    assert call(round.created_by, "get", f"review-tasks/{first.pk}/")["comments"] == 2
+
+    answered(first, rita)
+    assert call(rita, "get", f"review-tasks/{first.pk}/")["comments"] == 2
+    assert call(rita, "post", f"review-rounds/{round.pk}/undo/")["task"]["comments"] == 1
+
+
+def test_counting_comments_takes_one_question_where_there_are_none(
+    round: ReviewRound, rita: User, django_assert_num_queries: Any
+) -> None:
+    tasks = tasks_claim(round=round, user=rita, count=2)
+
+    with django_assert_num_queries(1):
+        assert comment_counts(rita, tasks).total() == 0
