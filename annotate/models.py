@@ -160,10 +160,24 @@ class Upload(models.Model):
         DONE = "done", "Imported"
         FAILED = "failed", "Failed"
 
+    class Step(models.TextChoices):
+        """Of an import that is going on."""
+
+        CHECKING = "checking", "Checking all rows"
+        WRITING = "writing", "Bringing rows in"
+        UNDOING = "undoing", "Taking back what came in"
+
+    class IfDifferent(models.TextChoices):
+        """What happens to a row whose id an item of the project has, with other content."""
+
+        KEEP = "keep", "Keep the item and list the row as rejected"
+        REPLACE = "replace", "Replace the item, unless something was done with it"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="uploads")
     file = models.FileField(upload_to=upload_path, max_length=255)
     filename = models.CharField(max_length=255)
     size = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64, blank=True, help_text="Of the file, to know it again.")
     kind = models.CharField(max_length=16, blank=True)
     encoding = models.CharField(max_length=32, blank=True)
     state = models.CharField(max_length=16, choices=State, default=State.RECEIVED)
@@ -173,8 +187,20 @@ class Upload(models.Model):
     add_labels = models.BooleanField(
         default=False, help_text="Make labels of gold values that are not labels yet."
     )
+    all_or_nothing = models.BooleanField(
+        default=False, help_text="Import nothing where a single row would be rejected."
+    )
+    if_different = models.CharField(max_length=8, choices=IfDifferent, default=IfDifferent.KEEP)
+    step = models.CharField(max_length=8, choices=Step, blank=True)
     job = models.OneToOneField(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="upload")
-    imported = models.PositiveIntegerField(default=0)
+    imported = models.PositiveIntegerField(default=0, help_text="Rows that became new items.")
+    repeated = models.PositiveIntegerField(
+        default=0, help_text="Rows that were there already, with the same content."
+    )
+    differing = models.PositiveIntegerField(
+        default=0, help_text="Rows whose id was there with other content: replaced, or among the rejected."
+    )
+    replaced = models.PositiveIntegerField(default=0, help_text="Items that took a row's content.")
     rejected = models.PositiveIntegerField(default=0)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
@@ -392,6 +418,7 @@ class ModelRun(models.Model):
         PROMPTED = "prompted", "Model"
         TRAINED = "trained", "Trained classifier, no language model"
         VOTED = "voted", "Vote of several annotators"
+        ROUTED = "routed", "Several annotators, each with its share of the items"
 
     kind = models.CharField(max_length=16, choices=Kind)
     connection = models.ForeignKey(
@@ -418,18 +445,22 @@ class ModelRun(models.Model):
             return f"trained on your {self.parameters.get('training_items', 0)} labels, no language model"
         if self.kind == self.Kind.VOTED:
             return f"vote of {len(self.parameters.get('sources', []))} annotators"
+        if self.kind == self.Kind.ROUTED:
+            return f"routed to {' and '.join(self.parameters.get('agents', []))}"
         return f"{self.model} · {self.strategy}"
 
 
 class AnnotationRun(ModelRun):
     """An annotator at work on a project's items, or on its calibration items alone: then it is a candidate.
 
-    `sources` are the runs that a vote counts, or whose answers a discussing annotator is shown.
+    `sources` are the runs that a vote counts, whose answers a discussing annotator is shown, or that each answered a
+    part of the items.
     """
 
     class Scope(models.TextChoices):
         PROJECT = "project", "All items but the calibration items"
         CALIBRATION = "calibration", "Calibration items"
+        PART = "part", "The items that a plan gave it"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="annotation_runs")
     scope = models.CharField(max_length=16, choices=Scope, default=Scope.PROJECT)
@@ -458,13 +489,21 @@ class SpanAnswer(models.Model):
 
 
 class Annotation(SpanAnswer, ModelCall):
-    """What the annotator said about one item: a label, or an answer in words. Neither where it failed."""
+    """What the annotator said about one item: a label, or an answer in words. Neither where it failed.
+
+    An item that a router gave to people has the failure `TO_PERSON`. `steps` are those of the reasoning where a router
+    read along; it stopped the annotator after step `stopped_at`, counted from 1.
+    """
+
+    TO_PERSON = "to_person"
 
     run = models.ForeignKey(AnnotationRun, on_delete=models.CASCADE, related_name="annotations")
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="annotations")
     label = models.ForeignKey(Label, on_delete=models.RESTRICT, null=True, related_name="annotations")
     answer = models.TextField(blank=True, help_text="Where the task's answers are written.")
     confidence = models.FloatField(null=True, help_text="Between 0 and 1, where the annotator gives one.")
+    steps = models.JSONField(null=True)
+    stopped_at = models.PositiveSmallIntegerField(null=True)
 
     class Meta:
         constraints = [

@@ -109,6 +109,7 @@ INSTALLED_APPS = [
     "annotate",
     "criticize",
     "review",
+    "route",
 ]
 
 MIDDLEWARE = [

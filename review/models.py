@@ -8,13 +8,14 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from annotate.models import Annotation, Item, Label, Project, SpanAnswer, User
+from annotate.models import Annotation, AnnotationRun, Item, Label, Project, SpanAnswer, User
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 
 
 class ReviewRound(models.Model):
-    """A budget of reviews, spent by one rule on one run's criticisms; or a blind calibration or audit round.
+    """A budget of reviews, spent by one rule on one run's criticisms; a blind calibration or audit round; or the items
+    of a routed run that its router gave to people.
 
     `budget`, `parameters` and `draw_number` are those of its latest draw: raising the budget draws again among the
     items that nobody has reviewed yet. An audit round holds a simple random sample of `audited`'s unreviewed items.
@@ -24,6 +25,7 @@ class ReviewRound(models.Model):
         REVIEW = "review", "Review"
         CALIBRATION = "calibration", "Calibration"
         AUDIT = "audit", "Audit"
+        ROUTED = "routed", "Routed to people"
 
     class Priority(models.TextChoices):
         CRITICISM = "criticism", "The criticizer alone"
@@ -44,6 +46,13 @@ class ReviewRound(models.Model):
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.REVIEW)
     criticism_run = models.ForeignKey(
         CriticismRun, on_delete=models.CASCADE, null=True, related_name="review_rounds"
+    )
+    routed_run = models.OneToOneField(
+        AnnotationRun,
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="routed_round",
+        help_text="Whose items for people it holds.",
     )
     audited = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="audits")
     priority = models.CharField(
@@ -81,8 +90,13 @@ class ReviewRound(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(kind="calibration") | Q(criticism_run__isnull=False),
+                condition=Q(kind__in=["calibration", "routed"]) | Q(criticism_run__isnull=False),
                 name="review_round_has_criticism",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="routed", routed_run__isnull=False)
+                | (~Q(kind="routed") & Q(routed_run__isnull=True)),
+                name="routed_round_has_run",
             ),
             models.CheckConstraint(
                 condition=Q(kind="audit", audited__isnull=False)
@@ -114,7 +128,12 @@ class ReviewRound(models.Model):
     @property
     def is_blind(self) -> bool:
         """Whether its reviewers see nothing of what models said."""
-        return self.kind != self.Kind.REVIEW
+        return self.kind in (self.Kind.CALIBRATION, self.Kind.AUDIT)
+
+    @property
+    def annotation_run(self) -> AnnotationRun | None:
+        """The run whose answers it is about; none of a calibration round."""
+        return self.criticism_run.annotation_run if self.criticism_run else self.routed_run
 
 
 class BudgetRaise(models.Model):
@@ -392,6 +411,9 @@ class Export(models.Model):
     card = models.JSONField(default=dict, help_text="Its data card, as it was when the file was written.")
     rows = models.PositiveIntegerField(default=0)
     size = models.PositiveBigIntegerField(default=0)
+    written = models.JSONField(
+        default=dict, help_text="How far an unfinished file is, for whoever goes on with it."
+    )
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="export")
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
