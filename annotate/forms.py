@@ -14,7 +14,7 @@ from annotate.errors import Refusal
 from annotate.models import Connection, Membership, ModelPrice, Project, Upload, User
 from annotate.services.connections import MOST_A_MINUTE, MOST_IN_FLIGHT, SAVED_FIELDS
 from annotate.services.invitations import MOST_DAYS, MOST_USES
-from annotate.task_types import LABEL_TASKS, TASK_TYPES, WRITTEN_TASKS, TaskType
+from annotate.task_types import LABEL_TASKS, TASK_TYPES, TaskType
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.mapping import ColumnMapping
 
@@ -85,7 +85,7 @@ class ProjectForm(RefusableForm):
     def label_names(self) -> list[str]:
         """What was typed; nothing where the task has no labels, since the page then hides the field."""
         names: str = self.cleaned_data["labels"]
-        return [] if self.cleaned_data["task_type"] in WRITTEN_TASKS else names.splitlines()
+        return names.splitlines() if self.cleaned_data["task_type"] in LABEL_TASKS else []
 
     @property
     def label_tasks(self) -> str:

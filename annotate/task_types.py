@@ -107,7 +107,9 @@ _ALL = (
 
 TASK_TYPES: Mapping[str, TaskType] = MappingProxyType({task_type.key: task_type for task_type in _ALL})
 LABEL_TASKS = tuple(task_type.key for task_type in _ALL if not task_type.is_written)
-WRITTEN_TASKS = tuple(task_type.key for task_type in _ALL if task_type.is_written)
+# Of those without a label set: where answers are composed, and where they are spans of the item's text.
+WRITTEN_TASKS = tuple(task_type.key for task_type in _ALL if task_type.answers == "text")
+SPAN_TASKS = tuple(task_type.key for task_type in _ALL if task_type.is_span)
 
 
 def get_task_type(key: str) -> TaskType:

@@ -1,6 +1,6 @@
 import pytest
 
-from annotate.task_types import LABEL_TASKS, TASK_TYPES, WRITTEN_TASKS, get_task_type
+from annotate.task_types import LABEL_TASKS, SPAN_TASKS, TASK_TYPES, WRITTEN_TASKS, get_task_type
 
 
 def test_each_task_type_is_found_by_its_key_and_needs_something_of_an_item():
@@ -17,10 +17,12 @@ def test_agreement_compares_an_image_with_a_caption():
     assert task.default_labels == ("no", "yes")
 
 
-def test_answers_are_labels_or_written_and_only_written_ones_are_cut_into_facts():
-    assert {*LABEL_TASKS, *WRITTEN_TASKS} == set(TASK_TYPES)
+def test_answers_are_labels_written_or_spans_and_only_written_ones_are_cut_into_facts():
+    assert sorted([*LABEL_TASKS, *WRITTEN_TASKS, *SPAN_TASKS]) == sorted(TASK_TYPES)
     assert WRITTEN_TASKS == ("rated_answer", "written_facts")
-    for key in WRITTEN_TASKS:
+    assert SPAN_TASKS == ("extractive_qa",)
+    assert [key for key in TASK_TYPES if get_task_type(key).is_rated] == ["rated_answer"]
+    for key in (*WRITTEN_TASKS, *SPAN_TASKS):
         assert get_task_type(key).is_written
         assert not get_task_type(key).default_labels
     assert [key for key in TASK_TYPES if get_task_type(key).checks_facts] == ["written_facts"]
