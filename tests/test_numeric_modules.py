@@ -12,6 +12,7 @@ MODULES = [
     "annotate/nearest.py",
     "annotate/parsing.py",
     "annotate/prompts.py",
+    "annotate/spans.py",
     "annotate/task_types.py",
     "annotate/trained.py",
     "annotate/voting.py",
@@ -42,7 +43,6 @@ MODULES = [
     "route/meta_baselines.py",
     "route/meta_metrics.py",
     "route/replay.py",
-    "route/spans.py",
     "route/trace.py",
     "route/training_data.py",
 ]

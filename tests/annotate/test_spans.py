@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from route.spans import exact_match, locate, normalized, token_f1
+from annotate.spans import exact_match, locate, normalized, token_f1
 
 
 @pytest.mark.parametrize(
