@@ -5,12 +5,13 @@ class AnnotateConfig(AppConfig):
     name = "annotate"
 
     def ready(self) -> None:
-        from annotate import annotators, combined, importing, writing
+        from annotate import annotators, combined, extracting, importing, writing
         from jobs.work import register
 
         register(annotators.PromptedAnnotation())
         register(annotators.TrainedAnnotation())
         register(writing.WrittenAnnotation())
+        register(extracting.SpanAnnotation())
         register(combined.Discussion())
         register(combined.Vote())
         register(importing.Import())

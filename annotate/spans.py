@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _PUNCTUATION = re.compile("[" + re.escape("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + "]")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -29,6 +30,24 @@ def token_f1(answer: str, golds: Sequence[str]) -> float:
     Where the answer or the gold is empty ("no answer"), 1 if both are, else 0. Raises ValueError without gold answers.
     """
     return max(_f1(normalized(answer).split(), normalized(gold).split()) for gold in _at_least_one(golds))
+
+
+def gold_texts(gold: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The wordings of gold answers as items keep them, each `{text, start}`; of none of them "", for "no answer"."""
+    return [str(each["text"]) for each in gold] or [""]
+
+
+def is_right(answer: str | None, gold: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an answer, "" for "no answer", matches one of an item's gold answers exactly, by the metric's rules.
+
+    None is an answer that failed, which is never right.
+    """
+    return answer is not None and exact_match(answer, gold_texts(gold))
+
+
+def answer_f1(answer: str | None, gold: Sequence[Mapping[str, Any]]) -> float:
+    """`token_f1` of an answer against an item's gold answers, in [0, 1]; 0 of one that failed (None)."""
+    return 0.0 if answer is None else token_f1(answer, gold_texts(gold))
 
 
 def locate(answer: str, context: str) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ WRITTEN_PROMPT_VERSIONS: Mapping[str, str] = MappingProxyType(
 # Limits, not expectations: models that think before they answer spend these tokens on it too.
 _MAX_TOKENS: Mapping[str, int] = MappingProxyType({"naive": 2048, "cot": 4096})
 
-_TAG = re.compile(r"<(?=\s*/?\s*(?:item|answer|reasoning|fact)\b)", re.IGNORECASE)
+_TAG = re.compile(r"<(?=\s*/?\s*(?:item|question|answer|no_answer|reasoning|fact)\b)", re.IGNORECASE)
 _ANSWER_LINES = re.compile(r"^[ \t]*<answer>[ \t]*\n(.*)^[ \t]*</answer>[ \t]*\Z", re.DOTALL | re.MULTILINE)
 _OPENING_LINE = re.compile(r"^[ \t]*<answer>[ \t]*$", re.MULTILINE)
 _ANSWER_INLINE = re.compile(r"<answer>(.*)</answer>\Z", re.DOTALL)

@@ -14,10 +14,13 @@ from annotate.connections import default_answer_format, price_of
 from annotate.contents import items_in_order, label_specs
 from annotate.errors import Refusal
 from annotate.examples import content_of, example_parameters, some_examples
+from annotate.extracted import SPAN_PROMPT_VERSIONS
+from annotate.extracting import extracting_request_for
 from annotate.history import record
 from annotate.label_sets import need_label_set
-from annotate.models import Annotation, AnnotationRun, Connection, ModelRun, Project, User
-from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, prompt_version
+from annotate.models import Annotation, AnnotationRun, Connection, Item, ModelRun, Project, User
+from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, Example, LabelSpec, prompt_version
+from annotate.task_types import TaskType
 from annotate.writing import writing_request_for
 from annotate.written import WRITTEN_PROMPT_VERSIONS
 from jobs.services import JobStateError, job_cancel, job_create, job_pause, job_resume, job_retry
@@ -33,7 +36,9 @@ _SAMPLED_FOR_ESTIMATE = 20
 # Before anything was measured: what an answer usually takes, by strategy. Pages call it an estimate.
 _USUAL_OUTPUT_TOKENS = {"naive": 12, "cot": 160}
 _USUAL_SECONDS = {"naive": 1.5, "cot": 5.0}
-_USUALLY_WRITTEN = {"naive": (150.0, 4.0), "cot": (350.0, 8.0)}  # output tokens, seconds
+# Output tokens and seconds of an answer, where answers are written, and where they are spans.
+_USUALLY_WRITTEN = {"naive": (150.0, 4.0), "cot": (350.0, 8.0)}
+_USUALLY_EXTRACTED = {"naive": (20.0, 1.5), "cot": (160.0, 5.0)}
 _TRAINED_ITEMS_A_SECOND = 1000
 # What the version of a prompt with options has, and one without has not.
 _OPTION = "+"
@@ -111,7 +116,7 @@ def check_task(project: Project, choice: ModelChoice, scope: str = AnnotationRun
     """Raise Refusal for what only projects with a label set can do."""
     if choice.is_trained:
         need_label_set(project, _NOT_TRAINED, field="kind")
-    if scope == AnnotationRun.Scope.CALIBRATION:
+    if scope == AnnotationRun.Scope.CALIBRATION and not project.task.is_span:
         need_label_set(project, "models cannot be tried on calibration labels")
     if choice.confidence:
         need_label_set(project, "an annotator has no label to state its confidence in", field="confidence")
@@ -136,7 +141,14 @@ def check_abilities(project: Project, choice: ModelChoice) -> None:
 
 def prompt_versions(project: Project) -> Mapping[str, str]:
     """Version by strategy of what annotators of the project are asked."""
+    if project.task.is_span:
+        return SPAN_PROMPT_VERSIONS
     return WRITTEN_PROMPT_VERSIONS if project.task.is_written else PROMPT_VERSIONS
+
+
+def kind_of_job(task: TaskType) -> str:
+    """The job in which a model answers items of the task."""
+    return {"label": "annotation", "text": "written_annotation", "span": "span_annotation"}[task.answers]
 
 
 def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> dict[str, Any]:
@@ -212,15 +224,27 @@ def annotation_estimate(
         choice,
         calls=calls,
         subjects=ids,
-        request=lambda sampled: [
-            writing_request_for(run, project, item)
-            if project.task.is_written
-            else request_for(run, project, specs, item, examples=examples)
-            for item in items_in_order(sampled)
-        ],
-        usual=_USUALLY_WRITTEN[choice.strategy] if project.task.is_written else None,
+        request=lambda sampled: [_request(run, specs, item, examples) for item in items_in_order(sampled)],
+        usual=_usual(project.task, choice.strategy),
         earlier=earlier_answers(run),
     )
+
+
+def _request(
+    run: AnnotationRun, specs: Sequence[LabelSpec], item: Item, examples: Sequence[Example] | None
+) -> Request:
+    if run.project.task.is_span:
+        return extracting_request_for(run, run.project, item)
+    if run.project.task.is_written:
+        return writing_request_for(run, run.project, item)
+    return request_for(run, run.project, specs, item, examples=examples)
+
+
+def _usual(task: TaskType, strategy: str) -> tuple[float, float] | None:
+    """(output tokens, seconds) of an answer where nothing was measured; None: as of a label."""
+    if task.is_span:
+        return _USUALLY_EXTRACTED[strategy]
+    return _USUALLY_WRITTEN[strategy] if task.is_written else None
 
 
 def trained_estimate(calls: int) -> Estimate:
@@ -323,7 +347,7 @@ def annotation_run_create(
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
         estimate = annotation_estimate(project=project, choice=choice, scope=scope)
         job = job_create(
-            kind="written_annotation" if project.task.is_written else "annotation",
+            kind=kind_of_job(project.task),
             subjects=items,
             in_flight=choice.connection.in_flight,
             connection_key=choice.connection.key_of_jobs,
