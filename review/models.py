@@ -42,6 +42,8 @@ class ReviewRound(models.Model):
         OPEN = "open", "Open"
         CLOSED = "closed", "Closed"
 
+    EXPORTED = (Kind.REVIEW, Kind.ROUTED)
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="review_rounds")
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.REVIEW)
     criticism_run = models.ForeignKey(
@@ -235,8 +237,10 @@ class ReviewTask(models.Model):
         ANSWERED = "answered", "Answered"
         SKIPPED = "skipped", "Skipped"
 
-    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="tasks")
-    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="review_tasks")
+    # Other indexes begin with the round, and with the item. With one of the round alone SQLite reads all of a round to
+    # find the turns of an item in order of their ids.
+    round = models.ForeignKey(ReviewRound, on_delete=models.CASCADE, related_name="tasks", db_index=False)
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="review_tasks", db_index=False)
     annotation = models.ForeignKey(
         Annotation, on_delete=models.CASCADE, null=True, related_name="review_tasks"
     )
