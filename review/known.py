@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 
-from annotate.models import Item, Label, Project, User
+from annotate.models import Item, Label, LabelExample, Project, User
 from criticize.leaderboard import wilson_interval
 from review.blindness import BLIND_KINDS, open_tasks
 from review.models import ReviewPause, ReviewRound, ReviewTask
@@ -49,9 +49,11 @@ def known_count(project: Project) -> int:
 
 
 def known_items(round: ReviewRound) -> QuerySet[Item]:
-    """The project's items with a gold or calibration label that are none of the round's own, and wait blind in none."""
+    """The project's items with a gold or calibration label that are none of the round's own, wait blind in none, and
+    are no examples of a label, which the guidelines show with it."""
     own = ReviewTask.counted.filter(round=round, item=OuterRef("pk"))
-    known = round.project.items.filter(_HAS_LABEL).exclude(Exists(own))
+    example = LabelExample.objects.filter(item=OuterRef("pk"))
+    known = round.project.items.filter(_HAS_LABEL).exclude(Exists(own)).exclude(Exists(example))
     rounds = round.project.review_rounds.filter(kind__in=BLIND_KINDS, state=ReviewRound.State.OPEN)
     # Asked for by themselves: they are few, mostly none, and a database that has to join them takes long.
     blind_rounds = list(rounds.order_by().values_list("pk", flat=True))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.crypto import salted_hmac
 
-from annotate.models import Annotation, AnnotationRun, Item, User
+from annotate.models import Annotation, AnnotationRun, Item, LabelExample, User
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 from review.drawing import arm_of
@@ -15,8 +16,7 @@ from review.known import counts_since, known_items
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.pauses import pause, pause_of
 
-# Streams of their own: they must not follow the round's draw, its queue's order, an audit or a raise.
-_POSITIONS, _CHOICE = 4, 5
+_POSITIONS, _CHOICE = "positions", "choice"  # streams of chance
 # Known items looked at for one that is as suspicious as its neighbour; among the nearest, chance decides.
 _LOOKED_AT, _NEAREST = 200, 5
 _POOL = 1000  # known items that they are looked for among
@@ -42,15 +42,16 @@ def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[Revi
     """The tasks that the user was handed just now, with known items among them, as many as before.
 
     Each place in what a reviewer is handed holds a known item with the probability `round.gold_rate`, drawn with a
-    seed of the round and the reviewer: nothing about a place tells. For each known item the last of `tasks` goes back
-    to the queue. Where no item is left that can be shown like its neighbours, there is none. `tasks` are leased to the
-    user, in order; those that the user held before are not among them.
+    secret of the round and the reviewer: nothing about a place tells, nor can it be computed from what they may read.
+    For each known item the last of `tasks` goes back to the queue. Where no item is left that can be shown like its
+    neighbours, there is none. `tasks` are leased to the user, in order; those that the user held before are not among
+    them.
     """
     if round.gold_rate <= 0 or not tasks or round.project.task.is_written:
         return tasks
     handed = round.tasks.filter(holder=user, state__in=_HANDED).count()
     before = max(0, handed - len(tasks))
-    rng = np.random.default_rng([round.seed, _POSITIONS, round.pk, user.pk])
+    rng = _chance(round, user, _POSITIONS)
     is_known = rng.random(before + len(tasks))[before:] < round.gold_rate
     mixed: list[ReviewTask] = []
     left = list(tasks)
@@ -62,6 +63,12 @@ def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[Revi
             state=ReviewTask.State.WAITING, holder=None, lease_until=None
         )
     return mixed
+
+
+def _chance(round: ReviewRound, user: User, *stream: object) -> np.random.Generator:
+    """The same at every time; without the installation's secret key nobody can tell what it draws."""
+    named = ":".join(str(part) for part in (round.seed, round.pk, user.pk, *stream))
+    return np.random.default_rng(list(salted_hmac("review.known-items", named, algorithm="sha256").digest()))
 
 
 def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> ReviewTask | None:
@@ -86,7 +93,7 @@ def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> Review
 
 
 def _new_task(round: ReviewRound, user: User, neighbour: ReviewTask, number: int) -> ReviewTask | None:
-    rng = np.random.default_rng([round.seed, _CHOICE, round.pk, user.pk, number])
+    rng = _chance(round, user, _CHOICE, number)
     chosen = _choose(round, user, neighbour, rng)
     if chosen is None:
         return None
@@ -188,7 +195,8 @@ def can_be_shown(criticism: CriticismRun) -> bool:
     """Whether the project has a known item with an answer to show that looks like those that `criticism` judged."""
     runs = [run for run, judged in shown_runs(criticism) if judged is not None]
     known = Q(item__gold__isnull=False) | Q(item__calibration_label__isnull=False)
-    return Annotation.objects.filter(known, run__in=runs, failure="").exists()
+    shown = Annotation.objects.filter(known, run__in=runs, failure="")
+    return shown.exclude(Exists(LabelExample.objects.filter(item=OuterRef("item")))).exists()
 
 
 def _some(rows: QuerySet, by: str, rng: np.random.Generator, most: int = _LOOKED_AT) -> list:  # type: ignore[type-arg]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from annotate.errors import Refusal
-from annotate.models import AnnotationRun, CalibrationLabel, Change, Item, Project, User
+from annotate.models import AnnotationRun, CalibrationLabel, Change, Item, LabelExample, Project, User
 from jobs.models import Job
 from review.known import counts_since, figures_by_reviewer, known_items, wrong_answers
 from review.models import Correction, ReviewRound, ReviewTask
@@ -146,6 +146,35 @@ def test_taken_one_by_one_or_many_at_once_the_places_are_the_same(ann: User) -> 
     assert [task.purpose for task in take(round, ann, 12)] == one_by_one
 
 
+def test_only_who_has_the_secret_key_can_tell_where_they_are(ann: User, settings: Any) -> None:
+    round = make_gold_round(items=40, known=30)
+    places = []
+    for key in ("one", "another", "one"):
+        settings.SECRET_KEY = key
+        places.append([task.purpose for task in take(round, ann, 24)])
+        round.tasks.filter(purpose=GOLD).delete()
+        round.tasks.update(state=ReviewTask.State.WAITING, holder=None)
+
+    assert places[0] == places[2] != places[1]
+
+
+def test_examples_of_labels_are_no_known_items(ann: User) -> None:
+    round = make_gold_round(items=20, known=2)
+    assert round.criticism_run is not None
+    shown, free = known_items(round).order_by("pk")
+    LabelExample.objects.create(
+        label=label_named(round.project, "positive"), item=shown, created_by=round.created_by
+    )
+
+    assert {task.item for task in take(round, ann, 20) if task.purpose == GOLD} == {free}
+    assert can_be_shown(round.criticism_run)
+    LabelExample.objects.update(item=free)
+    LabelExample.objects.create(
+        label=label_named(round.project, "negative"), item=shown, created_by=round.created_by
+    )
+    assert not can_be_shown(round.criticism_run)
+
+
 def test_a_known_item_looks_like_its_neighbours_and_counts_for_nothing(ann: User) -> None:
     round = make_gold_round()
 
@@ -181,7 +210,9 @@ def test_the_rounds_own_items_are_not_known_ones(ann: User) -> None:
 
 def test_what_is_about_as_suspicious_as_its_neighbour_is_preferred(ann: User) -> None:
     project = make_project()
-    ordinary = make_items(project, 24)  # so many that one place or another holds a known item, whatever is drawn
+    ordinary = make_items(
+        project, 24
+    )  # so many that one place or another holds a known item, whatever is drawn
     known = make_items(project, 30, gold="positive")
     run = make_criticism_run(
         make_annotation_run(project), [*[0.99] * 24, *[0.9 if n < 10 else 0.05 for n in range(30)]]
