@@ -28,6 +28,7 @@ _ATTEMPTS = 5
 _PAUSE = 0.01  # seconds
 MOST_CLAIMED = 10
 MOST_CHARACTERS = 100_000  # of a written answer
+_AGREED_AGAIN = "The answers to this item agree again, so there is nothing to adjudicate any more."
 
 
 class Conflict(Refusal):
@@ -239,6 +240,8 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
         if known.author_id != user.pk or known.task_id != task.pk:
             raise Refusal("This answer's key is already used.", field="key")
         return known
+    if is_adjudication and not task.is_counted:  # One that was undone stays, for its history.
+        raise Conflict(_AGREED_AGAIN)
     _check_answer(task, answer)
     now = timezone.now()
     is_holder = task.holder_id == user.pk
@@ -290,7 +293,7 @@ def _locked(task: ReviewTask) -> tuple[ReviewTask, list[ReviewTask]]:
     turns = turns_of(task)
     found = next((turn for turn in turns if turn.pk == task.pk), None)
     if found is None and task.purpose == ReviewTask.Purpose.ADJUDICATION:
-        raise Conflict("The answers to this item agree again, so there is nothing to adjudicate any more.")
+        raise Conflict(_AGREED_AGAIN)
     if found is None:
         raise Conflict(
             "This item left the queue when the round's budget was raised a moment ago. Take the next one."

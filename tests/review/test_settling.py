@@ -226,6 +226,23 @@ class TestConflict:
         with pytest.raises(Conflict, match="agree again"):
             task_submit(task=task, user=round.created_by, answer=Answer("skip"))
 
+    def test_one_that_was_undone_is_not_answered_while_answers_agree(self):
+        round = make_overlapping(overlap=2)
+        ann, bob = people(round, 2)
+        first = say(round, ann, "positive")
+        say(round, bob, "negative")
+        adjudicate(round, "negative")
+        adjudication_undo(round=round, user=round.created_by)
+        answer_undo(round=round, user=bob)
+
+        with pytest.raises(Conflict, match="agree again"):
+            adjudicate(round, "negative")
+        assert (counted(round).pk, label_of(counted(round))) == (first.pk, "positive")
+
+        say(round, bob, "negative")
+        adjudicate(round, "negative")
+        assert label_of(counted(round)) == "negative"
+
     def test_each_undo_keeps_to_its_own(self):
         round = make_overlapping(items=2, overlap=2)
         owner = round.created_by
