@@ -24,7 +24,8 @@ from review.certification import drawn_items
 from review.drawing import arm_of
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.deadlocks import again_after_deadlock
-from review.services.settling import settle, turns_of
+from review.services.queue import lock_person
+from review.services.settling import lock_in_order, settle, turns_of
 from review.walking import Walk
 
 MOST = 20_000
@@ -566,11 +567,15 @@ def pick_undo(*, project: Project, user: User, change_id: int) -> TakenBack:
 @again_after_deadlock
 @transaction.atomic
 def _answers_take_back(correction_ids: Sequence[int], user: User) -> int:
-    tasks = list(
-        ReviewTask.objects.filter(correction__in=correction_ids, correction__author=user)
-        .select_for_update(of=("self",))
-        .order_by("pk")
-    )
+    # The person, then all turns of the items in order, as whoever answers one of them locks them.
+    lock_person(user)
+    given = Correction.objects.filter(pk__in=correction_ids, author=user)
+    items = set(given.values_list("task__round", "task__item"))
+    turns = ReviewTask.objects.filter(
+        round__in={round_id for round_id, _ in items}, item__in={item_id for _, item_id in items}
+    ).exclude(purpose=ReviewTask.Purpose.GOLD)
+    lock_in_order(turns)
+    tasks = list(turns.filter(correction__in=given).order_by("pk"))
     Correction.objects.bulk_create(
         Correction(task=task, action=Correction.Action.UNDO, author=user, shown={"arm": BROWSE})
         for task in tasks
@@ -593,11 +598,11 @@ def _answers_take_back(correction_ids: Sequence[int], user: User) -> int:
 @transaction.atomic
 def _tasks_remove(task_ids: Sequence[int]) -> int:
     untouched = ReviewTask.objects.filter(
+        ~Exists(Correction.objects.filter(task=OuterRef("pk"))),
         pk__in=task_ids,
         purpose=ReviewTask.Purpose.PICKED,
         state=ReviewTask.State.WAITING,
-        corrections=None,
     )
-    count = untouched.count()
-    untouched.delete()
-    return count
+    locked = lock_in_order(untouched)
+    ReviewTask.objects.filter(pk__in=locked).delete()
+    return len(locked)

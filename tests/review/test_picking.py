@@ -4,13 +4,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotate.errors import Refusal
 from annotate.models import Change, Comment, Item, User
 from review.browsing import Chain, ItemFilter, chain_of
 from review.models import Correction, ReviewRound, ReviewTask
-from review.services import picking
+from review.services import picking, settling
 from review.services.picking import (
     ACCEPT,
     ASSIGN,
@@ -247,6 +248,30 @@ def test_answers_are_taken_back_by_rows_of_their_own(round: ReviewRound) -> None
     for task in round.tasks.filter(annotation__failure=""):
         assert (task.state, task.holder, task.correction, task.version) == (State.WAITING, None, None, 2)
     assert do(round, ACCEPT).done == 7
+
+
+def test_taking_answers_back_locks_the_person_and_then_the_turns_in_order(
+    round: ReviewRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = list(round.tasks.order_by("pk"))
+    copies = [
+        ReviewTask.objects.create(round=round, item=task.item, rank=task.rank, copy=1, is_counted=False)
+        for task in reversed(drawn)
+    ]
+    label = label_named(round.project, "positive")
+    outcome = do(round, RELABEL, [task.item for task in drawn], label=label)
+    locked: list[object] = []
+
+    def lock_in_order(tasks: QuerySet[ReviewTask]) -> list[int]:
+        locked.extend(settling.lock_in_order(tasks))
+        return []
+
+    monkeypatch.setattr(picking, "lock_person", locked.append)
+    monkeypatch.setattr(picking, "lock_in_order", lock_in_order)
+
+    assert undo(round, outcome).answers == 3
+    pks = sorted(task.pk for task in [*drawn, *copies])
+    assert locked == [round.created_by, *pks]
 
 
 def test_answers_that_changed_since_stay(round: ReviewRound) -> None:
