@@ -7,7 +7,7 @@ class ReviewConfig(AppConfig):
 
     def ready(self) -> None:
         from annotate.examples import register_example_source
-        from annotate.models import Membership
+        from annotate.models import Membership, User
         from jobs.work import register
         from review import decisions, exporting, leaving
 
@@ -15,3 +15,4 @@ class ReviewConfig(AppConfig):
         register_example_source(decisions.corrected_labels)
         post_delete.connect(leaving.member_left, sender=Membership)
         post_save.connect(leaving.member_changed, sender=Membership)
+        post_save.connect(leaving.account_changed, sender=User)

@@ -322,6 +322,21 @@ def test_who_may_not_review_any_more_hands_back(round: ReviewRound, ann: User) -
     assert not round.tasks.filter(assigned_to=ann).exists()
 
 
+def test_whose_account_is_deactivated_hands_back_at_once(round: ReviewRound, ann: User) -> None:
+    assign(round=round, user=round.created_by, assignment=ByShares({ann.pk: 1.0}))
+    tasks_claim(round=round, user=ann)
+    ann.first_name = "Ann"
+    ann.save()
+    assert round.tasks.filter(assigned_to=ann).count() == 12
+
+    ann.is_active = False
+    ann.save()
+
+    assert not round.tasks.exclude(assigned_to=None, holder=None, state=ReviewTask.State.WAITING).exists()
+    change = Change.objects.latest("pk")
+    assert (change.action, change.subject, change.new) == ("items handed back", "ann", {"items": 12})
+
+
 def test_a_project_goes_with_what_is_assigned_in_it(round: ReviewRound, ann: User) -> None:
     assign(round=round, user=round.created_by, assignment=ByShares({ann.pk: 1.0}))
 
