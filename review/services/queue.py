@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db import connection, transaction
+from django.core.cache import cache
+from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -26,6 +27,13 @@ _RENEWED_BELOW = LEASE * 2 / 3  # Renewing with every claim would write with eve
 # What others are just writing is passed over, and looked at again when nothing else is left.
 _ATTEMPTS = 5
 _PAUSE = 0.01  # seconds
+_LONGEST_WAIT = 3  # seconds, for a larger budget to be drawn, which locks all of a round
+# Where several people answer each item: passing over more ranks than this is remembered, so many seconds at least, and
+# the longer, the further it was.
+_FAR = 500
+_FRONT_KEPT, _RANKS_A_SECOND = 60.0, 500
+_END_KEPT = 10.0
+_LOCK_TIMED_OUT = "55P03"  # SQLSTATE
 MOST_CLAIMED = 10
 MOST_CHARACTERS = 100_000  # of a written answer
 _AGREED_AGAIN = "The answers to this item agree again, so there is nothing to adjudicate any more."
@@ -35,6 +43,10 @@ class Conflict(Refusal):
     """Somebody, or another tab, was faster."""
 
     is_conflict = True
+
+
+class Busy(Refusal):
+    """What was asked for is not there at the moment: worth asking for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,8 @@ def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[Revie
     """Up to `count` tasks leased to the user, lowest rank first; those the user already holds come back first.
 
     Nobody is handed an item that they hold or answered another turn of, an adjudication, or what is assigned to
-    somebody else. Raises Refusal for whoever is paused in the round.
+    somebody else. Raises Refusal for whoever is paused in the round, and Busy where nothing can be had until a larger
+    budget is drawn.
     """
     count = max(1, min(count, MOST_CLAIMED))
     if round.state == ReviewRound.State.CLOSED:
@@ -74,8 +87,25 @@ def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[Revie
             or not connection.features.has_select_for_update
             or not _is_any_free(round, user)
         ):
-            break
+            return tasks
+    if not tasks:
+        _wait_for_draw(round)
+        tasks = _take(round, user, count)
     return tasks
+
+
+def _wait_for_draw(round: ReviewRound) -> None:
+    """Wait until nobody changes the round as a whole. Raises Busy where that takes long."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}s'")
+            ReviewRound.objects.select_for_update(no_key=True).values_list("pk").get(pk=round.pk)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _LOCK_TIMED_OUT:
+            raise
+        raise Busy(
+            "A larger budget is being drawn for this round. Its items come when that is done."
+        ) from error
 
 
 def _shown(round: ReviewRound) -> QuerySet[ReviewTask]:
@@ -129,32 +159,87 @@ class _Free(NamedTuple):
     item_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Front:
+    """Before `rank` nothing waited for a person when it was looked for last; it is looked for again at `until`."""
+
+    rank: int = 0
+    until: float = 0.0  # seconds since the epoch
+    is_end: bool = False
+
+
+_START = _Front()
+
+
 def _choose(round: ReviewRound, user: User, now: datetime, count: int) -> list[int]:
-    """Keys of up to `count` free tasks of different items, lowest rank first."""
+    """Keys of up to `count` free tasks of different items, lowest rank first.
+
+    Where several people answer each item, whoever is ahead of the others would have all that they answered already
+    looked through each time. So it is remembered for a while where that ends. What others hand back before it comes to
+    them a little later, and nothing is lost: who finds nothing behind it is looked for from the start.
+    """
+    front = _front(round, user)
+    chosen = _first_free(round, user, now, count, front)
+    if len(chosen) < count and front.rank and not front.is_end:
+        front = _START
+        chosen = _first_free(round, user, now, count, front)
+    if round.overlap > 1:
+        _keep_front(round, user, front, chosen)
+    return [each.pk for each in chosen]
+
+
+def _first_free(round: ReviewRound, user: User, now: datetime, count: int, front: _Front) -> list[_Free]:
     # Of each item all turns of it may come before the next item's.
     most = count * (round.overlap + 1) if round.overlap > 1 else count
     found: list[_Free] = []
-    for rows in _free(round, user, now):
+    for rows in _free(round, user, now, front):
         locked = rows.select_for_update(of=("self",), skip_locked=True)
         found += (_Free(*row) for row in locked.values_list(*_Free._fields)[:most])
-    chosen: dict[int, int] = {}
+    chosen: dict[int, _Free] = {}
     for each in sorted(found):
-        chosen.setdefault(each.item_id, each.pk)
+        chosen.setdefault(each.item_id, each)
     return list(chosen.values())[:count]
 
 
+def _front_key(round: ReviewRound, user: User) -> str:
+    return f"queue-front-{round.pk}-{round.draw_number}-{user.pk}"
+
+
+def _front(round: ReviewRound, user: User) -> _Front:
+    if round.overlap == 1:
+        return _START
+    kept: _Front = cache.get(_front_key(round, user), _START)
+    return kept if kept.until > time.time() else _START
+
+
+def _keep_front(round: ReviewRound, user: User, front: _Front, chosen: list[_Free]) -> None:
+    waiting = round.tasks.filter(state=ReviewTask.State.WAITING, assigned_to=None)
+    ranks = waiting.order_by("assigned_to_id", "rank").values_list("rank", flat=True)
+    first = ranks.first()
+    if first is None:
+        return
+    last = waiting.order_by("-assigned_to_id", "-rank").values_list("rank", flat=True).first()
+    rank = chosen[0].rank if chosen else (last or first) + 1
+    if rank - first <= _FAR:
+        return
+    kept = max(_FRONT_KEPT, (rank - first) / _RANKS_A_SECOND) if chosen else _END_KEPT
+    until = front.until or time.time() + kept
+    cache.set(_front_key(round, user), _Front(rank, until, is_end=not chosen), max(1.0, until - time.time()))
+
+
 def _is_any_free(round: ReviewRound, user: User) -> bool:
-    return any(rows.exists() for rows in _free(round, user, timezone.now()))
+    return any(rows.exists() for rows in _free(round, user, timezone.now(), _front(round, user)))
 
 
-def _free(round: ReviewRound, user: User, now: datetime) -> Iterator[QuerySet[ReviewTask]]:
+def _free(round: ReviewRound, user: User, now: datetime, front: _Front) -> Iterator[QuerySet[ReviewTask]]:
     """What the user may be handed, as queries that an index answers in the order of the queue."""
     tasks = round.tasks.filter(Q(purpose__in=READ_BY) | Q(purpose=ReviewTask.Purpose.GOLD, assigned_to=user))
     # Also where each item is answered once: it may have been theirs as a known item before it was drawn or picked.
     own = ReviewTask.objects.filter(item=OuterRef("item"), round=round, holder=user)
     tasks = tasks.filter(~Exists(own))
     waiting = tasks.filter(state=ReviewTask.State.WAITING).order_by("assigned_to_id", "rank", "copy")
-    yield waiting.filter(assigned_to=None)
+    for_anybody = waiting.filter(assigned_to=None)
+    yield for_anybody.filter(rank__gte=front.rank) if front.rank else for_anybody
     yield waiting.filter(assigned_to=user)
     lapsed = tasks.filter(state=ReviewTask.State.LEASED, lease_until__lte=now)
     yield lapsed.filter(Q(assigned_to=None) | Q(assigned_to=user)).order_by("rank", "copy")
@@ -167,6 +252,7 @@ def tasks_release(*, round: ReviewRound, user: User, task_ids: Collection[int] |
     held = ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED)
     if task_ids is not None:
         held = held.filter(pk__in=task_ids)
+    cache.delete(_front_key(round, user))
     return held.filter(pk__in=lock_in_order(held)).update(
         state=ReviewTask.State.WAITING, holder=None, lease_until=None
     )
