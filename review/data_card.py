@@ -52,8 +52,8 @@ _MEANINGS: Mapping[str, str] = {
     "reviewer": "who gave the human label",
     "reviewed_at": "when",
     "status": "reviewed, picked (by hand, beside the draw), audited, in conflict (people differ, nobody decided yet), "
-    "unanswered (selected, no answer), machine, failed (no machine label), calibration or not_annotated (added after "
-    "the run)",
+    "unanswered (selected, no answer), routed (a router gave it to a person), machine, failed (no machine label), "
+    "calibration or not_annotated (added after the run)",
     "label": "a label of the item",
     "weight": "its weight in the loss; may be negative",
     "source": "whose label it is: machine or human",
@@ -82,8 +82,8 @@ def product_version() -> str:
 def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None = None) -> dict[str, Any]:
     """Everything that somebody who trains on the export wants to know, as JSON. It names no reviewer."""
     round, project = export.round, export.project
-    run = round.criticism_run
-    assert run is not None  # noqa: S101 (only review rounds are exported)
+    run, annotator = round.criticism_run, round.annotation_run
+    assert annotator is not None  # noqa: S101 (only rounds about a run's answers are exported)
     columns = own_columns(export) if columns is None else columns
     reviews, audits = _reviews(round), _audits(round)
     certified = certification_now(round)
@@ -92,15 +92,15 @@ def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None
         "product": {"name": "Overread", "version": product_version()},
         "written_at": timezone.now().isoformat(timespec="seconds"),
         "project": _project(project),
-        "annotator": _run(run.annotation_run),
-        "criticizer": _run(run),
+        "annotator": _run(annotator),
+        "criticizer": _run(run) if run else None,
         "items": _items(export),
         "round": _round(round),
         "reviews": reviews,
         "audits": audits,
         "certificate": certified.certificate.as_dict() if certified.certificate else None,
         "certificate_missing": certified.missing,
-        "cost": _cost(project, run, reviews, audits),
+        "cost": _cost(project, annotator, run, reviews, audits),
         "export": {
             "file": export.table_name,
             "format": export.format,
@@ -159,15 +159,17 @@ def _cost_of(run: AnnotationRun | CriticismRun) -> float | None:
 
 
 def _items(export: Export) -> dict[str, int]:
-    run = export.round.criticism_run
-    assert run is not None  # noqa: S101 (only review rounds are exported)
-    annotations = Annotation.objects.filter(run=run.annotation_run_id)
-    counts = annotations.aggregate(total=Count("pk"), failed=Count("pk", filter=~Q(failure="")))
+    to_person = Q(failure=Annotation.TO_PERSON)
+    annotations = Annotation.objects.filter(run=export.round.annotation_run)
+    counts = annotations.exclude(to_person).aggregate(
+        total=Count("pk"), failed=Count("pk", filter=~Q(failure=""))
+    )
     return {
         "total": export.project.items.count(),
         "calibration": export.project.calibration_labels.count(),
         "annotated": counts["total"] - counts["failed"],
         "annotation_failed": counts["failed"],
+        "given_to_people": annotations.filter(to_person).count(),
         "drawn_from": export.round.population,
     }
 
@@ -237,14 +239,18 @@ def _audits(round: ReviewRound) -> list[dict[str, Any]]:
 
 
 def _cost(
-    project: Project, run: CriticismRun, reviews: Mapping[str, int], audits: Sequence[Mapping[str, Any]]
+    project: Project,
+    annotator: AnnotationRun,
+    criticizer: CriticismRun | None,
+    reviews: Mapping[str, int],
+    audits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """US$. What people did is priced by the project's price a review; what is labelled by gold costs nothing."""
     price = float(project.review_price)
     models = [
-        _cost_of(run.annotation_run),
-        _cost_of(run),
-        *(_cost_of(source) for source in run.annotation_run.sources.all()),
+        _cost_of(annotator),
+        *([_cost_of(criticizer)] if criticizer else []),
+        *(_cost_of(source) for source in annotator.sources.all()),
     ]
     known = [cost for cost in models if cost is not None]
     model_cost = sum(known) if len(known) == len(models) else None
@@ -308,7 +314,9 @@ def sections(card: Mapping[str, Any]) -> list[Section]:
     found = [
         _certificate_section(card),
         Section(
-            "What ran", ("", "annotator", "criticizer"), _run_rows(card["annotator"], card["criticizer"])
+            "What ran",
+            ("", "annotator", *(["criticizer"] if card["criticizer"] else [])),
+            _run_rows(card["annotator"], card["criticizer"]),
         ),
         Section(
             "Answers that the annotator rests on",
@@ -405,7 +413,7 @@ def _certificate_section(card: Mapping[str, Any]) -> Section:
     )
 
 
-def _run_rows(annotator: Mapping[str, Any], criticizer: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def _run_rows(annotator: Mapping[str, Any], criticizer: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
     keys = (
         "kind",
         "provider",
@@ -421,7 +429,8 @@ def _run_rows(annotator: Mapping[str, Any], criticizer: Mapping[str, Any]) -> li
         "input_tokens",
         "output_tokens",
     )
-    return [(key.replace("_", " "), _brief(annotator[key]), _brief(criticizer[key])) for key in keys]
+    runs = [annotator, criticizer] if criticizer else [annotator]
+    return [(key.replace("_", " "), *(_brief(run[key]) for run in runs)) for key in keys]
 
 
 def _brief(value: Any) -> Any:
@@ -445,6 +454,7 @@ def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         ("calibration items", items["calibration"]),
         ("items with a machine label", items["annotated"]),
         ("items where the annotator failed", items["annotation_failed"]),
+        *([("items that a router gave to people", given)] if (given := items["given_to_people"]) else []),
         ("items drawn from", items["drawn_from"]),
         ("selected for review", reviews["selected"]),
         ("answered", reviews["answered"]),

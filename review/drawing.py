@@ -59,10 +59,11 @@ class Population:
 
 
 def population(run: CriticismRun) -> Population:
-    """Every item that the run's annotator was asked about."""
+    """Every item that the run's annotator was asked about; those that a router gave to people are theirs already."""
     annotations = np.array(
         list(
             Annotation.objects.filter(run=run.annotation_run_id)
+            .exclude(failure=Annotation.TO_PERSON)
             .order_by("item_id")
             .values_list("item_id", "pk")
         ),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from django.db.models import Min
 
-from annotate.models import Annotation, Item, StoredImage
+from annotate.models import Annotation, CalibrationLabel, Item, StoredImage
 from review.certificate import inclusion_with_audits
 from review.certification import OPEN, audits_of, open_counts
-from review.models import Correction, Export, ReviewTask
+from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES
 from review.weights import act_weights
 
@@ -175,6 +175,9 @@ class _People:
             state__in=OPEN,
         )
         self._undecided = set(undecided.values_list("item_id", flat=True))
+        # What a router gave to people before the criticizer read the rest is in a round of its own.
+        routed = ReviewRound.objects.filter(routed_run=self._round.annotation_run)
+        self._routed = routed.exclude(pk=self._round.pk).first()
 
     def of(self, item_ids: list[int]) -> dict[int, Answers]:
         found: dict[int, Answers] = {}
@@ -199,6 +202,9 @@ class _People:
                 adjudicated=task.purpose == purpose.ADJUDICATION,
                 picked=picked,
             )
+        if self._routed is not None:
+            for task in answered.filter(round=self._routed).exclude(item__in=list(found)):
+                found[task.item_id] = Answers(reviewed=task.correction)
         for item_id in self._undecided.intersection(item_ids):
             found[item_id] = replace(found.get(item_id, Answers()), in_conflict=True)
         return found
@@ -299,11 +305,10 @@ def _block(
     people: dict[int, Answers],
 ) -> Iterator[dict[str, Any]]:
     ids = [item.pk for item in items]
-    run = export.round.criticism_run
     annotations = {
         annotation.item_id: annotation
         for annotation in Annotation.objects.filter(
-            run=run.annotation_run_id if run else None, item_id__in=ids
+            run=export.round.annotation_run, item_id__in=ids
         ).select_related("label")
     }
     files = image_names(items) if export.format == Export.Format.IMAGE_FOLDER else {}
@@ -342,7 +347,7 @@ def _wide(
     machine = _said(annotation)
     calibration = getattr(item, "calibration_label", None)
     if drawn is None:
-        return _not_drawn(machine, calibration.label.name if calibration else None, calibration)
+        return _not_drawn(machine, calibration, answers.reviewed)
     answer = answers.counting
     human = _said(answer)
     inclusion_prob = 1.0 if answers.certain else drawn.inclusion_prob
@@ -405,22 +410,27 @@ def _status(machine: str | None, answers: Answers, drawn: Drawn) -> str:
     return "failed" if machine is None else "machine"
 
 
-def _not_drawn(machine: str | None, human: str | None, calibration: Any) -> dict[str, Any]:
-    """An item outside the round's draw: a calibration item, labelled by a person for certain, or one added later."""
-    is_calibration = human is not None
+def _not_drawn(
+    machine: str | None, calibration: CalibrationLabel | None, routed: Correction | None
+) -> dict[str, Any]:
+    """An item outside the round's draw: a calibration item or one that a router gave to people, labelled by a person
+    for certain; or one that nobody labelled, such as one added later."""
+    answer = calibration or routed
+    human = calibration.label.name if calibration and calibration.label else _said(routed)
+    status = "calibration" if calibration else "routed" if routed else "not_annotated"
     return {
         "machine_label": machine,
         "human_label": human,
-        "final_label": human or machine,
+        "final_label": machine if human is None else human,
         "label_source": _source(machine, human),
         "error_prob": None,
-        "selected": is_calibration,
-        "inclusion_prob": 1.0 if is_calibration else None,
+        "selected": answer is not None,
+        "inclusion_prob": None if answer is None else 1.0,
         "machine_weight": 0.0,
-        "human_weight": 1.0 if is_calibration else 0.0,
-        "reviewer": calibration.author.username if is_calibration and calibration.author else None,
-        "reviewed_at": calibration.created_at.isoformat() if is_calibration else None,
-        "status": "calibration" if is_calibration else "not_annotated",
+        "human_weight": 0.0 if answer is None else 1.0,
+        "reviewer": answer.author.username if answer is not None and answer.author else None,
+        "reviewed_at": None if answer is None else answer.created_at.isoformat(),
+        "status": status,
     }
 
 

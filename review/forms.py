@@ -460,5 +460,5 @@ class ExportForm(RefusableForm):
                 choice for choice in Export.Format.choices if choice[0] in Export.TABLES
             ]
         self.fields["round"].queryset = project.review_rounds.filter(  # type: ignore[attr-defined]
-            kind=ReviewRound.Kind.REVIEW
-        ).select_related("criticism_run__annotation_run")
+            kind__in=ReviewRound.EXPORTED
+        ).select_related("criticism_run__annotation_run", "routed_run")

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlencode
 
+from django.db.models import Q
 from django.urls import reverse
 
 from annotate.models import Annotation, CalibrationLabel, Item
@@ -22,10 +23,12 @@ def permalink(item: Item) -> str:
 
 def deciding_round(item: Item) -> ReviewRound | None:
     """The latest review round that selected the item; else the latest whose draw it was in; else none."""
-    rounds = ReviewRound.objects.filter(project=item.project_id, kind=ReviewRound.Kind.REVIEW)
-    rounds = rounds.select_related("criticism_run__annotation_run")
+    rounds = ReviewRound.objects.filter(project=item.project_id, kind__in=ReviewRound.EXPORTED)
+    rounds = rounds.select_related("criticism_run__annotation_run", "routed_run")
     selected = rounds.filter(tasks__item=item, tasks__is_counted=True).order_by("-pk").first()
-    drawn = rounds.filter(criticism_run__annotation_run__annotations__item=item)
+    drawn = rounds.filter(
+        Q(criticism_run__annotation_run__annotations__item=item) | Q(routed_run__annotations__item=item)
+    )
     return selected or drawn.order_by("-pk").first()
 
 
@@ -101,10 +104,9 @@ def _left(task: ReviewTask) -> str:
 
 
 def _annotation_of(item: Item, round: ReviewRound) -> Annotation | None:
-    if round.criticism_run is None:
+    if round.annotation_run is None:
         return None
-    run = round.criticism_run.annotation_run_id
-    return item.annotations.filter(run=run).select_related("label").first()
+    return item.annotations.filter(run=round.annotation_run).select_related("label").first()
 
 
 def _machines(annotation: Annotation | None) -> str:

@@ -1,10 +1,14 @@
 """What pages and the API say about rounds, tasks and the state of a project."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from django.core.cache import cache
+from django.db import connection
 from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Value, When
 
 from annotate.models import Annotation, AnnotationRun, Project, User
@@ -20,8 +24,8 @@ from review.services.settling import DONE
 _COUNTED_EACH_TIME = 500
 _KEPT_AT_LEAST = 1.0
 _KEPT_TIMES = 50
-_COUNTING_AT_MOST = 10
-_FORGOTTEN_AFTER = 600
+_COUNTING_AT_MOST = 120
+_FORGOTTEN_AFTER = 24 * 3600
 _FEW_LEFT = 100
 
 
@@ -98,17 +102,43 @@ def _item_counts(round: ReviewRound) -> dict[str, int]:
 
 
 def _recent_counts(round: ReviewRound) -> dict[str, int]:
-    """Counts, kept the longer, the longer counting takes; while one request counts, others use the last ones."""
-    key = f"progress-{round.pk}-{round.draw_number}"
-    now = time.time()
+    """Counts, kept the longer, the longer counting takes. Who asks for old ones has them counted anew, and does not
+    wait for it: counting a million items takes longer than answering one may.
+    """
+    key = _counts_key(round)
     kept: tuple[float, dict[str, int]] | None = cache.get(key)
-    if kept is not None and (now < kept[0] or not cache.add(f"{key}-counting", True, _COUNTING_AT_MOST)):
-        return kept[1]
-    counts = _item_counts(round)
-    took = time.time() - now
-    cache.set(key, (now + max(_KEPT_AT_LEAST, _KEPT_TIMES * took), counts), _FORGOTTEN_AFTER)
-    cache.delete(f"{key}-counting")
+    if kept is None:
+        return _count(round)
+    if time.time() >= kept[0] and cache.add(f"{key}-counting", True, _COUNTING_AT_MOST):
+        _in_background(partial(_count, round))
+    return kept[1]
+
+
+def _counts_key(round: ReviewRound) -> str:
+    return f"progress-{round.pk}-{round.draw_number}"
+
+
+def _count(round: ReviewRound) -> dict[str, int]:
+    key = _counts_key(round)
+    started = time.time()
+    try:
+        counts = _item_counts(round)
+        now = time.time()
+        kept_until = now + max(_KEPT_AT_LEAST, _KEPT_TIMES * (now - started))
+        cache.set(key, (kept_until, counts), _FORGOTTEN_AFTER)
+    finally:
+        cache.delete(f"{key}-counting")
     return counts
+
+
+def _in_background(count: Callable[[], Any]) -> None:
+    def run() -> None:
+        try:
+            count()
+        finally:
+            connection.close()
+
+    threading.Thread(target=run, name="progress", daemon=True).start()
 
 
 def _exact_end(round: ReviewRound, counts: dict[str, int]) -> dict[str, int]:
@@ -172,6 +202,8 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
         "failure": {"name": annotation.failure, "message": annotation.message}
         if not blind and annotation is not None and annotation.failure
         else None,
+        "steps": annotation.steps if annotation is not None and everything else None,
+        "stopped_at": annotation.stopped_at if annotation is not None and everything else None,
     }
 
 
@@ -248,8 +280,8 @@ def rounds_of(project: Project) -> QuerySet[ReviewRound]:
     """The project's review rounds with how many of their items are answered and how many were selected."""
     counted = Q(tasks__is_counted=True)
     return (
-        project.review_rounds.filter(kind=ReviewRound.Kind.REVIEW)
-        .select_related("criticism_run__annotation_run", "created_by")
+        project.review_rounds.filter(kind__in=ReviewRound.EXPORTED)
+        .select_related("criticism_run__annotation_run", "routed_run", "created_by")
         .annotate(
             selected=Count("tasks", filter=counted),
             answered=Count("tasks", filter=counted & Q(tasks__state=ReviewTask.State.ANSWERED)),

@@ -207,13 +207,17 @@ def items_to_annotate(project: Project, scope: str = AnnotationRun.Scope.PROJECT
 
 
 def annotation_estimate(
-    *, project: Project, choice: ModelChoice, scope: str = AnnotationRun.Scope.PROJECT
+    *,
+    project: Project,
+    choice: ModelChoice,
+    scope: str = AnnotationRun.Scope.PROJECT,
+    items: Sequence[int] | None = None,
 ) -> Estimate:
-    """What annotating the project's items, or its calibration items alone, would take."""
+    """What annotating the project's items, its calibration items alone, or these `items` would take."""
     check_choice(choice)
     check_task(project, choice, scope)
     check_abilities(project, choice)
-    ids = items_to_annotate(project, scope)
+    ids = items_to_annotate(project, scope) if items is None else items
     calls = len(ids)
     if choice.is_trained:
         return trained_estimate(calls)
@@ -327,15 +331,19 @@ def annotation_run_create(
     choice: ModelChoice,
     scope: str = AnnotationRun.Scope.PROJECT,
     spend_limit: Decimal | None = None,
+    items: Sequence[int] | None = None,
 ) -> AnnotationRun:
-    """Start annotating every item that is not a calibration item; or, as a candidate, the calibration items alone."""
+    """Start annotating every item that is not a calibration item; or, as a candidate, the calibration items alone.
+
+    With the scope `part` these `items`, in order of id.
+    """
     check_choice(choice)
     check_task(project, choice, scope)
     check_abilities(project, choice)
     check_limit(choice, spend_limit)
     if not project.task.is_written and project.labels.count() < 2:
         raise Refusal("The project needs at least two labels before items can be annotated.")
-    items = items_to_annotate(project, scope)
+    items = list(items_to_annotate(project, scope) if items is None else items)
     if not items and scope == AnnotationRun.Scope.CALIBRATION:
         raise Refusal("There are no calibration items to try it on. Make a calibration set first.")
     if not items:
@@ -345,7 +353,7 @@ def annotation_run_create(
         job = job_create(kind="trained_annotation", subjects=items, in_flight=1)
     else:
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
-        estimate = annotation_estimate(project=project, choice=choice, scope=scope)
+        estimate = annotation_estimate(project=project, choice=choice, scope=scope, items=items)
         job = job_create(
             kind=kind_of_job(project.task),
             subjects=items,
@@ -447,5 +455,5 @@ def candidate_parameters(project: Project) -> dict[str, Any]:
 
 def annotation_run_retry(*, run: AnnotationRun) -> None:
     """Ask again for the items whose annotation failed, and for no other."""
-    failed = run.annotations.exclude(failure="").order_by("item_id").values_list("item_id", flat=True)
-    job_retry(run.job, list(failed))
+    failed = run.annotations.exclude(failure__in=["", Annotation.TO_PERSON])
+    job_retry(run.job, list(failed.order_by("item_id").values_list("item_id", flat=True)))

@@ -102,6 +102,15 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
     machine = TaskMachineSerializer(allow_null=True)
     criticism = TaskCriticismSerializer(allow_null=True)
     failure = TaskFailureSerializer(allow_null=True)
+    steps = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="The annotator's reasoning, where a router read it step by step.",
+    )
+    stopped_at = serializers.IntegerField(
+        allow_null=True,
+        help_text="After which of the steps, counted from 1, the router stopped the annotator.",
+    )
     comments = serializers.IntegerField(help_text="Of the item, as many as you may read now.")
 
 

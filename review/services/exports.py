@@ -26,8 +26,13 @@ def export_create(
     """
     if round.kind == ReviewRound.Kind.AUDIT:
         raise Refusal("An audit is exported with the round that it audits: choose that.", field="round")
-    if round.kind != ReviewRound.Kind.REVIEW:
+    if round.kind not in ReviewRound.EXPORTED:
         raise Refusal("A calibration round cannot be exported: draw a review round first.", field="round")
+    if round.routed_run is not None and not round.routed_run.job.is_finished:
+        raise Refusal(
+            "The router still hands out items. Export its round once the run is done, or cancelled.",
+            field="round",
+        )
     if layout not in Export.Layout.values:
         raise Refusal(f"The layout is one of: {', '.join(Export.Layout.values)}.", field="layout")
     if format not in Export.Format.values:

@@ -38,7 +38,7 @@ def exports(request: PageRequest, project_id: int) -> HttpResponse:
         "form": form,
         "exports": made,
         "is_writing": any(export.job.is_active for export in made),
-        "has_rounds": project.review_rounds.filter(kind=ReviewRound.Kind.REVIEW).exists(),
+        "has_rounds": project.review_rounds.filter(kind__in=ReviewRound.EXPORTED).exists(),
     }
     is_list_alone = request.htmx and request.GET.get("part") == "list"
     return render(request, "review/export_list.html" if is_list_alone else "review/exports.html", context)

@@ -165,8 +165,8 @@ def _round(request: PageRequest, project: Project) -> ReviewRound | None:
     asked = request.GET.get("round", "")
     if not asked.isdecimal() or len(asked) > 18:
         return None
-    rounds = project.review_rounds.filter(pk=int(asked), kind=ReviewRound.Kind.REVIEW)
-    return rounds.select_related("criticism_run__annotation_run").first()
+    rounds = project.review_rounds.filter(pk=int(asked), kind__in=ReviewRound.EXPORTED)
+    return rounds.select_related("criticism_run__annotation_run", "routed_run").first()
 
 
 def _other_labels(project: Project, row: Item) -> list[Label]:

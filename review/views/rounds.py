@@ -95,7 +95,7 @@ def review_round_preview(request: PageRequest, project_id: int) -> HttpResponse:
 
 def round_of(project: Project, round_id: int) -> ReviewRound:
     """The project's round. Raises Http404."""
-    rounds = project.review_rounds.select_related("criticism_run__annotation_run", "created_by")
+    rounds = project.review_rounds.select_related("criticism_run__annotation_run", "routed_run", "created_by")
     round: ReviewRound = get_object_or_404(rounds, pk=round_id)
     round.project = project
     return round
