@@ -13,8 +13,8 @@ from redis.retry import Retry
 
 # How long Redis is left alone after it failed, so that a page waits for it once and not with every look.
 LEFT_ALONE_SECONDS = 5.0
-# A Redis that was started anew breaks the connections that are kept: those are tried once more. It is on the same network
-# or machine, so that a second is long.
+# A Redis that was started anew breaks the connections that are kept: those are tried once more. It is on the same
+# network or machine, so that a second is long.
 CONNECTION_OPTIONS = {
     "socket_connect_timeout": 1,
     "socket_timeout": 2,

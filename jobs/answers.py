@@ -45,7 +45,7 @@ def find(keys: Sequence[str]) -> dict[str, Reply]:
     if not settings.KEEP_ANSWERS_DAYS:
         return {}
     kept = KeptAnswer.objects.filter(key__in=keys).values_list("key", "reply")
-    return {key: _reply(reply) for key, reply in kept}
+    return {key: reply_of(reply) for key, reply in kept}
 
 
 def keep(answers: Mapping[str, Reply]) -> None:
@@ -63,7 +63,8 @@ def forget_old() -> None:
     KeptAnswer.objects.filter(created_at__lt=oldest).delete()
 
 
-def _reply(kept: Mapping[str, Any]) -> Reply:
+def reply_of(kept: Mapping[str, Any]) -> Reply:
+    """The reply whose fields these are, as JSON has them."""
     tokens = (
         TokenLogprob(each["token"], each["logprob"], tuple((token, value) for token, value in each["top"]))
         for each in kept["logprobs"]

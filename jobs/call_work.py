@@ -15,6 +15,7 @@ from jobs.batching import run_by_batch
 from jobs.calling import Calls, Outcome
 from jobs.leases import Lease, Progress, chunks_on_connection
 from jobs.models import Job
+from jobs.unwritten import Unwritten
 from jobs.work import CannotGoOn, Work
 from mllm.errors import CallError, Failure
 from mllm.messages import Reply, Request
@@ -60,6 +61,8 @@ class CallWork(Work):
             return run_by_batch(self, lease)
         todo = self.open_subjects(job, chunk.subjects, since=chunk.created_at)
         connection = self.connection(job)
+        unwritten = Unwritten(chunk)
+        arrived = unwritten.read()
         requests = _with_kept_answers(self.requests(job, todo), connection)
         calls = Calls(connection)
         sharing = _Sharing(calls, lease)
@@ -82,9 +85,12 @@ class CallWork(Work):
                         batch.add(Outcome(subject, error=request))
                     elif isinstance(request, Reply):
                         batch.add(Outcome(subject, reply=request, reused=True))
+                    elif (subject, key) in arrived:
+                        batch.keys[subject] = key
+                        batch.add(Outcome(subject, reply=arrived[subject, key]))
                     elif budget.reserve(subject, request):
                         batch.keys[subject] = key
-                        calls.submit(subject, request)
+                        calls.submit(subject, request, arrived=partial(unwritten.keep, subject, key))
                     else:
                         break
                     upcoming = next(requests, None)
@@ -106,6 +112,7 @@ class CallWork(Work):
         complete = upcoming is None and going
         if complete:
             batch.write_streak()
+            unwritten.forget()
         return complete
 
 

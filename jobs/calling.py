@@ -161,9 +161,12 @@ class Calls:
         """Be number `place` (from 0) of `users` that share the connection."""
         self._thread.loop.call_soon_threadsafe(self._pace.share, place, users)
 
-    def submit(self, subject: int, request: Request) -> None:
+    def submit(
+        self, subject: int, request: Request, *, arrived: Callable[[Reply], object] = lambda reply: None
+    ) -> None:
+        """`arrived` is told of the reply at once, on the loop's thread."""
         self.outstanding += 1
-        asyncio.run_coroutine_threadsafe(self._call(subject, request), self._thread.loop)
+        asyncio.run_coroutine_threadsafe(self._call(subject, request, arrived), self._thread.loop)
 
     def stop_starting(self) -> None:
         """Calls that wait for room are dropped; those in flight end as they end."""
@@ -189,7 +192,7 @@ class Calls:
                 outcomes.append(outcome)
         return outcomes
 
-    async def _call(self, subject: int, request: Request) -> None:
+    async def _call(self, subject: int, request: Request, arrived: Callable[[Reply], object]) -> None:
         outcome: Outcome | None = None
         try:
             reserved = estimate_tokens(request) + request.max_tokens
@@ -200,6 +203,7 @@ class Calls:
                     reply = await retry.complete(
                         adapter, request, policy=retry.DEFAULT_POLICY, heard=self._pace.heard
                     )
+                    arrived(reply)
                     used = reply.input_tokens + reply.output_tokens
                     outcome = Outcome(subject, reply=reply)
                 finally:

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from jobs import answers, liveness, running, services
+from jobs import answers, liveness, running, services, unwritten
 
 
 @shared_task
@@ -17,3 +17,4 @@ def sweep() -> None:
 @shared_task
 def forget_old_answers() -> None:
     answers.forget_old()
+    unwritten.forget_old()
