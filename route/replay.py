@@ -40,9 +40,10 @@ class RoutingMetrics:
 
     `accuracy` of the labels after routing, where an escalated item has its human label; `escalation_rate`; `recall`:
     share of the errors that were escalated; `false_escalation_rate`: share of the correct labels that were
-    escalated; `precision`: share of the escalated items that were errors. A share of nothing is None. `judge_tokens`
-    and `router_tokens` are sums; `judge_tokens_saved` is the share of tokens saved against annotating every item to
-    the end. The three are None where no tokens were given.
+    escalated; `precision`: share of the escalated items that were errors. A share of nothing is None. `judge_tokens`,
+    `router_tokens` and `seconds` are sums; `judge_tokens_saved` and `seconds_saved` are the shares saved against
+    annotating every item to the end, negative where routing took more. They are None where nothing was given of them.
+    `n_estimated` is of how many items the tokens are an estimate, because a stopped stream did not tell them.
     """
 
     accuracy: float
@@ -53,6 +54,9 @@ class RoutingMetrics:
     judge_tokens: int | None = None
     judge_tokens_saved: float | None = None
     router_tokens: int | None = None
+    seconds: float | None = None
+    seconds_saved: float | None = None
+    n_estimated: int = 0
 
 
 def escalation_budget(limit: float, n_items: int) -> int:
@@ -61,6 +65,17 @@ def escalation_budget(limit: float, n_items: int) -> int:
     if n_items < 0:
         raise ValueError("The number of items cannot be negative.")
     return math.floor(limit * n_items + _ROUNDING)
+
+
+def deployment_order(disagreement: npt.ArrayLike) -> IntArray:
+    """Places of the items by falling p̂ (algorithm 1), (n,); ties by place.
+
+    `disagreement` (n,), finite. Raises ValueError for anything else.
+    """
+    scores = np.asarray(disagreement, dtype=float)
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise ValueError("Items are ordered by one finite number for each.")
+    return np.argsort(-scores, kind="stable")
 
 
 def is_polled(step: int, interval: int, *, is_last: bool) -> bool:
@@ -127,12 +142,17 @@ def routing_metrics(
     judge_tokens: npt.ArrayLike | None = None,
     full_tokens: npt.ArrayLike | None = None,
     router_tokens: npt.ArrayLike | None = None,
+    is_estimated: npt.ArrayLike | None = None,
+    seconds: npt.ArrayLike | None = None,
+    full_seconds: npt.ArrayLike | None = None,
 ) -> RoutingMetrics:
     """The figures of section 4.1. All arguments have shape (n,).
 
     `is_error` says of the annotator's label, completed or as it would have been, whether it differs from the human
     one. `judge_tokens` are what was generated, `full_tokens` what annotating to the end takes; both or neither.
-    Raises ValueError for other shapes or values, or without items.
+    `is_estimated` says whose tokens are an estimate. `seconds` is how long an item took, with the router's answers,
+    `full_seconds` how long annotating it to the end takes; both or neither. Raises ValueError for other shapes or
+    values, or without items.
     """
     errors = _flags(is_error, "is_error")
     sent = _flags(escalated, "escalated")
@@ -146,6 +166,15 @@ def routing_metrics(
         None if tokens is None else int(_counts(tokens, "tokens", len(errors)).sum())
         for tokens in (judge_tokens, full_tokens, router_tokens)
     )
+    if (seconds is None) != (full_seconds is None):
+        raise ValueError(
+            "Time saved needs both how long items took and how long annotating to the end takes."
+        )
+    spent, full_spent = (
+        None if times is None else float(_times(times, len(errors)).sum())
+        for times in (seconds, full_seconds)
+    )
+    estimated = 0 if is_estimated is None else int(_flags(is_estimated, "is_estimated").sum())
     return RoutingMetrics(
         accuracy=1 - int((errors & ~sent).sum()) / len(errors),
         escalation_rate=int(sent.sum()) / len(errors),
@@ -155,6 +184,9 @@ def routing_metrics(
         judge_tokens=judge,
         judge_tokens_saved=None if judge is None or not full else 1 - judge / full,
         router_tokens=router,
+        seconds=spent,
+        seconds_saved=None if spent is None or not full_spent else 1 - spent / full_spent,
+        n_estimated=estimated,
     )
 
 
@@ -181,3 +213,10 @@ def _counts(values: npt.ArrayLike, name: str, n_items: int) -> IntArray:
     if counts.shape != (n_items,) or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
         raise ValueError(f"{name} needs one whole number of at least 0 for each of the {n_items} items.")
     return counts.astype(np.intp)
+
+
+def _times(values: npt.ArrayLike, n_items: int) -> npt.NDArray[np.float64]:
+    times = np.asarray(values, dtype=float)
+    if times.shape != (n_items,) or not np.isfinite(times).all() or (times < 0).any():
+        raise ValueError(f"Seconds need one number of at least 0 for each of the {n_items} items.")
+    return times

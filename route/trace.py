@@ -8,8 +8,8 @@ The trace is asked for in this form, and read from what models make of it:
 
 Grammar, decided at the start of a line (after at most eight blanks, Markdown heading signs or emphasis):
 
-- `Step 3:`, also with `.`, `)`, a dash or a full-width colon, in any case, begins a step when its number is higher
-  than the last one; a recapitulation of an earlier step does not.
+- `Step 3:`, also with `.`, `)`, a dash or a full-width colon, as `Step 3 of 5:`, alone on its line, and in any case,
+  begins a step when its number is higher than the last one; a recapitulation of an earlier step does not.
 - `3.` or `3)` followed by white space begins a step when it is the number that comes next, the first being 1, and it
   is indented no further than the first one: lists inside a step stay inside it. Once a `Step` was seen, plain numbers
   are lists; a list before it is taken for steps.
@@ -24,10 +24,11 @@ import re
 
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 # No marker is longer; a line that is longer and begins with none is text.
-_LONGEST_MARKER = 64
+_LONGEST_MARKER = 80
 _STEP = re.compile(
     r"(?P<indent>[ \t]{0,8})(?:\#{1,6}[ \t]{1,4})?(?P<emphasis>[*_]{0,3})"
-    r"(?:step[ \t]{1,4}(?P<step>[0-9]{1,4})[ \t]{0,4}(?P<closing>[*_]{0,3})(?:[:：]|[.)\-–—](?=[\s*_]))"
+    r"(?:step[ \t]{1,4}(?P<step>[0-9]{1,4})(?:[ \t]{1,4}of[ \t]{1,4}[0-9]{1,4})?[ \t]{0,4}(?P<closing>[*_]{0,3})"
+    r"(?:[:：]|[.)\-–—](?=[\s*_])|[ \t]{0,8}(?=\n))"
     r"|(?P<plain>[0-9]{1,4})[.)](?=[\s*_]))",
     re.IGNORECASE,
 )

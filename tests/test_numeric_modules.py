@@ -43,7 +43,12 @@ MODULES = [
     "route/meta_baselines.py",
     "route/meta_metrics.py",
     "route/replay.py",
+    "route/retrieval.py",
+    "route/risk.py",
+    "route/splits.py",
     "route/trace.py",
+    "route/trace_baselines.py",
+    "route/trace_baselines.py",
     "route/training_data.py",
 ]
 
@@ -60,11 +65,13 @@ ALLOWED_PACKAGES = {
     "types",
     "typing",
     "unicodedata",
+    "warnings",
 } | {
     "numpy",
     "PIL",
     "scipy",
     "sklearn",
+    "threadpoolctl",
 }
 ALLOWED_MODULES = {path.removesuffix(".py").replace("/", ".") for path in MODULES} | {"mllm.messages"}
 
