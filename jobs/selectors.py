@@ -28,6 +28,10 @@ FAILURE_NAMES = {
         "No votes",
         "No annotator that votes has a label for it. Retry it in their runs, then here.",
     ),
+    "no_answer": (
+        "No answer",
+        "The agent that a plan gave it to has no answer. Retry it in the agent's run first, then here.",
+    ),
     "to_person": ("Given to a person", "The router gave it to people: it waits in their round of review."),
     "unreachable": ("Unreachable", "The provider did not answer at this address. Check the connection."),
 }

@@ -10,17 +10,19 @@ from django.db.models import QuerySet
 from annotate.errors import Refusal
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from annotate.spans import gold_texts
 from criticize.cdi import CdiDetector
 from criticize.combination import Combination, rank_shares
 from criticize.models import CriticismRun
 from jobs.models import Job
+from review.answers import answer_key
 from review.drawing import Population, population
 from review.models import ReviewRound, ReviewTask
 
 TRAINING = "training"
 TRAINING_SHARE = 0.2
 
-Answer = tuple[int | None, str]  # a label's id, or a written answer
+Answer = tuple[int | None, str]  # as `review.answers.answer_key` gives it
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def prioritized(
         "annotators state no confidence in them: let the criticizer alone order the items",
         field="priority",
     )
-    judged = _judged(run.annotation_run, run, corrections_of(run.annotation_run.project))
+    judged = _judged(run.annotation_run, run, _as_truth(corrections_of(run.annotation_run.project)))
     if np.all(np.isnan(judged.confidences)):
         raise Refusal(
             "The annotator said of no item how sure it is. Annotate again and ask for its confidence, or let the "
@@ -159,21 +161,21 @@ def _with_probabilities(items: Population, item_ids: np.ndarray, probabilities: 
 
 
 def corrections_of(project: Project) -> dict[int, Answer]:
-    """By item id: what people answered in the project's review and audit rounds, the last where there are several."""
+    """By item id: what people answered in the project's rounds but calibration, the last where there are several."""
     answered = ReviewTask.counted.filter(
         round__project=project,
-        round__kind__in=[ReviewRound.Kind.REVIEW, ReviewRound.Kind.AUDIT],
+        round__kind__in=[ReviewRound.Kind.REVIEW, ReviewRound.Kind.AUDIT, ReviewRound.Kind.ROUTED],
         state=ReviewTask.State.ANSWERED,
     ).order_by("correction_id")
-    rows = answered.values_list("item_id", "correction__label_id", "correction__answer")
-    return {item_id: (label_id, answer.strip()) for item_id, label_id, answer in rows}
+    fields = ("item_id", "correction__label_id", "correction__answer", "correction__start")
+    return {item_id: answer_key(*answer) for item_id, *answer in answered.values_list(*fields)}
 
 
 def known_of(run: CriticismRun) -> Known:
     """The annotations with a criticism that people judged: reviewed ones, and calibration items where there is a
     candidate of the same annotator and criticizer. `doubts` of runs that only rank are places in the order.
     """
-    judged = _judged(run.annotation_run, run, corrections_of(run.annotation_run.project))
+    judged = _judged(run.annotation_run, run, _as_truth(corrections_of(run.annotation_run.project)))
     return _known(judged, _judged_candidate(run, with_criticism=True), with_criticism=True)
 
 
@@ -225,8 +227,13 @@ def _who(run: ModelRun) -> dict[str, Any]:
 def _judged_candidate(run: CriticismRun, *, with_criticism: bool) -> Judged | None:
     """The calibration items as the same annotator (and criticizer) judged them, where such a run exists."""
     project = run.annotation_run.project
-    labels = project.calibration_labels.values_list("item_id", "label_id")
-    truth: dict[int, Answer] = {item_id: (label_id, "") for item_id, label_id in labels}
+    labels = project.calibration_labels.values_list("item_id", "label_id", "answers")
+    truth = {
+        item_id: [(label_id, "")]
+        if answers is None
+        else [answer_key(None, text, 0) for text in gold_texts(answers)]
+        for item_id, label_id, answers in labels
+    }
     if with_criticism:
         criticism = criticisms_like(run).first()
         return None if criticism is None else _judged(criticism.annotation_run, criticism, truth)
@@ -234,12 +241,19 @@ def _judged_candidate(run: CriticismRun, *, with_criticism: bool) -> Judged | No
     return _judged(candidates[0], None, truth) if candidates else None
 
 
-def _judged(run: AnnotationRun, criticism_run: CriticismRun | None, truth: Mapping[int, Answer]) -> Judged:
+def _as_truth(answers: Mapping[int, Answer]) -> dict[int, list[Answer]]:
+    return {item_id: [answer] for item_id, answer in answers.items()}
+
+
+def _judged(
+    run: AnnotationRun, criticism_run: CriticismRun | None, truth: Mapping[int, Sequence[Answer]]
+) -> Judged:
+    """`truth` by item id: the answers that are right."""
     position = {pk: index for index, pk in enumerate(run.project.labels.values_list("pk", flat=True))}
     rows = list(
         Annotation.objects.filter(run=run, failure="")
         .order_by("item_id")
-        .values_list("item_id", "pk", "label_id", "answer", "confidence")
+        .values_list("item_id", "pk", "label_id", "answer", "confidence", "start")
     )
     right = [truth.get(row[0]) for row in rows]
     return Judged(
@@ -250,8 +264,8 @@ def _judged(run: AnnotationRun, criticism_run: CriticismRun | None, truth: Mappi
         is_known=np.array([answer is not None for answer in right], dtype=np.bool_),
         is_error=np.array(
             [
-                answer is not None and answer != (row[2], row[3].strip())
-                for answer, row in zip(right, rows, strict=True)
+                answers is not None and answer_key(row[2], row[3], row[5]) not in answers
+                for answers, row in zip(right, rows, strict=True)
             ],
             dtype=np.bool_,
         ),

@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class RouteConfig(AppConfig):
     name = "route"
+
+    def ready(self) -> None:
+        from jobs.work import register
+        from route import routing
+
+        register(routing.Routing())

@@ -1,0 +1,252 @@
+"""How well a rejector does on items that it did not learn from, beside everything that it is compared with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from route.deferral import Rejector, agent_costs, deferral_metrics
+from route.deferral_baselines import (
+    ROUTER_KINDS,
+    SingleExpertRouter,
+    confidence_cascade,
+    majority_vote,
+    random_allocation,
+    single_agent,
+)
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+FOLDS = 5
+# β of all agents is multiplied by these for the curve: from answers for nothing to answers that are dear.
+FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_CASCADE_THRESHOLDS = np.linspace(0.0, 1.0, 21)
+_BETWEEN = lambda: None  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Data:
+    """n items and m agents, of whom 0 is the default: features (n, d), `wrong` (n, m) whole answers, `head_wrong`
+    (n, heads, m), `alpha`, `beta` and `prices` (m,), `confidences` (n, m) with NaN, `answers` (n, m) codes, and for
+    spans `f1` (n, m).
+    """
+
+    features: FloatArray
+    wrong: BoolArray
+    head_wrong: BoolArray
+    alpha: FloatArray
+    beta: FloatArray
+    prices: FloatArray
+    confidences: FloatArray
+    answers: npt.NDArray[np.int64]
+    f1: FloatArray | None = None
+
+    @property
+    def n_agents(self) -> int:
+        return int(self.wrong.shape[1])
+
+    def costs(self, factor: float = 1.0) -> FloatArray:
+        """(n, heads, m) with every β multiplied by `factor`; of each head, as definition 1 has it."""
+        return agent_costs(self.head_wrong, self.alpha, self.beta * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: an allocation, and what it does on items that nothing was learned from.
+
+    `price` is what an item costs on average. `shares` are by agent; of methods that ask several agents about an item,
+    the shares of whose answer is taken.
+    """
+
+    name: str
+    kind: str
+    loss: float
+    accuracy: float
+    f1: float | None
+    price: float
+    cost_per_correct: float | None
+    tpr: float | None
+    fpr: float | None
+    shares: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The table, the curve over β, and of the items that an agent would get the share that it answers right."""
+
+    rows: list[Row]
+    sweep: list[dict[str, Any]]
+    accuracy_when_chosen: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "table": [row.as_dict() for row in self.rows],
+            "sweep": self.sweep,
+            "accuracy_when_chosen": self.accuracy_when_chosen,
+        }
+
+
+def folds_of(n_items: int, seed: int, folds: int = FOLDS) -> list[tuple[IntArray, IntArray]]:
+    """(learned from, measured on) of each fold: every item is measured on once. Seeded."""
+    order = np.random.default_rng([seed, n_items]).permutation(n_items)
+    parts = np.array_split(order, max(2, min(folds, n_items // 2)))
+    return [
+        (np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]])), np.sort(parts[k])) for k in range(len(parts))
+    ]
+
+
+def report_of(
+    data: Data,
+    names: Sequence[str],
+    *,
+    nu: float,
+    hidden: Sequence[int],
+    seed: int,
+    between: Callable[[], object] = _BETWEEN,
+) -> Report:
+    """Measure by cross-validation; `names` are the agents'. `between` is called between fits.
+
+    Raises ValueError as `Rejector.fit`.
+    """
+    folds = folds_of(len(data.features), seed)
+    learned = _allocated(data, folds, 1.0, nu, hidden, seed, between)
+    rows = [_row("Rejector", "rejector", data, learned)]
+    rows += [
+        _row(f"{name} alone", "agent", data, single_agent(agent, len(learned), data.n_agents))
+        for agent, name in enumerate(names)
+    ]
+    rng = np.random.default_rng([seed, 7])
+    rows.append(_row("Random, same shares", "baseline", data, random_allocation(learned, rng=rng)))
+    rows += _votes(data)
+    rows += _cascades(data, folds)
+    rows += _single_experts(data, names, folds, between)
+    sweep = []
+    for factor in FACTORS:
+        agents = learned if factor == 1.0 else _allocated(data, folds, factor, nu, hidden, seed, between)
+        sweep.append(_point(data, agents, factor, names))
+    return Report(rows, sweep, accuracy_when_chosen(data, learned))
+
+
+def accuracy_when_chosen(data: Data, agents: IntArray) -> list[float]:
+    """Of the items that each agent gets, the share that it answers right; of an agent without items, of all."""
+    found = []
+    for agent in range(data.n_agents):
+        mine = agents == agent
+        wrong = data.wrong[mine, agent] if mine.any() else data.wrong[:, agent]
+        found.append(float(1.0 - wrong.mean()))
+    return found
+
+
+def _allocated(
+    data: Data,
+    folds: Sequence[tuple[IntArray, IntArray]],
+    factor: float,
+    nu: float,
+    hidden: Sequence[int],
+    seed: int,
+    between: Callable[[], object],
+) -> IntArray:
+    """The agent of each item, by a rejector that learned from the other folds."""
+    costs = data.costs(factor)
+    agents = np.zeros(len(data.features), dtype=np.intp)
+    for train, test in folds:
+        fitted = Rejector(nu=nu, hidden=hidden, random_state=seed).fit(data.features[train], costs[train])
+        agents[test] = fitted.allocate(data.features[test])
+        between()
+    return agents
+
+
+def _row(name: str, kind: str, data: Data, agents: IntArray, *, price: float | None = None) -> Row:
+    """`price` where more agents are asked about an item than the one whose answer is taken."""
+    figures = deferral_metrics(data.wrong, data.costs(), agents, data.prices)
+    chosen = np.arange(len(agents)), agents
+    paid = float(data.prices[agents].mean()) if price is None else price
+    return Row(
+        name=name,
+        kind=kind,
+        loss=figures.loss,
+        accuracy=figures.accuracy,
+        f1=None if data.f1 is None else float(data.f1[chosen].mean()),
+        price=paid,
+        cost_per_correct=paid / figures.accuracy if figures.accuracy else None,
+        tpr=figures.tpr,
+        fpr=figures.fpr,
+        shares=figures.shares.tolist(),
+    )
+
+
+def _votes(data: Data) -> Iterator[Row]:
+    """The majority of all agents that are no people: people's answer is the truth, and would need no vote."""
+    voters = [agent for agent in range(data.n_agents) if (data.answers[:, agent] >= 0).any()]
+    if len(voters) < 3:
+        return
+    said = data.answers[:, voters].copy()
+    # One that failed agrees with nobody, not with others that failed.
+    said[said < 0] = -1 - np.arange(data.answers.shape[0] * len(voters)).reshape(said.shape)[said < 0]
+    taken = np.array(voters)[majority_vote(said)]
+    yield _row("Majority vote of all", "baseline", data, taken, price=float(data.prices[voters].sum()))
+
+
+def _cascades(data: Data, folds: Sequence[tuple[IntArray, IntArray]]) -> Iterator[Row]:
+    """Agent after agent until one is sure enough; the threshold is the one with the least loss in the other folds."""
+    given = data.confidences.copy()
+    given[:, -1] = 1.0  # the last is always taken
+    if np.isnan(given).any():
+        return
+    costs = data.costs().sum(axis=1)
+    agents, asked = np.zeros(len(given), dtype=np.intp), np.zeros(given.shape, dtype=np.bool_)
+    for train, test in folds:
+        losses = []
+        for threshold in _CASCADE_THRESHOLDS:
+            taken, _ = confidence_cascade(given[train], float(threshold))
+            losses.append(costs[train, taken].mean())
+        best = float(_CASCADE_THRESHOLDS[int(np.argmin(losses))])
+        agents[test], asked[test] = confidence_cascade(given[test], best)
+    yield _row(
+        "Confidence cascade", "baseline", data, agents, price=float((asked * data.prices).sum(axis=1).mean())
+    )
+
+
+def _single_experts(
+    data: Data,
+    names: Sequence[str],
+    folds: Sequence[tuple[IntArray, IntArray]],
+    between: Callable[[], object],
+) -> Iterator[Row]:
+    """Routers between the default and the other agent that costs least overall, by the costs of both."""
+    costs = data.costs().sum(axis=1)
+    expert = 1 + int(costs[:, 1:].mean(axis=0).argmin())
+    for kind in ROUTER_KINDS:
+        agents = np.zeros(len(costs), dtype=np.intp)
+        for train, test in folds:
+            router = SingleExpertRouter(kind).fit(
+                data.features[train], -costs[train, 0], -costs[train, expert]
+            )
+            agents[test] = router.allocate(data.features[test]) * expert
+            between()
+        yield _row(f"Single expert, {kind} ({names[expert]})", "baseline", data, agents)
+
+
+def _point(data: Data, agents: IntArray, factor: float, names: Sequence[str]) -> dict[str, Any]:
+    """The curve's point: β · `factor`, the rejector's figures, and the losses that it has to stay below."""
+    costs = data.costs(factor)
+    figures = deferral_metrics(data.wrong, costs, agents, data.prices)
+    per_agent = costs.sum(axis=1).mean(axis=0)
+    return {
+        "factor": factor,
+        "loss": figures.loss,
+        "accuracy": figures.accuracy,
+        "price": float(data.prices[agents].mean()),
+        "tpr": figures.tpr,
+        "fpr": figures.fpr,
+        "shares": dict(zip(names, figures.shares.tolist(), strict=True)),
+        "best_agent_loss": float(per_agent.min()),
+        "random_loss": float(per_agent @ figures.shares),
+    }
