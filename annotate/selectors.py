@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.core.cache import cache
-from django.db.models import Avg, Count, F, Max, Min, Q, QuerySet
+from django.db.models import Avg, Count, Max, Min, Q, QuerySet
 from django.db.models.functions import Length
 
 from annotate.models import Annotation, AnnotationRun, Project
+from annotate.rightness import Truth, gold_scores, is_known, scores_against
 from jobs.models import Job
 
 LATEST = 50
@@ -34,7 +35,7 @@ class LabelCount:
 
 
 class Accuracy(NamedTuple):
-    """Labels that match gold among the items that have gold. An item without a label counts as wrong."""
+    """Labels, or answers, that match gold among the items that have gold. An item without one counts as wrong."""
 
     right: int
     judged: int
@@ -73,9 +74,29 @@ def written_lengths(run: AnnotationRun) -> WrittenLengths:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SpanCounts:
+    """How many answers a run quoted from its texts, and for how many items it says that there is none."""
+
+    quoted: int
+    without: int
+
+
+def span_counts(run: AnnotationRun) -> SpanCounts:
+    given = run.annotations.filter(failure="")
+    return SpanCounts(
+        **given.aggregate(quoted=Count("pk", filter=~Q(answer="")), without=Count("pk", filter=Q(answer="")))
+    )
+
+
 def machine_accuracy(run: AnnotationRun) -> Accuracy:
-    judged = run.annotations.filter(item__gold__isnull=False)
-    return Accuracy(right=judged.filter(label=F("item__gold")).count(), judged=judged.count())
+    found = gold_scores(run)
+    return Accuracy(right=found.right, judged=found.judged)
+
+
+def machine_f1(run: AnnotationRun) -> float | None:
+    """Mean token F1 over the items that have gold, in [0, 1]; None where answers are no spans, and without gold."""
+    return gold_scores(run).f1
 
 
 def calibration_accuracy(run: AnnotationRun) -> float | None:
@@ -87,9 +108,8 @@ def calibration_accuracy(run: AnnotationRun) -> float | None:
     candidate = run if run.scope == AnnotationRun.Scope.CALIBRATION else _candidate_like(run)
     if candidate is None:
         return None
-    judged = candidate.annotations.filter(item__calibration_label__isnull=False)
-    right = judged.filter(label=F("item__calibration_label__label")).count()
-    return Accuracy(right=right, judged=judged.count()).share
+    found = scores_against(candidate.annotations.all(), candidate.project.task, Truth.CALIBRATION)
+    return Accuracy(right=found.right, judged=found.judged).share
 
 
 def _candidate_like(run: AnnotationRun) -> AnnotationRun | None:
@@ -162,6 +182,8 @@ def calibration_state(project: Project) -> CalibrationState:
         items=counts["items"],
         from_gold=counts["from_gold"],
         by_people=counts["items"] - counts["from_gold"],
-        gold_left=project.items.filter(gold__isnull=False, calibration_label=None).count(),
+        gold_left=project.items.filter(
+            is_known(project.task, Truth.GOLD, prefix=""), calibration_label=None
+        ).count(),
         labels=[LabelCount(name, given.get(pk, 0)) for pk, name in labels],
     )

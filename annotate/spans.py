@@ -40,14 +40,17 @@ def gold_texts(gold: Sequence[Mapping[str, Any]]) -> list[str]:
 def is_right(answer: str | None, gold: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an answer, "" for "no answer", matches one of an item's gold answers exactly, by the metric's rules.
 
-    None is an answer that failed, which is never right.
+    None is an answer that failed, which is never right. What the metric leaves nothing of, such as "the", is no "no
+    answer" all the same.
     """
-    return answer is not None and exact_match(answer, gold_texts(gold))
+    return answer is not None and bool(answer) is bool(gold) and exact_match(answer, gold_texts(gold))
 
 
 def answer_f1(answer: str | None, gold: Sequence[Mapping[str, Any]]) -> float:
     """`token_f1` of an answer against an item's gold answers, in [0, 1]; 0 of one that failed (None)."""
-    return 0.0 if answer is None else token_f1(answer, gold_texts(gold))
+    if answer is None or bool(answer) is not bool(gold):
+        return 0.0
+    return token_f1(answer, gold_texts(gold))
 
 
 def locate(answer: str, context: str) -> list[tuple[int, int]]:

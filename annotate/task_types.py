@@ -35,6 +35,11 @@ class TaskType:
         return self.answers == "span"
 
     @property
+    def is_checkable(self) -> bool:
+        """Whether what is known of an item can show an answer to be right or wrong: not where answers are composed."""
+        return self.answers != "text"
+
+    @property
     def is_rated(self) -> bool:
         """Whether a criticizer gives an answer a quality score, instead of an error probability."""
         return self.answers == "text" and not self.checks_facts

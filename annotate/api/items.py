@@ -26,6 +26,13 @@ class LabelNameSerializer(serializers.ModelSerializer[Label]):
         read_only_fields = fields
 
 
+class GoldAnswerSerializer(serializers.Serializer[Any]):
+    """An answer that is known to be right: its wording, and the first of its characters in the text."""
+
+    text = serializers.CharField()
+    start = serializers.IntegerField()
+
+
 class ItemSerializer(serializers.ModelSerializer[Item]):
     """An item with the labels that people gave. Reviewers, who stay blind to them, see it in their queue alone."""
 
@@ -34,6 +41,20 @@ class ItemSerializer(serializers.ModelSerializer[Item]):
     gold = LabelNameSerializer(read_only=True, allow_null=True)
     calibration = LabelNameSerializer(
         source="calibration_label.label", read_only=True, allow_null=True, default=None
+    )
+    gold_answers = GoldAnswerSerializer(
+        many=True,
+        read_only=True,
+        allow_null=True,
+        help_text="Where answers are spans of the text: empty where it holds none, null where none is known.",
+    )
+    calibration_answers = GoldAnswerSerializer(
+        source="calibration_label.answers",
+        many=True,
+        read_only=True,
+        allow_null=True,
+        default=None,
+        help_text="The same as a person gave it in the calibration set.",
     )
 
     class Meta:
@@ -48,6 +69,8 @@ class ItemSerializer(serializers.ModelSerializer[Item]):
             "columns",
             "gold",
             "calibration",
+            "gold_answers",
+            "calibration_answers",
         ]
         read_only_fields = fields
 
@@ -111,12 +134,14 @@ class LabelCountSerializer(serializers.Serializer[Any]):
 
 
 class CalibrationSerializer(serializers.Serializer[Any]):
-    """The calibration set: items whose label a person gave without seeing a machine's."""
+    """The calibration set: items whose label, or answer, a person gave without seeing a machine's."""
 
     items = serializers.IntegerField()
     from_gold = serializers.IntegerField()
     by_people = serializers.IntegerField()
-    gold_left = serializers.IntegerField(help_text="Items with a gold label that could join it.")
+    gold_left = serializers.IntegerField(
+        help_text="Items with a gold label, or gold answers, that could join it."
+    )
     labels = LabelCountSerializer(many=True)
 
 
@@ -137,7 +162,7 @@ class CalibrationFromGold(Endpoint):
     tag = "calibration"
 
     @extend_schema(
-        summary="Make calibration items of random items with a gold label",
+        summary="Make calibration items of random items with a gold label or gold answers",
         description="For items without one, make a review round of kind `calibration`, which people answer.",
         request=CalibrationFromGoldSerializer,
         responses={201: CalibrationSerializer},

@@ -16,7 +16,7 @@ from annotate.examples import MAX_EXAMPLES, MAX_IMAGE_EXAMPLES
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.parsing import ANSWER_FORMATS
 from annotate.prompts import STRATEGIES
-from annotate.selectors import label_counts, machine_accuracy
+from annotate.selectors import label_counts, machine_accuracy, machine_f1
 from annotate.services.combining import discussion_create, discussion_estimate, vote_create
 from annotate.services.runs import (
     TRAINED,
@@ -129,6 +129,11 @@ class AccuracySerializer(serializers.Serializer[Any]):
     right = serializers.IntegerField()
     judged = serializers.IntegerField()
     share = serializers.FloatField(allow_null=True, help_text="Between 0 and 1; null where nothing has gold.")
+    f1 = serializers.FloatField(
+        allow_null=True,
+        default=None,
+        help_text="Mean token F1, from 0 to 1, where answers are spans: then `share` is of exact matches.",
+    )
 
 
 class AnnotationRunDetailSerializer(AnnotationRunSerializer):
@@ -152,7 +157,8 @@ class AnnotationRunDetailSerializer(AnnotationRunSerializer):
 
     @extend_schema_field(AccuracySerializer)
     def get_accuracy(self, run: AnnotationRun) -> Any:
-        return AccuracySerializer(machine_accuracy(run)).data
+        accuracy = machine_accuracy(run)
+        return AccuracySerializer(accuracy._asdict() | {"share": accuracy.share, "f1": machine_f1(run)}).data
 
 
 class ModelChoiceSerializer(Input):
@@ -304,7 +310,10 @@ class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
 
     class Meta:
         model = Annotation
-        fields = ["id", "item", "external_id", "label", "answer", "confidence", *CALL_FIELDS]
+        fields = [
+            *("id", "item", "external_id", "label", "answer", "start", "end", "confidence"),
+            *CALL_FIELDS,
+        ]
         read_only_fields = fields
 
 

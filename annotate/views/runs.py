@@ -26,6 +26,8 @@ from annotate.selectors import (
     label_counts,
     latest_annotations,
     machine_accuracy,
+    machine_f1,
+    span_counts,
     written_lengths,
 )
 from annotate.services.combining import (
@@ -287,6 +289,8 @@ def _failure_name(request: PageRequest) -> str:
 
 
 def _outcome(run: AnnotationRun) -> dict[str, Any]:
+    if run.project.task.is_span:
+        return {"spans": span_counts(run), "accuracy": machine_accuracy(run), "f1": machine_f1(run)}
     if run.project.task.is_written:
         return {"written": written_lengths(run)}
     return {"label_counts": label_counts(run), "accuracy": machine_accuracy(run)}
