@@ -10,6 +10,7 @@ from django.utils import timezone
 from annotate.models import Project, User
 from review.figures import DONE
 from review.models import ReviewPause, ReviewRound, ReviewTask
+from review.services.assignment import to_hand_back
 
 State = ReviewTask.State
 Purpose = ReviewTask.Purpose
@@ -37,6 +38,15 @@ def own_rounds(project: Project, user: User) -> list[OwnRound]:
         for round in rounds
     ]
     return [each for each in own if each.left or each.done or each.pause]
+
+
+def kept_for(project: Project, user: User) -> list[tuple[ReviewRound, int]]:
+    """The project's open rounds with how many turns the user looks at or is named for, where any, latest first."""
+    rounds = project.review_rounds.filter(state=ReviewRound.State.OPEN).order_by("-kind", "-pk")
+    turns = ReviewTask.objects.filter(to_hand_back(user), round__in=rounds).order_by()
+    turns = turns.exclude(assigned_to=None, state=State.LEASED, lease_until__lte=timezone.now())
+    kept = dict(turns.values_list("round").annotate(Count("pk")))
+    return [(round, kept[round.pk]) for round in rounds if round.pk in kept]
 
 
 def left_for(round: ReviewRound, user: User) -> int:

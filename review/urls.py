@@ -29,6 +29,7 @@ _EXPORTS = "projects/<int:project_id>/exports/"
 urlpatterns = [
     path("", overview.projects, name="projects"),
     path("projects/<int:project_id>/", overview.project, name="project"),
+    path(f"{_PROJECT}hand-back/", overview.hand_back, name="hand_back"),
     path("projects/<int:project_id>/dashboard/", dashboard.dashboard, name="dashboard"),
     path(_ITEMS, browse.items, name="items"),
     path(f"{_ITEMS}actions/", browse.items_action, name="items_action"),

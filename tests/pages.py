@@ -119,6 +119,7 @@ POSTS: dict[str, Expected] = {
     "invitation_revoke": MANAGERS,
     "join": ANYBODY,
     "project_leave": MEMBERS,
+    "hand_back": REVIEWERS,
     "project_delete": OWNERS,
     "uploads": MANAGERS,
     "upload": MANAGERS,

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.access import May, members_who_may, project_for
-from annotate.api.endpoint import Endpoint, Input
+from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.errors import Refusal
 from annotate.models import Project
 from review.api.rounds import RoundEndpoint
@@ -61,6 +61,16 @@ class DealtSerializer(serializers.Serializer[Any]):
     waiting = serializers.IntegerField()
     reviewers = CountSerializer(many=True)
     anybody = serializers.IntegerField()
+
+
+class HandBackSerializer(Input):
+    round = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="A round's id; without it, all of the project's rounds.",
+    )
 
 
 class HandedBackSerializer(serializers.Serializer[Any]):
@@ -141,11 +151,15 @@ class ProjectHandBack(Endpoint):
 
     @extend_schema(
         summary="Hand back all that is assigned to you or that you look at",
-        description="In all rounds of the project; then anybody may take it.",
-        request=None,
+        description="Then anybody may take it.",
+        request=HandBackSerializer,
         responses={200: HandedBackSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=May.REVIEW)
-        count = tasks_hand_back(project=project, user=self.user, by=self.user)
+        round_id = self.given(HandBackSerializer).get("round")
+        round = None
+        if round_id is not None:
+            round = chosen(project.review_rounds.all(), round_id, field="round", what="review round")
+        count = tasks_hand_back(project=project, user=self.user, by=self.user, round=round)
         return self.reply(HandedBackSerializer, {"handed_back": count})

@@ -242,6 +242,20 @@ def _check_labels(project: Project, assignment: ByLabel) -> None:
         raise Refusal(f"The project has no label {min(unknown)}.", field="people")
 
 
+def _held_by(user: User) -> Q:
+    return Q(state=ReviewTask.State.LEASED, holder=user)
+
+
+def _named_for(user: User) -> Q:
+    named = Q(state__in=(ReviewTask.State.WAITING, ReviewTask.State.LEASED), assigned_to=user)
+    return named & ~Q(purpose=ReviewTask.Purpose.GOLD)
+
+
+def to_hand_back(user: User) -> Q:
+    """Of turns: what the user looks at or was named for. Known items that wait for them are not told from the rest."""
+    return _held_by(user) | _named_for(user)
+
+
 @again_after_deadlock
 @transaction.atomic
 def tasks_hand_back(
@@ -254,14 +268,11 @@ def tasks_hand_back(
     theirs = ReviewTask.objects.filter(round__project=project)
     if round is not None:
         theirs = theirs.filter(round=round)
-    held = Q(state=ReviewTask.State.LEASED, holder=user)
-    named = Q(state__in=(ReviewTask.State.WAITING, ReviewTask.State.LEASED), assigned_to=user)
-    named &= ~Q(purpose=ReviewTask.Purpose.GOLD)
-    task_ids = lock_in_order(theirs.filter(held | named))
+    task_ids = lock_in_order(theirs.filter(to_hand_back(user)))
     for start in range(0, len(task_ids), _AT_ONCE):
         some = ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE])
-        some.filter(named).update(assigned_to=None)
-        some.filter(held).update(state=ReviewTask.State.WAITING, holder=None, lease_until=None)
+        some.filter(_named_for(user)).update(assigned_to=None)
+        some.filter(_held_by(user)).update(state=ReviewTask.State.WAITING, holder=None, lease_until=None)
     if task_ids:
         record(
             project,

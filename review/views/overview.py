@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib import messages
 from django.core.cache import cache
 from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
-from annotate.access import Permissions, connections_of, permissions, project_for, projects_of
+from annotate.access import May, Permissions, connections_of, permissions, project_for, projects_of
 from annotate.models import AnnotationRun, Project, User
 from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy
@@ -17,7 +18,8 @@ from criticize.selectors import Quality, criticism_quality
 from review.certification import certification
 from review.figures import figures_of, latest_answers, own_known, reviews_by_day, today
 from review.models import Export, ReviewRound
-from review.own_work import left_by_project, own_rounds
+from review.own_work import kept_for, left_by_project, own_rounds
+from review.services.assignment import tasks_hand_back
 from review.standing import Standing, counts_of_rounds, standing_of, standings
 
 _LISTED = 5
@@ -72,6 +74,7 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
     if not request.htmx:
         context |= _owner_context(request, standing) | _certificate_context(row)
         if can.review:
+            context["kept"] = kept_for(row, request.user)
             context["own"] = own_figures(row, request.user)
     template = "review/overview_state.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
@@ -83,11 +86,29 @@ def _reviewers_overview(request: PageRequest, row: Project) -> HttpResponse:
     context = {
         "project": row,
         "own_rounds": rounds,
+        "kept": kept_for(row, request.user),
         "go_on": next((each for each in rounds if each.left and each.pause is None), None),
         "own": own_figures(row, request.user),
         "latest": latest_answers(row, request.user, _LATEST),
     }
     return render(request, "review/overview_reviewer.html", context)
+
+
+@require_POST
+def hand_back(request: PageRequest, project_id: int) -> HttpResponse:
+    """Open to all what the signed-in person looks at or was to answer, in one round where the form names it."""
+    row = project_for(request.user, project_id, may=May.REVIEW)
+    named = request.POST.get("round", "")
+    round = None
+    if named:
+        is_id = (
+            named.isdecimal() and len(named) < 16
+        )  # longer numbers are no ids, and a database refuses them
+        round = get_object_or_404(row.review_rounds, pk=int(named) if is_id else 0)
+    count = tasks_hand_back(project=row, user=request.user, by=request.user, round=round)
+    what = "1 item is" if count == 1 else f"{count:,} items are"
+    messages.success(request, f"{what} open to all again." if count else "There was nothing to hand back.")
+    return redirect("project", row.pk)
 
 
 def own_figures(row: Project, user: User) -> dict[str, Any]:

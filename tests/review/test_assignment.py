@@ -3,10 +3,13 @@
 from collections import Counter
 
 import pytest
+from django.test import Client
+from django.utils import timezone
 
 from annotate.errors import Refusal
 from annotate.models import Change, Membership, Project, User
 from review.models import ReviewRound, ReviewTask
+from review.own_work import kept_for
 from review.services.assignment import (
     Anybody,
     ByLabel,
@@ -16,8 +19,9 @@ from review.services.assignment import (
     assignment_preview,
     tasks_hand_back,
 )
-from review.services.queue import Answer, task_submit, tasks_claim
+from review.services.queue import LEASE, Answer, task_submit, tasks_claim
 from review.services.rounds import round_close
+from tests.api.caller import call
 from tests.factories import (
     label_named,
     make_annotation_run,
@@ -286,6 +290,51 @@ def test_one_round_is_handed_back_by_itself(round: ReviewRound, ann: User) -> No
 
     assert tasks_hand_back(project=round.project, user=ann, by=ann, round=other) == 3
     assert round.tasks.filter(assigned_to=ann).count() == 12
+
+
+def test_a_reviewer_hands_back_on_their_overview(client: Client, round: ReviewRound, ann: User) -> None:
+    other = make_round(round.criticism_run, 3)  # type: ignore[arg-type]
+    page = f"/projects/{round.project_id}/"
+    client.force_login(ann)
+    assert "Kept for you" not in client.get(page).content.decode()
+    for each in (round, other):
+        assign(round=each, user=round.created_by, assignment=ByShares({ann.pk: 1.0}))
+    assert kept_for(round.project, ann) == [(other, 3), (round, 12)]
+    assert "Hand back 3 items of Review round" in client.get(page).content.decode()
+
+    answer = client.post(f"{page}hand-back/", {"round": other.pk}, follow=True)
+
+    assert "3 items are open to all again." in answer.content.decode()
+    assert kept_for(round.project, ann) == [(round, 12)]
+    assert Change.objects.latest("pk").actor == ann
+    assert client.post(f"{page}hand-back/", {"round": "999"}).status_code == 404
+    client.post(f"{page}hand-back/")
+    assert kept_for(round.project, ann) == []
+    again = client.post(f"{page}hand-back/", follow=True)
+    assert "There was nothing to hand back." in again.content.decode()
+
+
+def test_the_api_hands_back_one_round_or_all(round: ReviewRound, ann: User) -> None:
+    other = make_round(round.criticism_run, 3)  # type: ignore[arg-type]
+    for each in (round, other):
+        assign(round=each, user=round.created_by, assignment=ByShares({ann.pk: 1.0}))
+    path = f"projects/{round.project_id}/hand-back/"
+
+    assert call(ann, "post", path, {"round": other.pk}) == {"handed_back": 3}
+    assert "round" in call(ann, "post", path, {"round": 999}, status=400)["errors"]
+    assert call(ann, "post", path) == {"handed_back": 12}
+
+
+def test_known_items_that_wait_are_not_told_from_the_rest(round: ReviewRound, ann: User) -> None:
+    gold = {"purpose": ReviewTask.Purpose.GOLD, "is_counted": False, "assigned_to": ann}
+    round.tasks.filter(rank__lt=3).update(**gold)
+    round.tasks.filter(rank=5).update(assigned_to=ann)
+    held = round.tasks.filter(rank=6)
+    held.update(state="leased", holder=ann, lease_until=timezone.now() + LEASE)
+
+    assert kept_for(round.project, ann) == [(round, 2)]
+    held.update(lease_until=timezone.now())  # others may take it
+    assert kept_for(round.project, ann) == [(round, 1)]
 
 
 def test_known_items_stay_theirs(round: ReviewRound, ann: User, bob: User) -> None:
