@@ -143,6 +143,14 @@ class Page:
     """How many items match in all, where that is known without counting."""
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """Ids of the items before and after one in an order; None at its ends."""
+
+    before: int | None
+    after: int | None
+
+
 @dataclass(frozen=True)
 class Walk:
     """The items of a project that a filter leaves, in its order."""
@@ -183,6 +191,32 @@ class Walk:
     def ids(self, limit: int) -> list[int]:
         """The first `limit` items."""
         return [item for _, item in self._read(None, backward=False, limit=limit)]
+
+    def neighbors(self, item_id: int) -> Neighbors | None:
+        """Of an item in this order; None where the filter leaves it out."""
+        place = self._place_of(item_id)
+        if place is None:
+            return None
+        before = self._read(place, backward=True, limit=1)
+        after = self._read(place, backward=False, limit=1)
+        return Neighbors(before[0][1] if before else None, after[0][1] if after else None)
+
+    def number(self, item_id: int, most: int = MOST_COUNTED) -> int | None:
+        """Which one the item is, from 1; `most` + 1 for all behind that. None where the filter leaves it out."""
+        place = self._place_of(item_id)
+        return None if place is None else 1 + len(self._read(place, backward=True, limit=most))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether counting takes no time, since the items were few enough to be sorted."""
+        return self._few is not None
+
+    def _place_of(self, item_id: int) -> Place | None:
+        if self._few is not None:
+            return next((place for place, pk in self._few if pk == item_id), None)
+        if not self.project.items.filter(*self._conditions(""), pk=item_id).exists():
+            return None
+        return self._places([item_id]).get(item_id, self._last(item_id))
 
     def count(self, most: int = MOST_COUNTED) -> int:
         """How many items match; `most` + 1 for more."""

@@ -14,11 +14,15 @@ from annotate.access import May, permissions, project_for
 from annotate.errors import Refusal
 from annotate.models import Annotation, CalibrationLabel, Item, Label, LabelExample, Project
 from annotate.requests import PageRequest
+from annotate.selectors import item_count
 from annotate.services.comments import MOST_CHARACTERS, comment_add
 from review.blindness import waits_blind
+from review.browsing import Chain, ItemFilter
 from review.commenting import comments_shown, may_comment, may_read_all, may_resolve, require_may_comment
 from review.models import Correction, ReviewRound
 from review.provenance import deciding_round, how_final, permalink
+from review.views.browse import Listing, listing_of
+from review.walking import MOST_COUNTED, Neighbors, Walk
 
 _SMALL = 128  # pixels: a smaller image is shown enlarged
 _NOT_YET = "You can open an item's page once you have answered it, and nothing of it waits for you any more."
@@ -33,6 +37,10 @@ def item(request: PageRequest, project_id: int, item_id: int) -> HttpResponse:
         _require_to_open(request, project, None)
         return gone(request, project)
     _require_to_open(request, project, row)
+    if request.htmx and request.GET.get("part") == "place":
+        project_for(request.user, project_id, may=May.SEE)
+        listing = listing_of(project, request.GET)
+        return render(request, "items/place.html", _place(listing, listing.walk, row))
     return _page(request, project, row)
 
 
@@ -68,7 +76,9 @@ def comment_new(request: PageRequest, project_id: int, item_id: int) -> HttpResp
     if not may_read_all(request.user, row):
         messages.success(request, "Your comment is kept.")
         return redirect("project", project.pk)
-    return redirect(reverse("item", args=[project.pk, row.pk]) + "#comments")
+    query = listing_of(project, request.GET).query() if permissions(request.user, project).see else ""
+    asked = f"?{query}" if query else ""
+    return redirect(reverse("item", args=[project.pk, row.pk]) + asked + "#comments")
 
 
 def gone(request: HttpRequest, project: Project, name: str = "") -> HttpResponse:
@@ -150,8 +160,35 @@ def _everything(request: PageRequest, project: Project, row: Item) -> dict[str, 
         ),
         "examples": examples,
         "example_labels": _other_labels(project, row),
-        "previous": project.items.filter(pk__lt=row.pk).order_by("-pk").values_list("pk", flat=True).first(),
-        "following": project.items.filter(pk__gt=row.pk).order_by("pk").values_list("pk", flat=True).first(),
+        **_beside(request, project, row),
+    }
+
+
+def _beside(request: PageRequest, project: Project, row: Item) -> dict[str, Any]:
+    """The items before and after it in the list that the address tells of; of all where that has it no more."""
+    listing = listing_of(project, request.GET)
+    walk = listing.walk
+    found = walk.neighbors(row.pk)
+    beside = found or Walk(project, ItemFilter(), Chain()).neighbors(row.pk) or Neighbors(None, None)
+    context = {
+        "query": listing.query(),
+        "previous": beside.before,
+        "following": beside.after,
+        "is_listed": found is not None,
+    }
+    # Counting among a million can take a moment: then the page asks for it by itself.
+    is_quick = walk.is_counted or not listing.wanted.narrows
+    return context | _place(listing, walk, row) if found and is_quick else context
+
+
+def _place(listing: Listing, walk: Walk, row: Item) -> dict[str, Any]:
+    """Which one of the list it is, and of how many."""
+    narrows = listing.wanted.narrows
+    return {
+        "number": walk.number(row.pk),
+        "count": walk.count() if narrows else item_count(listing.project),
+        "most": MOST_COUNTED,
+        "narrows": narrows,
     }
 
 

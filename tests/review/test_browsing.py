@@ -15,7 +15,7 @@ from criticize.models import Criticism
 from review import walking
 from review.browsing import SORTS, STATUSES, Chain, ItemFilter, cannot_tell, chain_of, parse
 from review.models import ReviewTask
-from review.walking import Place, Walk, place_from
+from review.walking import Neighbors, Place, Walk, place_from
 from tests.factories import (
     make_annotation_run,
     make_criticism_run,
@@ -257,6 +257,24 @@ def test_pages_in_both_directions_are_the_sorted_list(sort: str, narrowed: dict[
         if page.ids == expected[:7]:
             break
     assert backward == forward
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("narrowed", [{}, {"status": "reviewed"}, {"gold": "yes"}, {"eps_min": "0.25"}])
+def test_an_items_neighbors_are_those_of_the_list(sort: str, narrowed: dict[str, str], way: str) -> None:
+    world = make_browsing_world(4, count=20)
+    walk = walk_of(world, narrowed | {"sort": sort})
+    ids = walk.ids(1000)
+    beside = [None, *ids, None]
+
+    assert walk.is_counted == (way == "few" and bool(narrowed))
+    for place, pk in enumerate(ids):
+        assert walk.neighbors(pk) == Neighbors(beside[place], beside[place + 2])
+        assert walk.number(pk) == place + 1
+        assert walk.number(pk, most=3) == min(place, 3) + 1
+    for pk in {item.pk for item in world.items} - set(ids):
+        assert walk.neighbors(pk) is None
+        assert walk.number(pk) is None
 
 
 def test_a_place_beyond_what_is_left_shows_the_first_page(way: str) -> None:

@@ -1,5 +1,7 @@
 """An item's page for each who may open it, and the link to it that lasts."""
 
+import html
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -244,3 +246,72 @@ def test_the_page_of_an_item_that_waits_blind_does_not_say_how_it_ends(client: C
     page = client.get(f"/projects/{project.pk}/items/{item.pk}/").content.decode()
     assert "waits to be labeled blind" in page
     assert "The machine&#x27;s “" not in page
+
+
+# --- The list that one came from -------------------------------------------------------------------------------------
+
+
+def beside(page: str) -> tuple[str | None, str | None]:
+    """The addresses of the items before and after, as the page links to them."""
+    found = {rel: html.unescape(to) for rel, to in re.findall(r'rel="(prev|next)" href="([^"]+)"', page)}
+    return found.get("prev"), found.get("next")
+
+
+def test_before_and_after_follow_the_list_that_one_came_from(client: Client) -> None:
+    project = make_project()
+    items = [make_item(project, text=text) for text in ("good a", "bad", "good b", "good c")]
+    client.force_login(project.created_by)
+    address = f"/projects/{project.pk}/items/"
+    listed = client.get(f"{address}?q=good").content.decode()
+    assert f'href="{address}{items[2].pk}/?q=good"' in listed
+
+    page = client.get(f"{address}{items[2].pk}/?q=good").content.decode()
+
+    assert beside(page) == (f"{address}{items[0].pk}/?q=good", f"{address}{items[3].pk}/?q=good")
+    assert f'href="{address}?q=good"' in page
+    assert beside(client.get(f"{address}{items[3].pk}/?q=good").content.decode())[1] is None
+    place = client.get(f"{address}{items[2].pk}/?q=good&part=place", headers={"HX-Request": "true"})
+    assert place.content.decode().strip() == '<span id="item-place">2 of 3 that match</span>'
+
+
+def test_an_item_that_left_the_list_has_its_neighbors_by_id(client: Client) -> None:
+    project = make_project()
+    items = [make_item(project, text=text) for text in ("good a", "bad", "good b")]
+    client.force_login(project.created_by)
+    address = f"/projects/{project.pk}/items/"
+
+    page = client.get(f"{address}{items[1].pk}/?q=good&sort=nonsense").content.decode()
+
+    assert beside(page) == (f"{address}{items[0].pk}/?q=good", f"{address}{items[2].pk}/?q=good")
+    assert "not in the list that you came from any more" in page
+    plain = client.get(f"{address}{items[1].pk}/").content.decode()
+    assert beside(plain) == (f"{address}{items[0].pk}/", f"{address}{items[2].pk}/")
+    assert '<span id="item-place">2 of 3</span>' in plain
+
+
+def test_the_order_of_the_list_is_kept_and_few_are_counted_at_once(
+    client: Client, round: ReviewRound
+) -> None:
+    project = round.project
+    ranked = [task.item_id for task in round.tasks.order_by("rank").all()]
+    query = "status=waiting&sort=error_high"
+    client.force_login(round.created_by)
+    address = f"/projects/{project.pk}/items/"
+
+    page = client.get(f"{address}{ranked[0]}/?{query}").content.decode()
+
+    assert beside(page) == (None, f"{address}{ranked[1]}/?{query}")
+    assert "1 of 2 that match" in page
+    sent = client.post(f"{address}{ranked[0]}/comments/?{query}", {"text": "Irony?"})
+    assert sent["Location"] == f"{address}{ranked[0]}/?{query}#comments"
+
+
+def test_reviewers_are_told_nothing_of_the_list(client: Client, round: ReviewRound, rita: User) -> None:
+    task = tasks_claim(round=round, user=rita)[0]
+    answered(task, rita)
+    client.force_login(rita)
+    address = f"/projects/{round.project_id}/items/{task.item_id}/"
+
+    assert beside(client.get(address).content.decode()) == (None, None)
+    asked = client.get(f"{address}?part=place", headers={"HX-Request": "true"})
+    assert asked.status_code == 403
