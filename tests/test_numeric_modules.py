@@ -45,9 +45,9 @@ MODULES = [
     "route/replay.py",
     "route/retrieval.py",
     "route/risk.py",
+    "route/router_prompts.py",
     "route/splits.py",
     "route/trace.py",
-    "route/trace_baselines.py",
     "route/trace_baselines.py",
     "route/training_data.py",
 ]

@@ -5,6 +5,7 @@ import pytest
 from route.replay import (
     Replay,
     choose_setting,
+    deployment_order,
     escalation_budget,
     is_polled,
     replay,
@@ -117,3 +118,23 @@ def test_shares_of_nothing_are_none():
 def test_tokens_saved_need_both_figures():
     with pytest.raises(ValueError, match="both"):
         routing_metrics([0], [0], judge_tokens=[3])
+
+
+def test_time_and_estimates_are_counted():
+    metrics = routing_metrics(
+        [0, 1], [0, 1], is_estimated=[0, 1], seconds=[2.5, 0.5], full_seconds=[2.0, 4.0]
+    )
+
+    assert (metrics.seconds, metrics.n_estimated) == (3.0, 1)
+    assert metrics.seconds_saved == pytest.approx(0.5)
+    assert routing_metrics([0], [0]).seconds is None
+    with pytest.raises(ValueError, match="both"):
+        routing_metrics([0], [0], seconds=[1.0])
+    with pytest.raises(ValueError, match="at least 0"):
+        routing_metrics([0], [0], seconds=[1.0], full_seconds=[-1.0])
+
+
+def test_items_are_deployed_by_falling_disagreement():
+    assert deployment_order([0.2, 0.9, 0.2, 0.5]).tolist() == [1, 3, 0, 2]
+    with pytest.raises(ValueError, match="finite"):
+        deployment_order([0.2, float("nan")])
