@@ -18,7 +18,7 @@ from django.conf import settings
 
 from jobs.answers import reply_of
 from jobs.models import Chunk
-from mllm.messages import Reply, Request
+from mllm.messages import Reply
 
 _FORGET_AFTER_SECONDS = 7 * 24 * 3600.0
 _FIELDS = tuple(field.name for field in fields(Reply))

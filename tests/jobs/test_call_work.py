@@ -186,7 +186,7 @@ class TestStopping:
             worker_shutting_down.send(sender="worker", sig="SIGTERM", how="Warm", exitcode=0)
             assert shutdown.requested()
         finally:
-            shutdown._requested.clear()
+            shutdown._requested.value = 0
 
     def test_a_lost_lease_drops_the_calls_that_wait_for_room(
         self, counting: CountingWork, provider: Provider, at_each_look: AtEachLook
