@@ -31,7 +31,8 @@ _FEW_LEFT = 100
 
 @dataclass(frozen=True, slots=True)
 class RoundProgress:
-    """A round at a moment; `corrected` counts answers that differ from the machine's."""
+    """A round at a moment; `corrected` counts answers that differ from the machine's, and `mine` the turns that one
+    person answered or skipped, `mine_skipped` of them skipped."""
 
     budget: int
     selected: int
@@ -41,6 +42,7 @@ class RoundProgress:
     waiting: int
     corrected: int
     mine: int
+    mine_skipped: int = 0
 
 
 def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgress:
@@ -63,14 +65,20 @@ def quick_progress(round: ReviewRound, user: User) -> RoundProgress:
 
 def as_reviewers_see(round: ReviewRound, progress: RoundProgress) -> RoundProgress:
     """The progress for who is answering: where they do not always see the machine's label, how many answers differ
-    from it would tell them, right after an answer of theirs, what it is."""
+    from it would tell them, right after an answer of theirs, what it is. Where known items are among the others, which
+    are none of the round's items, what is answered are their own turns: else it would stand still after a known one."""
     display = ReviewRound.Display
-    is_shown = round.display in (display.CRITICISM, display.LABEL)
-    return progress if is_shown else replace(progress, corrected=0)
+    if round.display not in (display.CRITICISM, display.LABEL):
+        progress = replace(progress, corrected=0)
+    if round.gold_rate:
+        answered = progress.mine - progress.mine_skipped
+        progress = replace(progress, answered=answered, skipped=progress.mine_skipped, corrected=0)
+    return progress
 
 
 def _progress(round: ReviewRound, user: User | None, counts: dict[str, int]) -> RoundProgress:
     answered, agreed = counts["answered"], counts["agreed"]
+    mine = _own_counts(round, user)
     return RoundProgress(
         budget=round.budget,
         selected=counts["selected"],
@@ -79,8 +87,17 @@ def _progress(round: ReviewRound, user: User | None, counts: dict[str, int]) -> 
         leased=counts["leased"],
         waiting=counts["waiting"],
         corrected=0 if round.is_blind else max(0, answered - agreed),
-        mine=0 if user is None else round.tasks.filter(holder=user, state__in=DONE).count(),
+        mine=sum(mine.values()),
+        mine_skipped=mine.get(ReviewTask.State.SKIPPED, 0),
     )
+
+
+def _own_counts(round: ReviewRound, user: User | None) -> dict[str, int]:
+    """By state: the turns that the user answered or skipped."""
+    if user is None:
+        return {}
+    turns = round.tasks.filter(holder=user, state__in=DONE).order_by()
+    return dict(turns.values_list("state").annotate(Count("pk")))
 
 
 def _item_counts(round: ReviewRound) -> dict[str, int]:

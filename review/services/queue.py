@@ -98,7 +98,7 @@ def _wait_for_draw(round: ReviewRound) -> None:
     """Wait until nobody changes the round as a whole. Raises Busy where that takes long."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}s'")
+            cursor.execute(f"SET LOCAL lock_timeout = {int(1000 * _LONGEST_WAIT)}")
             ReviewRound.objects.select_for_update(no_key=True).values_list("pk").get(pk=round.pk)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LOCK_TIMED_OUT:

@@ -303,12 +303,15 @@ function showDone(title, text, canGoOn = true) {
   announce(`${title}. ${text}`);
 }
 
+// What this person did, of that and what is left for them: every answer of theirs moves it, also one to an item that
+// others answer too, or that only measures them.
 function showProgress() {
-  const done = Math.min(progress.selected, progress.answered + progress.skipped + answers.count);
-  byId("progress-bar").max = Math.max(1, progress.selected);
+  const done = progress.mine + answers.count;
+  const left = leftForMe();
+  byId("progress-bar").max = Math.max(1, done + left);
   byId("progress-bar").value = done;
-  byId("progress-text").textContent = `${number.format(done)} of ${number.format(progress.selected)}`;
-  byId("progress-left").textContent = `${number.format(leftForMe())} left for you`;
+  byId("progress-text").textContent = `${number.format(done)} of ${number.format(done + left)}`;
+  byId("progress-left").textContent = `${number.format(left)} left for you`;
   const parts = [`${number.format(progress.answered)} answered`];
   if (progress.skipped) parts.push(`${number.format(progress.skipped)} skipped`);
   if (byId("machine")) parts.push(`${number.format(progress.corrected)} corrected`);
