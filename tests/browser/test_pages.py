@@ -24,6 +24,7 @@ from jobs.running import run_to_end
 from review.services.exports import export_create
 from review.services.queue import Answer, task_submit, tasks_claim
 from review.services.rounds import round_create
+from review.setup import RoundSetup
 from tests.browser.conftest import keep_problems
 from tests.factories import (
     label_named,
@@ -211,6 +212,31 @@ TOO_WIDE = """() => {
   const beyond = [...document.body.querySelectorAll("*")].filter(isBeyond);
   return beyond.slice(-3).map((each) => each.outerHTML.slice(0, 120)).join(" ... ") || "the document";
 }"""
+
+
+def test_reviewers_and_the_leaderboard_are_cards_on_a_phone(signed_in: SignedIn, owner: User) -> None:
+    project = make_project("image_classification", ["yes", "no"], owner=owner)
+    make_candidates(project, owner)
+    make_membership(project, make_user("rita-" + "r" * 40))
+    make_items(project, 4, image=make_image(project, png_bytes(size=(64, 48))))
+    run = make_criticism_run(make_annotation_run(project))
+    round = round_create(run=run, user=owner, count=4, setup=RoundSetup(gold_rate=0.2))
+    tasks_claim(round=round, user=owner, count=2)
+    page = signed_in(owner).new_page()
+    page.set_viewport_size({"width": WIDTHS[0], "height": 800})
+
+    for address, table, title in (
+        (reverse("review_round", args=[project.pk, round.pk]), "#reviewers table", "Known items right"),
+        (reverse("candidates", args=[project.pk]), "table.leaderboard", "Cost per 1,000"),
+    ):
+        page.goto(address)
+        shown = page.locator(f"{table} td[data-title='{title}']").first
+        expect(shown).to_be_visible()
+        assert title in shown.evaluate("cell => getComputedStyle(cell, '::before').content")
+        assert page.locator(table).evaluate("each => each.parentElement.scrollWidth") <= WIDTHS[0]
+        page.set_viewport_size({"width": WIDTHS[1], "height": 800})
+        assert shown.evaluate("cell => getComputedStyle(cell, '::before').content") == "none"
+        page.set_viewport_size({"width": WIDTHS[0], "height": 800})
 
 
 def test_pages_for_those_who_are_not_signed_in_are_whole(live_server: LiveServer, page: Page) -> None:
