@@ -162,8 +162,9 @@ def shift_between(
             raise ValueError(f"Every training and test item needs one {name}.")
     train_units, test_units = unit_rows(train_vectors), unit_rows(test_vectors)
     centers = unit_rows(np.stack([train_vectors.mean(axis=0), test_vectors.mean(axis=0)]))
+    overlap = None if topics is None else len(np.intersect1d(np.asarray(topics[0]), np.asarray(topics[1])))
     return Shift(
-        topic_overlap=None if topics is None else len(np.intersect1d(*(np.asarray(part) for part in topics))),
+        topic_overlap=overlap,
         word_divergence=None if texts is None else word_divergence(*texts),
         centroid_distance=float(1 - centers[0] @ centers[1]),
         nearest_distance=float(1 - _nearest_similarities(test_units, train_units).mean()),

@@ -76,7 +76,7 @@ def test_an_escalation_stops_the_stream_once_the_next_marker_is_read():
 @pytest.mark.parametrize(("interval", "asked"), [(1, [1, 2, 3]), (2, [2, 3]), (4, [3])])
 @pytest.mark.parametrize("trace", [TRACE, TRACE[: TRACE.index("Label")], TRACE[: TRACE.index("\nLabel")]])
 def test_the_router_is_asked_after_every_so_many_steps_and_once_at_the_end(interval, asked, trace):
-    seen = []
+    seen: list[int] = []
 
     outcome = routed(Stream(trace), judge_at(seen=seen), interval=interval)
 
@@ -93,7 +93,8 @@ def test_the_last_query_may_escalate():
 
 @pytest.mark.parametrize("text", ["", "  \n", "Label: [0]"])
 def test_an_empty_trace_is_completed_and_nobody_is_asked(text):
-    seen, budget = [], MemoryBudget(1)
+    seen: list[int] = []
+    budget = MemoryBudget(1)
 
     outcome = routed(Stream(text), judge_at(0, 1, seen=seen), budget)
 
@@ -115,7 +116,7 @@ def test_a_stream_that_dies_keeps_what_was_read_and_takes_no_slot():
 
 
 def test_without_slots_the_router_is_not_asked_and_the_stream_goes_on():
-    seen = []
+    seen: list[int] = []
 
     outcome = routed(Stream(), judge_at(1, seen=seen), MemoryBudget(0))
 
@@ -127,7 +128,7 @@ def test_a_slot_that_went_while_the_router_thought_is_no_slot():
         async def is_spent(self):
             return False
 
-    seen = []
+    seen: list[int] = []
 
     outcome = routed(Stream(), judge_at(1, 2, 3, seen=seen), Late(0))
 

@@ -29,6 +29,8 @@ def test_items_that_are_likely_wrong_come_first_and_curved_borders_are_learned()
         > roc_auc_score(new_errors, LogisticScorer().fit(features, errors).predict(new)) + 0.03
     )
     assert scorer.auc_ == pytest.approx(roc_auc_score(new_errors, predicted), abs=0.06)
+    assert scorer.log_loss_ is not None
+    assert scorer.constant_log_loss_ is not None
     assert scorer.log_loss_ < scorer.constant_log_loss_
     assert scorer.penalty_ in PENALTIES
     assert scorer.fallback_ is None
@@ -53,6 +55,8 @@ def test_features_that_say_nothing_leave_the_share_of_errors():
     scorer = DisagreementScorer(random_state=0).fit(features, errors)
 
     assert scorer.predict(rng.normal(size=(500, 30))) == pytest.approx(np.full(500, 0.25), abs=0.2)
+    assert scorer.log_loss_ is not None
+    assert scorer.constant_log_loss_ is not None
     assert scorer.log_loss_ > scorer.constant_log_loss_ - 0.05
 
 
@@ -119,6 +123,7 @@ def test_more_features_than_labels_are_reduced():
 
     scorer = DisagreementScorer(random_state=0).fit(features, hidden[:, 0] > 0.5)
 
+    assert scorer.auc_ is not None
     assert scorer.auc_ > 0.9
     assert scorer.layers_[0][0].shape == (200, 16)
 

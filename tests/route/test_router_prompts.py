@@ -1,6 +1,7 @@
 """The router's prompt is guarded and cacheable, and its reply is never guessed."""
 
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ STEPS = ["I look at the cat.", "Its eyes are open."]
 
 
 def ask(**changes):
-    arguments = {
+    arguments: dict[str, Any] = {
         "task_type": "text_classification",
         "model": "any",
         "labels": LABELS,

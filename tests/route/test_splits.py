@@ -78,7 +78,7 @@ def test_some_topics_always_stay_for_training():
 
 
 def test_fewer_vectors_than_topics_are_topics_themselves():
-    split = topic_shift_split([[1.0, 0], [1, 0], [2, 0], [0, 1]], seed=0, n_topics=20, test_share=0.2)
+    split = topic_shift_split(np.array([[1, 0], [1, 0], [2, 0], [0, 1]]), seed=0, n_topics=20, test_share=0.2)
 
     assert split.test.tolist() == [3]
     assert len(set(split.topics.tolist())) == 2
@@ -113,6 +113,7 @@ def test_a_split_by_topic_shifts_more_than_one_at_random():
     assert at_random.topic_overlap == 4
     assert by_topic.centroid_distance > at_random.centroid_distance + 0.1
     assert by_topic.nearest_distance > at_random.nearest_distance + 0.1
+    assert by_topic.classifier_auc is not None
     assert by_topic.classifier_auc > 0.95
     assert at_random.classifier_auc == pytest.approx(0.5, abs=0.2)
     assert by_topic.word_divergence is None
