@@ -5,10 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from annotate.models import Annotation, AnnotationRun, ModelRun
+from review.priorities import candidates_like
 from route.models import Agent, Plan
 
 # What no annotator can be asked for anew: they are made of others' answers.
 COMPOSED = (ModelRun.Kind.VOTED, ModelRun.Kind.ROUTED)
+
+
+def answering_runs(run: AnnotationRun) -> list[AnnotationRun]:
+    """The run, and those over the calibration items by the same annotator asked in the same way."""
+    found = {run.pk: run}
+    for candidate in candidates_like(run):
+        found.setdefault(candidate.pk, candidate)
+    return list(found.values())
 
 
 def runs_by(agent: Agent) -> list[AnnotationRun]:

@@ -6,6 +6,7 @@ class RouteConfig(AppConfig):
 
     def ready(self) -> None:
         from jobs.work import register
-        from route import routing
+        from route import routing, training_job
 
         register(routing.Routing())
+        register(training_job.RouterTraining())

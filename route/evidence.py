@@ -10,12 +10,14 @@ import numpy.typing as npt
 from annotate.models import Annotation, AnnotationRun, Item, Project
 from annotate.spans import answer_f1
 from review.answers import answer_key
-from review.priorities import Answer, candidates_like, corrections_of
+from review.priorities import Answer, corrections_of
+from route.agents import answering_runs
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+MIN_KNOWN = 20  # items whose right answer is known, to learn from
 MOST_ITEMS = 50_000  # that a router learns from; of more, a seeded sample
 
 
@@ -36,11 +38,13 @@ class Evidence:
     """Annotators' answers on the n items whose right answer is known and that every one of m annotators answered.
 
     In order of item id. `is_wrong` and `confidences` (NaN where none was given) are (n, m), and so is `answers`: codes
-    that are equal for equal answers, −1 where an annotator failed, which is wrong. `f1` is (n, m) for spans, else None.
+    that are equal for equal answers, −1 where an annotator failed, which is wrong. `head_is_wrong` is (n, heads, m):
+    the start and the end of a span, or the one label. `f1` is (n, m) for spans, else None.
     """
 
     item_ids: IntArray
     is_wrong: BoolArray
+    head_is_wrong: BoolArray
     confidences: FloatArray
     answers: IntArray
     f1: FloatArray | None
@@ -55,6 +59,7 @@ class Evidence:
         return Evidence(
             self.item_ids[rows],
             self.is_wrong[rows],
+            self.head_is_wrong[rows],
             self.confidences[rows],
             self.answers[rows],
             None if self.f1 is None else self.f1[rows],
@@ -83,14 +88,6 @@ def _span_key(text: str) -> Answer:
     return answer_key(None, text, 0)
 
 
-def answering_runs(run: AnnotationRun) -> list[AnnotationRun]:
-    """The run, and those over the calibration items by the same annotator asked in the same way."""
-    found = {run.pk: run}
-    for candidate in candidates_like(run):
-        found.setdefault(candidate.pk, candidate)
-    return list(found.values())
-
-
 def evidence_of(project: Project, runs: Sequence[AnnotationRun]) -> Evidence:
     """The items whose right answer is known and about which each of the runs' annotators was asked."""
     known = known_answers(project)
@@ -99,6 +96,7 @@ def evidence_of(project: Project, runs: Sequence[AnnotationRun]) -> Evidence:
     codes: dict[Any, int] = {}
     shape = (len(shared), len(said))
     is_wrong = np.ones(shape, dtype=np.bool_)
+    heads = np.ones((len(shared), 2 if project.task.is_span else 1, len(said)), dtype=np.bool_)
     confidences = np.full(shape, np.nan)
     answers = np.full(shape, -1, dtype=np.int64)
     f1 = np.zeros(shape) if project.task.is_span else None
@@ -107,8 +105,11 @@ def evidence_of(project: Project, runs: Sequence[AnnotationRun]) -> Evidence:
             answer = of_items[item_id]
             if answer is None:
                 continue
-            key, text, confidence = answer
+            key, text, place, confidence = answer
             is_wrong[row, column] = key not in known.answers[item_id]
+            heads[row, :, column] = is_wrong[row, column]
+            if f1 is not None and is_wrong[row, column] and place is not None:
+                heads[row, :, column] = _misplaced(place, known.texts.get(item_id, []))
             answers[row, column] = codes.setdefault(key, len(codes))
             confidences[row, column] = np.nan if confidence is None else confidence
             if f1 is not None and item_id in known.texts:
@@ -119,6 +120,7 @@ def evidence_of(project: Project, runs: Sequence[AnnotationRun]) -> Evidence:
     return Evidence(
         np.array(shared, dtype=np.int64),
         is_wrong,
+        heads,
         confidences,
         answers,
         f1,
@@ -127,19 +129,29 @@ def evidence_of(project: Project, runs: Sequence[AnnotationRun]) -> Evidence:
     )
 
 
-_Said = tuple[Answer, str, float | None]
+def _misplaced(place: tuple[int, int], gold: Sequence[Mapping[str, Any]]) -> tuple[bool, bool]:
+    """Whether the start, and whether the end, of a wrong span is that of no right one."""
+    starts = {int(each["start"]) for each in gold if each.get("start") is not None}
+    ends = {int(each["start"]) + len(each["text"]) for each in gold if each.get("start") is not None}
+    return place[0] not in starts, place[1] not in ends
+
+
+_Said = tuple[Answer, str, tuple[int, int] | None, float | None]
 
 
 def _said(runs: Sequence[AnnotationRun], known: Known) -> dict[int, _Said | None]:
-    """By item: answer, its text, and confidence; None where the annotator failed. The first of the runs counts."""
+    """By item: answer, its text, its place, and confidence; None where the annotator failed. The first run counts."""
     found: dict[int, _Said | None] = {}
-    fields = ("item_id", "failure", "label_id", "answer", "start", "confidence")
+    fields = ("item_id", "failure", "label_id", "answer", "start", "end", "confidence")
     for run in runs:
         rows = Annotation.objects.filter(run=run).exclude(failure=Annotation.TO_PERSON)
-        for item_id, failure, label_id, answer, start, confidence in rows.values_list(*fields).iterator():
+        for item_id, failure, label_id, answer, start, end, confidence in rows.values_list(
+            *fields
+        ).iterator():
             if item_id in known.answers and found.get(item_id) is None:
                 key = answer_key(label_id, answer, start)
-                found[item_id] = None if failure else (key, answer, confidence)
+                place = None if start is None or end is None else (start, end)
+                found[item_id] = None if failure else (key, answer, place, confidence)
     return found
 
 

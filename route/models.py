@@ -1,5 +1,6 @@
 """Routers, what they were learned from, and the plans by which they hand out items."""
 
+import uuid
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,11 @@ from jobs.models import Job, ModelCall
 
 
 def comparisons_path(comparisons: "ComparisonSet", filename: str) -> str:
-    return f"comparisons/{comparisons.project_id}/{comparisons.created_at:%Y%m%d%H%M%S%f}"
+    return f"comparisons/{comparisons.project_id}/{uuid.uuid4().hex}"
 
 
 def router_path(router: "Router", filename: str) -> str:
-    return f"routers/{router.project_id}/{router.pk}.router"
+    return f"routers/{router.project_id}/{uuid.uuid4().hex}"
 
 
 class ComparisonSet(models.Model):
@@ -67,7 +68,8 @@ class Router(models.Model):
     """What was learned about who should answer an item.
 
     Its job gathers the data, makes the vectors of the items, trains, and measures; `metrics` holds the tables and
-    curves of its page, `file` the router itself as `route.saving` writes it.
+    curves of its page, `file` the router itself as `route.saving` writes it, `scores` what it says of each item that
+    was there then.
     """
 
     class Kind(models.TextChoices):
@@ -87,6 +89,7 @@ class Router(models.Model):
     judge_run = models.ForeignKey("JudgeRun", on_delete=models.PROTECT, null=True, related_name="routers")
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="router")
     file = models.FileField(upload_to=router_path, max_length=255, blank=True)
+    scores = models.FileField(upload_to=router_path, max_length=255, blank=True)
     data_digest = models.CharField(
         max_length=64, blank=True, help_text="SHA-256 of what it was learned from."
     )

@@ -63,7 +63,7 @@ def choice_of(agent: Agent, user: User) -> ModelChoice:
         )
     if run.kind == ModelRun.Kind.TRAINED:
         return TRAINED
-    if not connections_of(user).filter(pk=run.connection_id).exists():
+    if run.connection is None or not connections_of(user).filter(pk=run.connection.pk).exists():
         raise Refusal(
             f"The connection of {agent.name} was deleted or belongs to somebody else, so it cannot be asked."
         )

@@ -1,0 +1,215 @@
+"""Starting to train routers: who the agents are, what their mistakes and answers cost, and what the router sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Avg
+
+from annotate.access import connections_of
+from annotate.errors import Refusal
+from annotate.history import record
+from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
+from annotate.vectors import PLAIN, VectorChoice, check_vector_choice
+from jobs.services import job_create
+from route.agents import answering_runs
+from route.evidence import MIN_KNOWN, evidence_of
+from route.models import Agent, Router
+
+PEOPLE = "People"
+MOST_HIDDEN = 256
+MOST_NU = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChoice:
+    """An agent and its costs: α · 1{wrong} + β. `run` is None for people; β None: by what its answer costs."""
+
+    run: AnnotationRun | None
+    alpha: float = 1.0
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeferralChoice:
+    """How a rejector is to be trained. `mistake` is what a wrong label costs, in US$: it turns prices into β."""
+
+    agents: Sequence[AgentChoice]
+    mistake: Decimal
+    nu: float = 1.0
+    hidden: tuple[int, ...] = ()
+    vectors: VectorChoice = PLAIN
+    name: str = ""
+    seed: int | None = None
+
+
+def offered_runs(project: Project) -> list[AnnotationRun]:
+    """Finished runs that can be agents, the newest of each annotator: over the items, or tried on calibration items."""
+    runs = project.annotation_runs.exclude(kind=ModelRun.Kind.ROUTED).exclude(scope=AnnotationRun.Scope.PART)
+    found: dict[tuple[Any, ...], AnnotationRun] = {}
+    for run in runs.select_related("job", "project", "connection").order_by("-scope", "-pk"):
+        if run.job.is_finished and run.job.succeeded:
+            parameters = run.parameters
+            key = (
+                (run.pk,)
+                if run.kind == ModelRun.Kind.VOTED
+                else (
+                    run.kind,
+                    run.provider,
+                    run.model,
+                    run.strategy,
+                    bool(parameters.get("confidence")),
+                    int(parameters.get("examples") or 0),
+                    bool(parameters.get("sources")),
+                )
+            )
+            found.setdefault(key, run)
+    return list(found.values())
+
+
+def price_of_agent(project: Project, run: AnnotationRun | None) -> Decimal | None:
+    """US$ for one answer: of people the project's price of a review, else the mean of what was paid so far.
+
+    None where no price of the model is known.
+    """
+    if run is None:
+        return project.review_price
+    if run.kind == ModelRun.Kind.TRAINED:
+        return Decimal(0)
+    runs = [run, *run.sources.all()] if run.kind == ModelRun.Kind.VOTED else answering_runs(run)
+    paid = Annotation.objects.filter(
+        run__in=runs, failure="", attempts__gt=0, reused=False, cost__isnull=False
+    )
+    mean: Decimal | None = paid.aggregate(mean=Avg("cost"))["mean"]
+    if mean is None and run.provider == "scripted":
+        return Decimal(0)
+    return None if mean is None else Decimal(mean)
+
+
+def check_agents(project: Project, runs: Sequence[AnnotationRun | None]) -> None:
+    """Raise Refusal unless these can be agents of one router; None stands for people."""
+    if len(runs) < 2:
+        raise Refusal("Choose two or more agents.", field="agents")
+    if len({run.pk if run else 0 for run in runs}) < len(runs):
+        raise Refusal("Choose every agent once.", field="agents")
+    if all(run is None for run in runs):
+        raise Refusal("Choose at least one annotator.", field="agents")
+    if runs[0] is None:
+        raise Refusal("The default agent is an annotator, not people.", field="agents")
+    for run in runs:
+        if run is not None and run.project_id != project.pk:
+            raise Refusal("Choose runs of this project.", field="agents")
+        if run is not None and not run.job.is_finished:
+            raise Refusal(f"{run.who} is not finished yet. Wait for it, or cancel it.", field="agents")
+
+
+def need_known(project: Project, runs: Sequence[AnnotationRun | None]) -> int:
+    """How many items there are to learn from. Raises Refusal for too few."""
+    known = len(evidence_of(project, [run for run in runs if run is not None]))
+    if known < MIN_KNOWN:
+        raise Refusal(
+            f"Of {known} items it is known what is right and every agent has answered them; at least {MIN_KNOWN} are "
+            "needed. Label more calibration items, and try every agent on them on the page “Candidates”.",
+            field="agents",
+        )
+    return known
+
+
+def deferral_create(*, project: Project, user: User, choice: DeferralChoice) -> Router:
+    """Start to train a rejector. Raises Refusal."""
+    _check_deferral(project, user, choice)
+    prices = [price_of_agent(project, agent.run) for agent in choice.agents]
+    agents = [
+        Agent(
+            position=position,
+            name=agent.run.who if agent.run else PEOPLE,
+            run=agent.run,
+            alpha=agent.alpha,
+            beta=beta_of(agent, price, choice.mistake),
+            price=price,
+        )
+        for position, (agent, price) in enumerate(zip(choice.agents, prices, strict=True))
+    ]
+    parameters = {"nu": choice.nu, "hidden": list(choice.hidden), "mistake": str(choice.mistake)}
+    return router_create(
+        project=project,
+        user=user,
+        kind=Router.Kind.DEFERRAL,
+        name=choice.name or "Who answers what",
+        agents=agents,
+        parameters=parameters,
+        vectors=choice.vectors,
+        seed=project.seed if choice.seed is None else choice.seed,
+    )
+
+
+def beta_of(agent: AgentChoice, price: Decimal | None, mistake: Decimal) -> float:
+    """β in units of a mistake: what an answer costs against what a wrong label costs."""
+    return float((price or Decimal(0)) / mistake) if agent.beta is None else agent.beta
+
+
+def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> None:
+    runs = [agent.run for agent in choice.agents]
+    check_agents(project, runs)
+    if choice.mistake <= 0:
+        raise Refusal("What a wrong label costs must be more than US$ 0.", field="mistake")
+    if not 0 <= choice.nu <= MOST_NU:
+        raise Refusal(f"ν must be between 0 and {MOST_NU:g}; 1 is the usual loss.", field="nu")
+    if len(choice.hidden) > 2 or any(not 1 <= units <= MOST_HIDDEN for units in choice.hidden):
+        raise Refusal(f"At most two hidden layers, of 1 to {MOST_HIDDEN} units each.", field="hidden")
+    for agent in choice.agents:
+        if agent.alpha < 0 or (agent.beta is not None and agent.beta < 0):
+            raise Refusal("α and β must be at least 0.", field="agents")
+    _check_vectors(project, user, choice.vectors)
+    need_known(project, runs)
+
+
+def _check_vectors(project: Project, user: User, choice: VectorChoice) -> None:
+    check_vector_choice(project, choice)
+    if choice.connection is not None and not connections_of(user).filter(pk=choice.connection.pk).exists():
+        raise Refusal("Choose one of your connections.", field="connection")
+
+
+@transaction.atomic
+def router_create(
+    *,
+    project: Project,
+    user: User,
+    kind: str,
+    name: str,
+    agents: Sequence[Agent],
+    parameters: dict[str, Any],
+    vectors: VectorChoice,
+    seed: int,
+    **about: Any,
+) -> Router:
+    """A router of any kind, with the job that trains it."""
+    router = Router.objects.create(
+        project=project,
+        kind=kind,
+        name=name.strip()[:120],
+        vectors={
+            "kind": str(vectors.kind),
+            "model": vectors.model.strip(),
+            "connection": vectors.connection.pk if vectors.connection else None,
+        },
+        parameters=parameters,
+        seed=seed,
+        job=job_create(kind="router_training", subjects=[project.pk], in_flight=1),
+        created_by=user,
+        **about,
+    )
+    for agent in agents:
+        agent.router = router
+    Agent.objects.bulk_create(agents)
+    record(
+        project,
+        user,
+        "router training started",
+        subject=router.name,
+        subject_id=router.pk,
+        new={"kind": kind, "agents": [agent.name for agent in agents], **parameters},
+    )
+    return router

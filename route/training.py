@@ -1,0 +1,218 @@
+"""Training a router: gather what is known, turn items into vectors, learn, measure, and save."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from django.core.files.base import ContentFile
+
+from annotate.array_files import read_arrays, write_arrays
+from annotate.models import Connection, VectorVersion
+from annotate.vectors import (
+    PLAIN,
+    VectorChoice,
+    ensure_vectors,
+    make_vectors,
+    missing_items,
+    newest_version,
+    vectors_of,
+)
+from jobs.leases import Progress
+from jobs.models import Job
+from route.deferral import Rejector
+from route.deferral_report import Data
+from route.deferral_report import report_of as deferral_report
+from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items
+from route.models import Agent, Router
+from route.saving import data_digest, save
+
+FloatArray = npt.NDArray[np.float64]
+
+_BLOCK = 5_000  # items scored at a time
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted router, what it was learned from as arrays, and the figures of its page."""
+
+    router: Any
+    learned_from: tuple[npt.NDArray[Any], ...]
+    metrics: dict[str, Any]
+
+
+class VectorsMissing(Exception):
+    """The items have no vectors yet; the job that makes them goes on."""
+
+
+def train(router: Router, between: Callable[[], object]) -> tuple[Trained, bytes]:
+    """The fitted router, and the scores of the project's items as `keep` takes them.
+
+    `between` is called every few seconds. Raises VectorsMissing while a provider makes vectors; ValueError or Refusal,
+    with a sentence, where nothing can be learned.
+    """
+    check_vectors(router)
+    trained = TRAINERS[router.kind](router, between)
+    return trained, scores_of(router, trained.router, between)
+
+
+def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
+    """Write the files and what is said about them, once."""
+    router.data_digest = data_digest(*trained.learned_from)
+    router.metrics = trained.metrics
+    about = {
+        "name": router.name,
+        "project": router.project.name,
+        "parameters": router.parameters,
+        "vectors": router.vectors,
+        "agents": [agent.name for agent in router.agents.all()],
+        "data_digest": router.data_digest,
+        "metrics": trained.metrics,
+    }
+    file = io.BytesIO()
+    save(trained.router, file, about=about)
+    router.file.save("router", ContentFile(file.getvalue()), save=False)
+    if scores:
+        router.scores.save("scores", ContentFile(scores), save=False)
+    router.save(update_fields=["file", "scores", "metrics", "data_digest"])
+    return Progress(done=1)
+
+
+def train_deferral(router: Router, between: Callable[[], object]) -> Trained:
+    """A rejector over the router's agents. Raises ValueError and VectorsMissing."""
+    agents = list(router.agents.select_related("run__project"))
+    evidence = known_evidence(router, agents)
+    features = features_of(router, evidence.item_ids.tolist(), between)
+    data = deferral_data(features, evidence, agents)
+    parameters = router.parameters
+    nu, hidden = float(parameters["nu"]), tuple(parameters["hidden"])
+    between()
+    names = [agent.name for agent in agents]
+    report = deferral_report(data, names, nu=nu, hidden=hidden, seed=router.seed, between=between)
+    fitted = Rejector(nu=nu, hidden=hidden, random_state=router.seed).fit(data.features, data.costs())
+    learned_from = learned_from_of(evidence)
+    metrics = report.as_dict() | learned_from | {"fallback": fitted.fallback_, "converged": fitted.converged_}
+    return Trained(fitted, (features, data.costs()), metrics)
+
+
+def vector_choice(router: Router) -> VectorChoice:
+    """Which vectors of the items the router sees. Raises ValueError where its connection was deleted."""
+    said = router.vectors
+    kind = said.get("kind", PLAIN.kind)
+    connection = Connection.objects.filter(pk=said.get("connection")).first()
+    if kind == VectorVersion.Kind.EMBEDDINGS and connection is None:
+        raise ValueError("The connection whose embeddings the router sees was deleted.")
+    return VectorChoice(kind=kind, connection=connection, model=said.get("model", ""))
+
+
+def check_vectors(router: Router) -> None:
+    """Let a provider make the embeddings that are missing, and raise VectorsMissing until it has."""
+    choice = vector_choice(router)
+    if choice.kind != VectorVersion.Kind.EMBEDDINGS or router.comparison_set_id is not None:
+        return
+    version = newest_version(router.project, choice)
+    if version is not None and version.job.state == Job.State.PAUSED:
+        raise ValueError(f"The job that makes the items' vectors is paused. {version.job.reason}")
+    ids = list(router.project.items.order_by("pk").values_list("pk", flat=True))
+    if version is not None and not version.job.is_finished:
+        raise VectorsMissing
+    if not router.vectors.get("asked") and (version is None or missing_items(version, ids)):
+        # Once: items that a provider refuses would be asked about, and paid for, again and again.
+        ensure_vectors(router.project, choice, user=router.created_by)
+        router.vectors["asked"] = True
+        router.save(update_fields=["vectors"])
+        raise VectorsMissing
+
+
+def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], object]) -> FloatArray:
+    """The items' vectors, (n, d), in order; those missing are made. Raises Refusal or ValueError."""
+    choice = vector_choice(router)
+    version = make_vectors(router.project, item_ids, choice, user=router.created_by, between=between)
+    return vectors_of(router.project, item_ids, version).astype(np.float64)
+
+
+def scores_of(router: Router, fitted: Any, between: Callable[[], object]) -> bytes:
+    """What the router says of each item that nobody has labeled, as kept arrays; empty where it is about no items."""
+    if router.comparison_set_id is not None:
+        return b""
+    ids = open_items(router.project)
+    scores = []
+    for start in range(0, len(ids), _BLOCK):
+        block = features_of(router, ids[start : start + _BLOCK], between)
+        scores.append(SCORERS[router.kind](fitted, block))
+        between()
+    arrays = {
+        "item_ids": np.array(ids, dtype="<i8"),
+        "scores": np.concatenate(scores).astype("<f4") if scores else np.zeros((0, 1), dtype="<f4"),
+    }
+    return write_arrays(arrays, {"router": router.pk})
+
+
+def kept_scores(router: Router) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Item ids, (n,), and what the router said of them when it was trained, (n, k)."""
+    with router.scores.open("rb") as file:
+        arrays, _ = read_arrays(file.read())
+    return arrays["item_ids"].astype(np.int64), arrays["scores"].astype(np.float64)
+
+
+def known_evidence(router: Router, agents: list[Agent]) -> Evidence:
+    """What is known of the agents that are no people; of very much, a seeded sample. Raises ValueError for little."""
+    runs = [agent.run for agent in agents if agent.run is not None]
+    evidence = evidence_of(router.project, runs)
+    if len(evidence) < MIN_KNOWN:
+        raise ValueError(
+            f"Of {len(evidence)} items it is known what is right and every agent has answered them; at least "
+            f"{MIN_KNOWN} are needed. Label more calibration items, and let every agent annotate them."
+        )
+    if len(evidence) <= MOST_ITEMS:
+        return evidence
+    rng = np.random.default_rng([router.seed, 11])
+    return evidence.part(np.sort(rng.choice(len(evidence), MOST_ITEMS, replace=False)))
+
+
+def learned_from_of(evidence: Evidence) -> dict[str, Any]:
+    """Of how many items, and where what is right was known from."""
+    return {
+        "items": len(evidence),
+        "from_calibration": evidence.from_calibration,
+        "from_corrections": evidence.from_corrections,
+    }
+
+
+def deferral_data(features: FloatArray, evidence: Evidence, agents: list[Agent]) -> Data:
+    """The evidence with a column for people where they are an agent: they are right, and their answer is the truth."""
+    columns = []
+    column = 0
+    for agent in agents:
+        columns.append(-1 if agent.is_people else column)
+        column += not agent.is_people
+    at = np.array(columns)
+    people = at < 0
+
+    def spread(values: npt.NDArray[Any], theirs: Any) -> npt.NDArray[Any]:
+        found = values[..., np.where(people, 0, at)].copy()
+        found[..., people] = theirs
+        return found
+
+    return Data(
+        features=features,
+        wrong=spread(evidence.is_wrong, False),
+        head_wrong=spread(evidence.head_is_wrong, False),
+        alpha=np.array([agent.alpha for agent in agents]),
+        beta=np.array([agent.beta for agent in agents]),
+        prices=np.array([float(agent.price or 0) for agent in agents]),
+        confidences=spread(evidence.confidences, 1.0),
+        answers=spread(evidence.answers, -1),
+        f1=None if evidence.f1 is None else spread(evidence.f1, 1.0),
+    )
+
+
+TRAINERS: Mapping[str, Callable[[Router, Callable[[], object]], Trained]] = {
+    Router.Kind.DEFERRAL: train_deferral,
+}
+# By kind: the scores, (n, k), of a fitted router for features (n, d).
+SCORERS: Mapping[str, Callable[[Any, FloatArray], FloatArray]] = {
+    Router.Kind.DEFERRAL: lambda fitted, features: fitted.scores(features),
+}

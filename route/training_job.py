@@ -1,0 +1,34 @@
+"""The work that trains a router."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from annotate.errors import Refusal
+from jobs.leases import Lease
+from jobs.work import CannotGoOn, Work
+
+_LOOK_AGAIN = timedelta(seconds=2)
+
+
+class RouterTraining(Work):
+    kind = "router_training"
+
+    def run(self, lease: Lease) -> bool:
+        # scikit-learn takes a second to import: only a process that needs it pays.
+        from route.training import VectorsMissing, keep, train
+
+        router = lease.job.router
+        if router.is_trained:
+            return True
+        try:
+            trained, scores = train(router, lease.renew_if_due)
+        except VectorsMissing:
+            lease.release(until=timezone.now() + _LOOK_AGAIN)
+            return False
+        except (ValueError, Refusal) as error:
+            raise CannotGoOn(str(error), failure="bad_request", pause=False) from error
+        if not lease.may_go_on():
+            return False
+        lease.write(lambda: keep(router, trained, scores))
+        return True
