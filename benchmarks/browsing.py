@@ -8,6 +8,7 @@ each in milliseconds. It fails where a page takes longer than it may: 300 ms, or
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -37,6 +38,7 @@ WORDS = (
 )
 LABELS = ("billing", "delivery", "praise", "question", "rare")
 ROWS_AT_ONCE = 20_000
+MADE = "browsing.json"  # in the folder that is kept
 
 
 def main() -> None:
@@ -46,15 +48,34 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--database", default="", help="Its URL; by default a SQLite file that is deleted")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="A folder that keeps the project: made there, or found from an earlier time.",
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="overread-browsing-") as folder:
-        set_up(folder, options.database)
-        started = time.perf_counter()
-        project_id = make_project(options.items)
-        print(f"{options.items:,} items, made in {time.perf_counter() - started:.0f} s")
+    with tempfile.TemporaryDirectory(prefix="overread-browsing-") as passing:
+        folder = options.keep.resolve() if options.keep else Path(passing)
+        folder.mkdir(parents=True, exist_ok=True)
+        set_up(str(folder), options.database)
+        project_id = the_project(folder / MADE, options.items)
         slow = time_pages(project_id, options.items, options.repeats)
     if slow:
         sys.exit(f"Too slow: {', '.join(slow)}.")
+
+
+def the_project(made: Path, items: int) -> int:
+    """Its id; made anew unless the folder keeps it already."""
+    if made.exists():
+        kept, project_id = json.loads(made.read_text())
+        if kept != items:
+            sys.exit(f"The kept project has {kept:,} items: keep another elsewhere.")
+        return int(project_id)
+    started = time.perf_counter()
+    project_id = make_project(items)
+    made.write_text(json.dumps([items, project_id]))
+    print(f"{items:,} items, made in {time.perf_counter() - started:.0f} s")
+    return project_id
 
 
 def set_up(folder: str, database: str) -> None:

@@ -10,6 +10,7 @@ which is what the server can do at most, not what people do). Times are those th
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -24,10 +25,11 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from benchmarks.browsing import ROWS_AT_ONCE, insert
 from benchmarks.bulk_calls import free_port, wait_for
 
 HELD = 4  # items, as the review screen holds them
-BATCH = 2000
+MADE = "review_queue.json"  # in the folder that is kept
 
 
 @dataclass
@@ -55,8 +57,16 @@ def main() -> None:
     parser.add_argument(
         "--database", default="", help="Address of an empty PostgreSQL database; default SQLite."
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="A folder that keeps the round: made there, or found there from an earlier time.",
+    )
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ovb-"))
+    if options.keep and options.database:
+        parser.error("--keep is for SQLite: another database keeps its rows anyway.")
+    folder = options.keep.resolve() if options.keep else Path(tempfile.mkdtemp(prefix="ovb-"))
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "OVERREAD_LOCAL": "true",
@@ -65,12 +75,13 @@ def main() -> None:
         "DATABASE_URL": options.database or f"sqlite:///{folder / 'overread.sqlite3'}",
     }
     try:
-        measure(options)
+        measure(options, folder / MADE)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace, made: Path) -> None:
     import django
 
     django.setup()
@@ -80,7 +91,8 @@ def measure(options: argparse.Namespace) -> None:
     from jobs import processes
 
     call_command("migrate", verbosity=0)
-    round_id, label_id, sessions = prepare(options.items, options.reviewers)
+    round_id, label_id, sessions = made_before(made, options) or prepare(options.items, options.reviewers)
+    made.write_text(json.dumps([options.items, round_id, label_id, sessions]))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -99,6 +111,18 @@ def measure(options: argparse.Namespace) -> None:
         server.wait(timeout=60)
 
 
+def made_before(made: Path, options: argparse.Namespace) -> tuple[int, int, list[str]] | None:
+    """What `prepare` gave when it made the kept round; None where there is none."""
+    if not made.exists():
+        return None
+    items, round_id, label_id, sessions = json.loads(made.read_text())
+    if items != options.items or len(sessions) < options.reviewers:
+        raise SystemExit(
+            f"The kept round has {items:,} items and {len(sessions)} reviewers: keep another elsewhere."
+        )
+    return round_id, label_id, sessions
+
+
 def prepare(items: int, reviewers: int) -> tuple[int, int, list[str]]:
     """A round of all items, a label, and a session key for each reviewer."""
     from importlib import import_module
@@ -110,7 +134,7 @@ def prepare(items: int, reviewers: int) -> tuple[int, int, list[str]]:
     from annotate.services.projects import project_create
     from criticize.models import Criticism, CriticismRun
     from jobs.models import Job
-    from review.services.rounds import round_create
+    from review.models import ReviewRound, ReviewTask
 
     owner = User.objects.create_user("owner")
     project = project_create(
@@ -118,35 +142,49 @@ def prepare(items: int, reviewers: int) -> tuple[int, int, list[str]]:
     )
     label = project.labels.order_by("position")[0]
     texts = (f"Item {i}: the room was {i % 7} of 7, the breakfast late." for i in range(items))
-    Item.objects.bulk_create(
-        (Item(project=project, external_id=str(i), text=text) for i, text in enumerate(texts)),
-        batch_size=BATCH,
-    )
+    insert(Item, ("external_id", "text"), ((str(i), text) for i, text in enumerate(texts)), project=project)
     model: dict[str, Any] = {"kind": "prompted", "provider": "openai", "model": "mock", "strategy": "cot"}
     done = {"state": Job.State.DONE, "total": items, "done": items}
     run = AnnotationRun.objects.create(
         project=project, job=Job.objects.create(kind="annotation", **done), created_by=owner, **model
     )
     ids = list(project.items.order_by("pk").values_list("pk", flat=True))
-    Annotation.objects.bulk_create(
-        (Annotation(run=run, item_id=pk, label=label, reasoning="It reads like one.") for pk in ids),
-        batch_size=BATCH,
+    insert(
+        Annotation,
+        ("item_id",),
+        ((pk,) for pk in ids),
+        run=run,
+        label=label,
+        reasoning="It reads like one.",
     )
     criticism = CriticismRun.objects.create(
         annotation_run=run, job=Job.objects.create(kind="criticism", **done), created_by=owner, **model
     )
     annotated = run.annotations.order_by("pk").values_list("pk", flat=True)
     probs = ((pk, (place * 7919 % 9973) / 9973) for place, pk in enumerate(annotated))
-    Criticism.objects.bulk_create(
-        (
-            Criticism(
-                run=criticism, annotation_id=pk, error_prob=prob, priority=prob, reasoning="Perhaps not."
-            )
-            for pk, prob in probs
-        ),
-        batch_size=BATCH,
+    insert(
+        Criticism,
+        ("annotation_id", "error_prob", "priority"),
+        ((pk, prob, prob) for pk, prob in probs),
+        run=criticism,
+        reasoning="Perhaps not.",
     )
-    round = round_create(run=criticism, user=owner, count=items)
+    round = ReviewRound.objects.create(
+        project=project,
+        criticism_run=criticism,
+        rule="threshold",
+        budget=items,
+        population=items,
+        created_by=owner,
+    )
+    judged = criticism.criticisms.order_by("-priority", "annotation_id")
+    rows = judged.values_list("pk", "annotation_id", "annotation__item_id").iterator(chunk_size=ROWS_AT_ONCE)
+    insert(
+        ReviewTask,
+        ("rank", "criticism_id", "annotation_id", "item_id"),
+        ((rank, *row) for rank, row in enumerate(rows)),
+        round=round,
+    )
     store = import_module(settings.SESSION_ENGINE).SessionStore
     sessions = []
     for number in range(reviewers):
