@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from route.training_data import checked_features, recorded_seed
 
@@ -82,8 +83,10 @@ class Rejector:
             return self
         means, scales = _standardization(features)
         layers = self._initial_layers(features.shape[1])
-        for nu in dict.fromkeys((1.0, self.nu)):
-            layers = self._minimize(layers, (features - means) / scales, weights, scales, nu)
+        # The matrices are small: several threads take many times as long, and round differently.
+        with threadpool_limits(1):
+            for nu in dict.fromkeys((1.0, self.nu)):
+                layers = self._minimize(layers, (features - means) / scales, weights, scales, nu)
         first, biases = layers[0]
         first = first / scales[:, None]
         self.layers_ = [(first, biases - means @ first), *layers[1:]]
