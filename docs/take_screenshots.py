@@ -272,7 +272,9 @@ def section(page: Page, heading: str) -> Locator:
 def show_choosing(camera: Camera, api: Api, project: int) -> None:
     """The tweets: a small language model and the trained classifier as candidates, and a grid of criticizers."""
     page = camera.page
-    connection = api.post("connections/", {"name": "This machine", "provider": "gguf", "in_flight": 2})["id"]
+    # A busy machine takes its time, and a call that was given up would be in the pictures.
+    given = {"name": "This machine", "provider": "gguf", "in_flight": 2, "timeout": 600}
+    connection = api.post("connections/", given)["id"]
     model = {"kind": "prompted", "connection": connection, "model": MODEL}
     candidates = f"projects/{project}/candidates/"
     started = api.post(candidates, {"choices": [TRAINED, {**model, "strategy": "naive"}]})["created"]
