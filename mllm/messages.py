@@ -1,5 +1,6 @@
 """What is said to a model and what it answers, the same for every provider."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,22 @@ class Reply:
     latency: float
     attempts: int = 1
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest(Request):
+    """One call for the vectors of the texts that are its parts. What else a request has is of no meaning here."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings(Reply):
+    """The vectors of the texts of one call, in their order: finite float32 numbers, all of the same length."""
+
+    vectors: tuple["array[float]", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,12 @@ PROVIDERS: Mapping[str, ProviderInfo] = {
         default_base_url="https://api.openai.com/v1",
         key_variable="OPENAI_API_KEY",
         capabilities=Capabilities(
-            images=True, logprobs=True, structured_output=True, streaming=True, batches=True
+            images=True,
+            logprobs=True,
+            structured_output=True,
+            streaming=True,
+            batches=True,
+            embeddings=True,
         ),
     ),
     "anthropic": ProviderInfo(
@@ -72,7 +77,9 @@ PROVIDERS: Mapping[str, ProviderInfo] = {
         needs_key=False,
         default_base_url="",
         key_variable="",
-        capabilities=Capabilities(images=True, logprobs=True, structured_output=True, streaming=True),
+        capabilities=Capabilities(
+            images=True, logprobs=True, structured_output=True, streaming=True, embeddings=True
+        ),
     ),
 }
 

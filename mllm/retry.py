@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
-from mllm.adapters.base import Adapter
+from mllm.adapters.base import Adapter, EmbeddingAdapter
 from mllm.errors import CallError, Failure
-from mllm.messages import Reply, Request
+from mllm.messages import EmbeddingRequest, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,11 @@ async def complete(
     A fatal error is never retried, and a wait that would end after `total_time` is not begun. `heard` is told what
     each attempt came to: its error, or None for an answer.
     """
-    rng = rng or random.Random()
     started = clock()
     spent_input = spent_output = spent_cached = timeouts = 0
     for attempt in range(1, policy.attempts + 1):
         try:
-            reply = replace(await adapter.complete(request), attempts=attempt)
+            reply = replace(await _answer(adapter, request), attempts=attempt)
             heard(None)
             return reply
         except CallError as error:
@@ -72,8 +72,15 @@ async def complete(
     raise ValueError("A retry policy needs at least one attempt.")
 
 
-def _wait(error: CallError, attempt: int, policy: RetryPolicy, rng: random.Random) -> float:
-    jittered = rng.uniform(0, min(policy.longest_wait, policy.first_wait * 2.0 ** (attempt - 1)))
+async def _answer(adapter: Adapter, request: Request) -> Reply:
+    if isinstance(request, EmbeddingRequest):
+        return await cast(EmbeddingAdapter, adapter).embed(request.texts, request.model)
+    return await adapter.complete(request)
+
+
+def _wait(error: CallError, attempt: int, policy: RetryPolicy, rng: random.Random | None) -> float:
+    # Without one the module's own: a generator for each call would take longer than all else here.
+    jittered = (rng or random).uniform(0, min(policy.longest_wait, policy.first_wait * 2.0 ** (attempt - 1)))
     if error.retry_after is None:
         return jittered
     # Callers told the same second would all come back at once, so a little jitter goes on top.

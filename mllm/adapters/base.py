@@ -1,11 +1,11 @@
 """What every provider's adapter offers."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mllm.errors import CallError
-from mllm.messages import Delta, Reply, Request
+from mllm.messages import Delta, Embeddings, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class Capabilities:
     structured_output: bool
     streaming: bool
     batches: bool = False
+    embeddings: bool = False
 
 
 class Adapter(Protocol):
@@ -45,3 +46,11 @@ class Adapter(Protocol):
     async def aclose(self) -> None: ...
 
     def should_retry(self, error: CallError) -> bool: ...
+
+
+class EmbeddingAdapter(Adapter, Protocol):
+    """An adapter with the capability `embeddings`."""
+
+    async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
+        """A vector of each text, and the tokens that they took. Raises `CallError`."""
+        ...

@@ -1,10 +1,13 @@
 """OpenAI's chat completions, and the servers that speak them: vLLM, llama.cpp, Ollama, Gemini's endpoint."""
 
+import asyncio
 import base64
 import codecs
 import json
 import math
-from collections.abc import AsyncGenerator, Mapping, Set
+import time
+from array import array
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ from mllm.adapters.failures import Problem, name_failure, read_problem
 from mllm.adapters.http import HttpAdapter, StreamReader, refuse_impossible
 from mllm.adapters.sse import Event
 from mllm.errors import CallError, Failure
-from mllm.messages import Delta, Image, Reply, Request, TokenLogprob
+from mllm.messages import Delta, Embeddings, Image, Reply, Request, TokenLogprob
 
 if TYPE_CHECKING:
     import httpx2
@@ -44,7 +47,7 @@ _FEWER = "fewer top_logprobs"
 class OpenAIAdapter(HttpAdapter):
     name = "openai"
     capabilities = Capabilities(
-        images=True, logprobs=True, structured_output=True, streaming=True, batches=True
+        images=True, logprobs=True, structured_output=True, streaming=True, batches=True, embeddings=True
     )
     default_base_url = "https://api.openai.com/v1"
     path = "/chat/completions"
@@ -138,6 +141,50 @@ class OpenAIAdapter(HttpAdapter):
 
     def stream_reader(self) -> StreamReader:
         return _OpenAIStream(self)
+
+    # --- Embeddings --------------------------------------------------------------------------------------------------
+
+    async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
+        """A vector of each text. Raises `CallError`."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                body = await self._asked_to_embed({"model": model, "input": list(texts)})
+        except TimeoutError:
+            raise self._timed_out() from None
+        answer = self.parse(body)
+        try:
+            vectors = _vectors_of(answer["data"], len(texts))
+            usage = answer.get("usage") or {}
+            tokens = int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            raise self.broken("it is not a vector of numbers for each text", body) from None
+        return Embeddings(
+            text="",
+            reasoning="",
+            model=str(answer.get("model") or ""),
+            finish_reason="stop",
+            input_tokens=tokens,
+            output_tokens=0,
+            cached_tokens=0,
+            logprobs=(),
+            latency=time.perf_counter() - started,
+            vectors=vectors,
+        )
+
+    async def _asked_to_embed(self, body: Mapping[str, Any]) -> bytes:
+        client, sdk = self._ready_client()
+        import httpx2
+
+        try:
+            response: httpx2.Response = await client.post(
+                "/embeddings", cast_to=httpx2.Response, body=body, options=self.call_options()
+            )
+        except sdk.APIStatusError as error:
+            raise name_failure(self._problem(error)) from None
+        except sdk.APIConnectionError as error:
+            raise self._unreachable(error) from None
+        return bytes(response.content)
 
     # --- Batches -----------------------------------------------------------------------------------------------------
 
@@ -349,6 +396,19 @@ class _OpenAIStream(StreamReader):
         self._gathered.reasoning = "".join(self._reasonings)
         self._gathered.logprobs = tuple(self._logprobs)
         return self._gathered.reply(_request_id({"id": self._id}, headers))
+
+
+def _vectors_of(entries: Sequence[Mapping[str, Any]], count: int) -> tuple["array[float]", ...]:
+    """The vectors in the order of the texts; servers may answer in another one. Raises ValueError and its like."""
+    placed = {int(entry.get("index", place)): entry["embedding"] for place, entry in enumerate(entries)}
+    if sorted(placed) != list(range(count)):
+        raise ValueError("not one vector a text")
+    vectors = tuple(array("f", placed[place]) for place in range(count))
+    if len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+        raise ValueError("vectors of different lengths")
+    if not all(math.isfinite(number) for vector in vectors for number in vector):
+        raise ValueError("no numbers")
+    return vectors
 
 
 def _content(parts: tuple[str | Image, ...]) -> str | list[dict[str, Any]]:

@@ -1,13 +1,13 @@
 """An adapter that answers from a script, for tests and for showing what happens without any provider."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mllm.adapters.base import Capabilities
 from mllm.errors import CallError
-from mllm.messages import Delta, Reply, Request
+from mllm.messages import Delta, EmbeddingRequest, Embeddings, Reply, Request
 from mllm.tokens import estimate_tokens
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Line = str | Reply | CallError
 Script = Callable[[Request], Line] | Iterable[Line]
 
-_ALL = Capabilities(images=True, logprobs=True, structured_output=True, streaming=True)
+_ALL = Capabilities(images=True, logprobs=True, structured_output=True, streaming=True, embeddings=True)
 
 
 class ScriptedAdapter:
@@ -41,6 +41,15 @@ class ScriptedAdapter:
         line = self._next_line(request)
         await self._wait(self._latency)
         return self._reply(line, request)
+
+    async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
+        """The script's next line, which has to be `Embeddings` or an error."""
+        request = EmbeddingRequest(model=model, system="", parts=tuple(texts), max_tokens=0)
+        line = self._next_line(request)
+        await self._wait(self._latency)
+        reply = self._reply(line, request)
+        assert isinstance(reply, Embeddings), "The script has another line where vectors are wanted."  # noqa: S101
+        return reply
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         reply = self._reply(self._next_line(request), request)
