@@ -12,10 +12,21 @@ app.autodiscover_tasks()
 
 
 @worker_init.connect
-def put_nothing_back(**_: Any) -> None:
-    """A worker that loses its broker would put what it had taken back over the connection that is broken, and end with
-    an AttributeError of kombu's. Messages are only wake-ups: those that are lost are sent again by the next sweep.
+def name_closed_connections(**_: Any) -> None:
+    """Say of a channel whose connection is gone what it is.
+
+    A worker that loses its broker closes channels and acknowledges messages over connections that are closed already.
+    kombu ends there with an AttributeError, which ends the worker; a connection error is what celery expects, and goes
+    on after.
     """
     from kombu.transport.redis import Channel  # only a worker needs it
+    from redis.exceptions import ConnectionError as BrokerGone
 
-    Channel.do_restore = False
+    parameters = Channel._connparams
+
+    def connection_parameters(channel: Any, *args: Any, **options: Any) -> Any:
+        if channel.connection is None or channel.connection.client is None:
+            raise BrokerGone("This channel's connection is closed.")
+        return parameters(channel, *args, **options)
+
+    Channel._connparams = connection_parameters

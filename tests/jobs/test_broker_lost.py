@@ -1,6 +1,7 @@
 """What a worker does when its broker goes away under it."""
 
 import io
+import logging
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def broker(settings, tmp_path_factory) -> Path:
     return Path(settings.BROKER_SOCKET)
 
 
-def test_a_worker_that_took_a_message_closes_a_broken_connection_without_an_error(
+def test_what_a_worker_does_over_a_closed_connection_is_a_connection_error(
     broker: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Channel, "do_restore", True)
+    monkeypatch.setattr(Channel, "_connparams", Channel._connparams)  # put back afterwards
     worker_init.send(sender=current_app)
     with Supervisor(io.StringIO()) as supervisor:
         supervisor.start(processes.broker())
@@ -37,4 +38,5 @@ def test_a_worker_that_took_a_message_closes_a_broken_connection_without_an_erro
             channel = connection.default_channel
             connection.transport.client = None  # celery's first try to close it ended half way
 
-            channel.close()
+            connection.maybe_close_channel(channel)
+            taken.ack_log_error(logging.getLogger(__name__), connection.connection_errors)
