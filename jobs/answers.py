@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -52,7 +52,7 @@ def keep(answers: Mapping[str, Reply]) -> None:
     """Keep usable answers. One that is kept already stays."""
     if settings.KEEP_ANSWERS_DAYS:
         KeptAnswer.objects.bulk_create(
-            [KeptAnswer(key=key, reply=_storable(asdict(reply))) for key, reply in answers.items()],
+            [KeptAnswer(key=key, reply=_kept(reply)) for key, reply in answers.items()],
             ignore_conflicts=True,
         )
 
@@ -72,12 +72,19 @@ def reply_of(kept: Mapping[str, Any]) -> Reply:
     return Reply(**{**kept, "logprobs": tuple(tokens)})
 
 
-def _storable(value: Any) -> Any:
-    """The value with texts that a database can hold."""
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, Mapping):
-        return {key: _storable(each) for key, each in value.items()}
-    if isinstance(value, Iterable):
-        return [_storable(each) for each in value]
-    return value
+def _kept(reply: Reply) -> dict[str, Any]:
+    """The reply as JSON, with texts that a database can hold."""
+    values = {name: getattr(reply, name) for name in _FIELDS}
+    texts = {name: storable(value) for name, value in values.items() if isinstance(value, str)}
+    logprobs = [
+        {
+            "token": storable(each.token),
+            "logprob": each.logprob,
+            "top": [[storable(token), logprob] for token, logprob in each.top],
+        }
+        for each in reply.logprobs
+    ]
+    return {**values, **texts, "logprobs": logprobs}
+
+
+_FIELDS = tuple(field.name for field in fields(Reply))

@@ -10,6 +10,8 @@ import contextlib
 import os
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -25,6 +27,10 @@ from mllm.registry import ConnectionSettings
 from mllm.tokens import estimate_tokens
 
 Result = TypeVar("Result")
+
+# With more calls under way than this, outcomes are gathered for a moment before they are handed on.
+_MANY = 16
+_MOMENT_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,10 @@ class Calls:
         self._thread = loop_thread()
         self._connection = connection
         self._pace = self._thread.pace(connection)
+        self._adapter: Adapter | None = None
+        self._submitted: deque[tuple[int, Request, Callable[[Reply], object]]] = deque()
+        self._is_told = False  # that something was submitted
+        self._running: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._stopping = False
@@ -166,7 +176,16 @@ class Calls:
     ) -> None:
         """`arrived` is told of the reply at once, on the loop's thread."""
         self.outstanding += 1
-        asyncio.run_coroutine_threadsafe(self._call(subject, request, arrived), self._thread.loop)
+        self._submitted.append((subject, request, arrived))
+        if not self._is_told:  # waking the loop once for many costs less than once for each
+            self._is_told = True
+            self._thread.loop.call_soon_threadsafe(self._start_submitted)
+
+    def _start_submitted(self) -> None:
+        self._is_told = False  # what is submitted from here on is told again, or taken below
+        while self._submitted:
+            # The loop itself does not keep its tasks from being collected as garbage.
+            self._running.add(self._thread.loop.create_task(self._call(*self._submitted.popleft())))
 
     def stop_starting(self) -> None:
         """Calls that wait for room are dropped; those in flight end as they end."""
@@ -178,7 +197,11 @@ class Calls:
             task.cancel()
 
     def collect(self, most: int, wait: float) -> list[Outcome]:
-        """Up to `most` outcomes: waits at most `wait` seconds for the first one, then takes what is there."""
+        """Up to `most` outcomes: waits at most `wait` seconds for the first one, then takes what is there.
+
+        Where many are under way it waits a moment for more of them: the two threads would else take turns at every
+        single outcome. As long as calls wait on the loop for room, that holds none of them up.
+        """
         outcomes: list[Outcome] = []
         timeout: float = wait
         for _ in range(min(most, self.outstanding)):
@@ -186,6 +209,8 @@ class Calls:
                 outcome = self._outcomes.get(timeout=timeout) if timeout else self._outcomes.get_nowait()
             except queue.Empty:
                 break
+            if timeout and self.outstanding > max(_MANY, self.limit):
+                time.sleep(_MOMENT_SECONDS)
             timeout = 0
             self.outstanding -= 1
             if outcome is not None:
@@ -199,7 +224,8 @@ class Calls:
             if await self._entered(reserved):
                 used = reserved
                 try:
-                    adapter = await self._thread.adapter(self._connection)
+                    adapter = self._adapter or await self._thread.adapter(self._connection)
+                    self._adapter = adapter
                     reply = await retry.complete(
                         adapter, request, policy=retry.DEFAULT_POLICY, heard=self._pace.heard
                     )
@@ -218,6 +244,9 @@ class Calls:
             outcome = Outcome(subject, error=unexpected)
         finally:
             self._outcomes.put(outcome)
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 (this is a coroutine of a loop)
+            self._running.discard(task)
 
     async def _entered(self, tokens: int) -> bool:
         """Wait for room. False when no call may start any more."""

@@ -55,6 +55,8 @@ def _cost(
 
 def storable(text: str) -> str:
     """Without what a database cannot hold: NUL characters, and halves of characters (lone surrogates)."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "").encode(errors="replace").decode()
 
 
