@@ -5,12 +5,17 @@
 It answers in the form that the request asks for: JSON after a schema, otherwise `[k]`, or `[reasoning][k]`
 where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same request
 always gets the same answer. `GET /calls` counts calls, `GET /duplicates` requests that were asked again.
+
+With `--fixed` it reads no request and gives every call the same bytes, `[1]`: a tenth of the CPU, for measuring clients
+on the same machine.
 """
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -78,6 +83,39 @@ class Provider:
     async def report_duplicates(self, request: web.Request) -> web.Response:
         repeated = sum(count - 1 for count in self.times_asked.values())
         return web.json_response({"duplicates": repeated, "distinct": len(self.times_asked)})
+
+
+class FixedAnswers(asyncio.Protocol):
+    """One connection of a server that gives every call the same answer, `latency` seconds after its last byte."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head_end = self._received.find(b"\r\n\r\n")
+        if head_end < 0:
+            return
+        length = _CONTENT_LENGTH.search(self._received, 0, head_end + 2)
+        if len(self._received) < head_end + 4 + (int(length[1]) if length else 0):
+            return
+        is_call = self._received.startswith(b"POST")
+        self._received = b""  # clients ask again only when they were answered
+        if not is_call:
+            counted = json.dumps({"calls": self._provider.calls}).encode()
+            self._transport.write(_http_answer(counted))
+            return
+        self._provider.calls += 1
+        asyncio.get_running_loop().call_later(self._provider.latency, self._answer)
+
+    def _answer(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(_FIXED_ANSWER)
 
 
 def user_text(body: dict[str, Any]) -> str:
@@ -168,13 +206,35 @@ def _event(payload: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(payload).encode() + b"\n\n"
 
 
+def _http_answer(body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_FIXED_ANSWER = _http_answer(
+    json.dumps(completion({"messages": [{"role": "user", "content": "?" * 400}]}, "[1]")).encode()
+)
+
+
+async def serve_fixed(provider: Provider, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: FixedAnswers(provider), "127.0.0.1", port, backlog=2048)
+    await server.serve_forever()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="An OpenAI-compatible server with a fixed latency.")
     parser.add_argument("--port", type=int, default=9000)
     parser.add_argument("--latency-ms", type=float, default=300)
     parser.add_argument("--labels", type=int, default=3, help="how many labels to choose from")
+    parser.add_argument("--fixed", action="store_true", help="the same answer to every call, at little cost")
     options = parser.parse_args()
     provider = Provider(labels=options.labels, latency=options.latency_ms / 1000)
+    if options.fixed:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve_fixed(provider, options.port))
+        return
     web.run_app(
         provider.application(), host="127.0.0.1", port=options.port, access_log=None, backlog=2048, print=None
     )
