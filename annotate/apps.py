@@ -5,7 +5,7 @@ class AnnotateConfig(AppConfig):
     name = "annotate"
 
     def ready(self) -> None:
-        from annotate import annotators, combined, extracting, importing, writing
+        from annotate import annotators, combined, extracting, importing, vectors_work, writing
         from jobs.work import register
 
         register(annotators.PromptedAnnotation())
@@ -15,3 +15,4 @@ class AnnotateConfig(AppConfig):
         register(combined.Discussion())
         register(combined.Vote())
         register(importing.Import())
+        register(vectors_work.VectorWork())

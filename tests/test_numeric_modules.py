@@ -15,6 +15,7 @@ MODULES = [
     "annotate/spans.py",
     "annotate/task_types.py",
     "annotate/trained.py",
+    "annotate/vectors_plain.py",
     "annotate/voting.py",
     "annotate/written.py",
     "criticize/cdi.py",
@@ -73,7 +74,10 @@ ALLOWED_PACKAGES = {
     "sklearn",
     "threadpoolctl",
 }
-ALLOWED_MODULES = {path.removesuffix(".py").replace("/", ".") for path in MODULES} | {"mllm.messages"}
+ALLOWED_MODULES = {path.removesuffix(".py").replace("/", ".") for path in MODULES} | {
+    "annotate.array_files",
+    "mllm.messages",
+}
 
 ROOMS = ["annotate", "criticize", "review", "route"]
 
