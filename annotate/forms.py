@@ -28,6 +28,12 @@ _ENCODING_NAMES = {
 }
 
 
+_ANSWERS_HELP = (
+    "Answers that are known to be right: the words as they stand in the text, or a list of them, with their places or "
+    "without. An empty cell or list says that the text holds no answer. Models and reviewers never see them."
+)
+
+
 class RefusableForm(forms.Form):
     """A form that shows why a service refused, at the field that the refusal names."""
 
@@ -189,6 +195,19 @@ class MappingForm(RefusableForm):
         label="Make labels of new gold values",
         help_text="Otherwise a row whose gold value is not one of the project's labels is rejected.",
     )
+    if_different = forms.ChoiceField(
+        required=False,
+        label="Rows whose id is there with other content",
+        choices=Upload.IfDifferent.choices,
+        initial=Upload.IfDifferent.KEEP,
+        help_text="Rows that are there with the same content are only counted, so the same file twice makes no item "
+        "twice. An item that is annotated, labeled or commented on is never replaced.",
+    )
+    all_or_nothing = forms.BooleanField(
+        required=False,
+        label="All or nothing",
+        help_text="Check all rows first, and import none where one would be rejected.",
+    )
 
     def __init__(
         self, *args: Any, upload: Upload, columns: Sequence[str], suggested: ColumnMapping, **kwargs: Any
@@ -209,15 +228,21 @@ class MappingForm(RefusableForm):
                 self.fields[role].error_messages["required"] = f"{task.label} needs a column for the {role}."
             else:
                 del self.fields[role]
+        if not task.is_checkable:
+            del self.fields["gold"]
         if task.is_written:
-            del self.fields["gold"], self.fields["add_labels"]
+            del self.fields["add_labels"]
+        if task.is_span:
+            self.fields["gold"].label = "Answers"
+            self.fields["gold"].help_text = _ANSWERS_HELP
         if task.key == "image_text_agreement":
             self.fields["text"].label = "Caption"
         for role in ("id", "text", "image", "question"):
             if role in self.fields:
                 self.fields[role].initial = getattr(suggested, role) or ""
-        if not task.is_written:
+        if task.is_checkable:
             self.fields["gold"].initial = "folder" if suggested.folder_as_gold else suggested.gold or ""
+        if not task.is_written:
             self.fields["add_labels"].initial = not upload.project.labels.exists()
 
     def _offer(self, role: str, columns: Sequence[str], none: str) -> None:

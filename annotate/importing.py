@@ -1,51 +1,33 @@
-"""The work of an import: rows of an upload become items, in small transactions that a killed worker resumes after."""
+"""The work of an import: rows of an upload become items, in small transactions that a killed worker resumes after.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Where all or nothing is asked for, all rows are checked before the first is written; what came in all the same is taken
+back when a later one cannot come in, or when somebody ends the import.
+"""
+
+from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
-from django.conf import settings
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
-from django.db.models import F, Max
+from django.db.models import F
+from django.utils import timezone
 
-from annotate.errors import Refusal
-from annotate.models import Item, Label, Project, RejectedRow, StoredImage, Upload
-from annotate.services.projects import clean_label_name
-from annotate.uploads.errors import RowProblem, UploadError
-from annotate.uploads.images import CheckedImage, check_image
-from annotate.uploads.limits import UploadLimits
-from annotate.uploads.mapping import ColumnMapping, ItemRecord, to_record
-from annotate.uploads.reading import open_upload
-from annotate.uploads.rows import Reader, Row, RowError
+from annotate.full_disk import pausing_on_full_disk
+from annotate.gold_labels import GoldLabels
+from annotate.history import record
+from annotate.import_checking import RowChecker
+from annotate.import_rows import batches, open_reader, read_rows
+from annotate.import_writing import BatchWriter, NotAll, Outcome, Stopped
+from annotate.models import Item, RejectedRow, Upload
+from annotate.row_content import KnownContents
+from annotate.uploads.errors import UploadError
+from annotate.uploads.rows import Reader
 from jobs import shutdown
 from jobs.leases import Lease, Progress
 from jobs.models import Job
 from jobs.work import CannotGoOn, Work
 
-MAX_LABELS = 2000
-
-
-def limits() -> UploadLimits:
-    return UploadLimits(max_bytes=settings.MAX_UPLOAD_BYTES)
-
-
-def open_reader(upload: Upload) -> Reader:
-    """The upload's reader. Raises UploadError."""
-    return open_upload(
-        Path(upload.file.path), upload.filename, limits=limits(), encoding=upload.encoding or None
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRow:
-    """A row read whole, outside any transaction: its record and its checked image, or why it is rejected."""
-
-    number: int
-    record: ItemRecord | None = None
-    image: CheckedImage | None = None
-    problem: str = ""
+ITEMS_TAKEN_BACK_AT_ONCE = 500
+NOTHING_IMPORTED = "Nothing of it was imported."
+_PROBLEMS_AT_ONCE = 500
 
 
 class Import(Work):
@@ -53,175 +35,148 @@ class Import(Work):
 
     def run(self, lease: Lease) -> bool:
         upload = Upload.objects.select_related("project").get(job=lease.job)
-        Upload.objects.filter(pk=upload.pk).update(state=Upload.State.IMPORTING)
-        try:
-            with open_reader(upload) as reader:
-                rows = read_rows(reader, upload, start=lease.chunk.cursor)
-                while batch := list(islice(rows, settings.WRITE_BATCH)):
-                    writer = _BatchWriter(upload, batch)
-                    lease.write(writer.write, cursor=batch[-1].number)
-                    if not lease.may_go_on() or shutdown.requested():
+        with pausing_on_full_disk():
+            if upload.step != Upload.Step.UNDOING:
+                try:
+                    return _read(lease, upload)
+                except Stopped:
+                    upload.refresh_from_db()
+                    if upload.step != Upload.Step.UNDOING:
                         return False
-        except UploadError as error:
-            raise _failed(upload, error.sentence) from error
-        except FileNotFoundError as error:
-            raise _failed(upload, f"The file of “{upload.filename}” is gone. Upload it again.") from error
-        return True
+            return _take_back(lease, upload)
 
     def finished(self, job: Job) -> None:
-        Upload.objects.filter(job=job).update(state=Upload.State.DONE)
-
-
-def _failed(upload: Upload, sentence: str) -> CannotGoOn:
-    """Mark the import as failed; what came in before is kept."""
-    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, reason=sentence)
-    return CannotGoOn(sentence, pause=False)
-
-
-def read_rows(reader: Reader, upload: Upload, *, start: int) -> Iterator[ReadRow]:
-    """The upload's rows after the first `start`, with images decoded and checked. Raises UploadError."""
-    mapping = ColumnMapping(**upload.mapping)
-    task = upload.project.task
-    for row in reader.rows(start=start):
-        if isinstance(row, RowError):
-            yield ReadRow(row.number, problem=row.message)
-        else:
-            yield _read_row(row, reader, mapping, task.key)
-
-
-def _read_row(row: Row, reader: Reader, mapping: ColumnMapping, task_type: str) -> ReadRow:
-    try:
-        record = to_record(row, mapping, task_type=task_type)
-        data = record.image_data
-        if data is None and record.image_name is not None:
-            data = reader.open_image(record.image_name)
-    except RowProblem as problem:
-        return ReadRow(row.number, problem=problem.sentence)
-    if data is None:
-        return ReadRow(row.number, record=record)
-    try:
-        image = check_image(data, reader.limits)
-    except RowProblem as problem:
-        name = f" “{record.image_name}”" if record.image_name else ""
-        return ReadRow(row.number, problem=f"The image{name} cannot be used. {problem.sentence}")
-    return ReadRow(row.number, record=record, image=image)
-
-
-class _BatchWriter:
-    """Writes one batch of read rows as items and rejected rows."""
-
-    def __init__(self, upload: Upload, batch: Sequence[ReadRow]) -> None:
-        self.upload = upload
-        self.project: Project = upload.project
-        self.batch = batch
-        # Files are named by their content, so that storing them again after a crash changes nothing.
-        self.files = {
-            row.image.sha256: store_image_file(self.project, row.image)
-            for row in batch
-            if row.image is not None
-        }
-
-    def write(self) -> Progress:
-        images = self._images()
-        self._labels = {label.name: label for label in self.project.labels.all()}
-        taken = self._taken_ids()
-        items: list[Item] = []
-        rejected: list[RejectedRow] = []
-        for row in self.batch:
-            item = self._item(row, taken, images)
-            if isinstance(item, str):
-                rejected.append(RejectedRow(upload=self.upload, row=row.number, message=item))
-            else:
-                taken.add(item.external_id)
-                items.append(item)
-        Item.objects.bulk_create(items)
-        RejectedRow.objects.bulk_create(rejected)
-        Upload.objects.filter(pk=self.upload.pk).update(
-            imported=F("imported") + len(items), rejected=F("rejected") + len(rejected)
-        )
-        return Progress(done=len(self.batch), failed=len(rejected))
-
-    def _item(self, row: ReadRow, taken: set[str], images: dict[str, StoredImage]) -> Item | str:
-        """The row's item, or why it is rejected."""
-        record = row.record
-        if record is None:
-            return row.problem
-        external_id = self._external_id(row)
-        if external_id in taken:
-            return f"The id “{external_id}” is already in this project."
-        gold = None if record.gold is None else self._label(record.gold)
-        if isinstance(gold, str):
-            return gold
-        return Item(
-            project=self.project,
-            upload=self.upload,
-            external_id=external_id,
-            text=record.text,
-            question=record.question,
-            image=images[row.image.sha256] if row.image else None,
-            file_name=(record.image_name or "")[:500],
-            columns=record.columns,
-            gold=gold,
-        )
-
-    def _external_id(self, row: ReadRow) -> str:
-        assert row.record is not None  # noqa: S101 (the caller checked)
-        if self.upload.mapping.get("id") is None:
-            return f"{self.upload.pk}-{row.number}"  # row numbers alone would clash between uploads
-        return row.record.external_id
-
-    def _taken_ids(self) -> set[str]:
-        wanted = [self._external_id(row) for row in self.batch if row.record is not None]
-        return set(
-            Item.objects.filter(project=self.project, external_id__in=wanted).values_list(
-                "external_id", flat=True
+        Upload.objects.filter(job=job).update(state=Upload.State.DONE, step="")
+        upload = Upload.objects.select_related("project", "created_by").get(job=job)
+        if upload.replaced:
+            new = {"items": upload.replaced}
+            record(
+                upload.project,
+                upload.created_by,
+                "items replaced",
+                subject=upload.filename,
+                subject_id=upload.pk,
+                new=new,
             )
+
+
+def _read(lease: Lease, upload: Upload) -> bool:
+    """All steps that read the file; True when everything is written. Raises Stopped."""
+    try:
+        with open_reader(upload) as reader:
+            known = _known_contents(lease, upload)
+            if upload.step == Upload.Step.CHECKING and not _check(lease, upload, reader, known):
+                return False
+            return _write(lease, upload, reader, known)
+    except UploadError as error:
+        return _fail(lease, upload, error.sentence)
+    except NotAll as problem:
+        return _fail(
+            lease, upload, f"All or nothing was chosen, and a row cannot come in any more. {problem}"
         )
+    except FileNotFoundError:
+        return _fail(lease, upload, f"The file of “{upload.filename}” is gone. Upload it again.")
 
-    def _label(self, value: str) -> Label | str:
-        """The label of a gold value, made if the upload may make labels; or why there is none."""
-        try:
-            name = clean_label_name(value)
-        except Refusal as refusal:
-            return refusal.sentence
-        if name in self._labels:
-            return self._labels[name]
-        if not self.upload.add_labels:
-            return f"The gold label “{name[:80]}” is not one of the project's labels."
-        if len(self._labels) >= MAX_LABELS:
-            return f"The gold column has more than {MAX_LABELS:,} different values; is it really the gold column?"
-        last = self.project.labels.aggregate(last=Max("position"))["last"]
-        label = Label.objects.create(
-            project=self.project, position=0 if last is None else last + 1, name=name
+
+def _known_contents(lease: Lease, upload: Upload) -> KnownContents | None:
+    """What the project has already, where only contents can tell: rows without ids of their own."""
+    if upload.mapping.get("id"):
+        return None
+    return KnownContents(upload, keep_alive=lease.renew_if_due)
+
+
+def _may_go_on(lease: Lease) -> bool:
+    return lease.may_go_on() and not shutdown.requested()
+
+
+def _write(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | None) -> bool:
+    labels = GoldLabels(upload)
+    rows = read_rows(reader, upload, start=lease.chunk.cursor, keep_images=True)
+    for batch in batches(rows):
+        writer = BatchWriter(upload, batch, labels, known)
+        lease.write(writer.write, cursor=batch[-1].number)
+        if not _may_go_on(lease):
+            return False
+    return True
+
+
+# --- All or nothing --------------------------------------------------------------------------------------------------
+
+
+def _check(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | None) -> bool:
+    """Look at all rows; False when it was stopped before their end. A pass that is cut off begins again.
+
+    Raises CannotGoOn, and the upload has failed, when a row would be rejected.
+    """
+    lease.write(_at_once(lambda: _begin(upload, Upload.Step.CHECKING)), cursor=0)
+    checker = RowChecker(upload, known)
+    count = 0
+    for batch in batches(read_rows(reader, upload, start=0, keep_images=False)):
+        count = batch[-1].number
+        lease.write(lambda batch=batch: checker.check(batch))  # type: ignore[misc]
+        if not _may_go_on(lease):
+            return False
+    twice = checker.twice()
+    while problems := dict(islice(twice, _PROBLEMS_AT_ONCE)):
+        outcome = Outcome(differing=len(problems), problems=problems)
+        lease.write(_at_once(lambda outcome=outcome: outcome.add_to(upload)))  # type: ignore[misc]
+    upload.refresh_from_db(fields=["rejected"])
+    if upload.rejected:
+        rows = f"{upload.rejected:,} row" if upload.rejected == 1 else f"{upload.rejected:,} rows"
+        return _fail(
+            lease,
+            upload,
+            f"All or nothing was chosen, and {rows} of {count:,} would be rejected. {NOTHING_IMPORTED} Mend them "
+            "and upload the file again.",
         )
-        self._labels[name] = label
-        return label
-
-    def _images(self) -> dict[str, StoredImage]:
-        """The batch's images by content hash, those that the project does not have yet made."""
-        checked = {row.image.sha256: row.image for row in self.batch if row.image is not None}
-        stored = StoredImage.objects.filter(project=self.project, sha256__in=list(checked))
-        known = {image.sha256: image for image in stored}
-        new = [
-            StoredImage(
-                project=self.project,
-                sha256=sha256,
-                file=self.files[sha256],
-                media_type=image.media_type,
-                width=image.width,
-                height=image.height,
-            )
-            for sha256, image in checked.items()
-            if sha256 not in known
-        ]
-        return known | {image.sha256: image for image in StoredImage.objects.bulk_create(new)}
+    lease.write(_at_once(lambda: _begin(upload, Upload.Step.WRITING, total=count)), cursor=0)
+    return True
 
 
-def store_image_file(project: Project, image: CheckedImage) -> str:
-    """Keep the image's bytes under the project, named by their hash; returns the storage name."""
-    name = f"images/{project.pk}/{image.sha256[:2]}/{image.sha256}.{image.extension.lstrip('.')}"
-    if default_storage.exists(name):
-        if default_storage.size(name) == len(image.data):
-            return name
-        default_storage.delete(name)  # left half written by a process that died
-    return default_storage.save(name, ContentFile(image.data))
+def _at_once(act: Callable[[], None]) -> Callable[[], Progress]:
+    def acted() -> Progress:
+        act()
+        return Progress()
+
+    return acted
+
+
+def _begin(upload: Upload, step: Upload.Step, *, total: int | None = None) -> None:
+    """Begin a pass over all rows, with nothing counted."""
+    going_on = Upload.objects.filter(pk=upload.pk, state=Upload.State.IMPORTING)
+    if not going_on.update(step=step, imported=0, repeated=0, differing=0, replaced=0, rejected=0):
+        raise Stopped
+    RejectedRow.objects.filter(upload=upload).delete()
+    counters = {"done": 0, "failed": 0, "pace_done": 0, "pace_since": timezone.now()}
+    Job.objects.filter(upload=upload).update(**counters, **({} if total is None else {"total": total}))
+    upload.step = step
+
+
+def _fail(lease: Lease, upload: Upload, sentence: str) -> bool:
+    """Mark the import as failed. What came in before is kept, or taken back where it is all or nothing."""
+    if upload.all_or_nothing and upload.step == Upload.Step.WRITING:
+        reason = f"{sentence} {NOTHING_IMPORTED}"
+        Upload.objects.filter(pk=upload.pk).update(step=Upload.Step.UNDOING, reason=reason)
+        upload.refresh_from_db()
+        return _take_back(lease, upload)
+    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, step="", reason=sentence)
+    raise CannotGoOn(sentence, pause=False)
+
+
+def _take_back(lease: Lease, upload: Upload) -> bool:
+    """Remove the items that came in, some at a time; False when it was stopped before the last.
+
+    Raises CannotGoOn with the reason when none is left.
+    """
+    while items := list(upload.items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE]):
+        lease.write(_at_once(lambda items=items: remove_items(upload, items)))  # type: ignore[misc]
+        if not _may_go_on(lease):
+            return False
+    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, step="")
+    raise CannotGoOn(upload.reason, pause=False)
+
+
+def remove_items(upload: Upload, pks: list[int]) -> None:
+    """Delete items of an upload, in the caller's transaction."""
+    Item.objects.filter(pk__in=pks, upload=upload).delete()
+    Upload.objects.filter(pk=upload.pk).update(imported=F("imported") - len(pks))

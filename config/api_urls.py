@@ -67,6 +67,11 @@ urlpatterns = [
     path("uploads/<int:upload_id>/resume/", uploads.UploadResume.as_view(), name="upload_resume"),
     path("uploads/<int:upload_id>/cancel/", uploads.UploadCancel.as_view(), name="upload_cancel"),
     path("uploads/<int:upload_id>/rejected-rows/", uploads.RejectedRows.as_view(), name="rejected_rows"),
+    path(
+        "uploads/<int:upload_id>/rejected-rows/file/",
+        uploads.RejectedRowsFile.as_view(),
+        name="rejected_rows_file",
+    ),
     path("projects/<int:project_id>/items/", listed_items.Items.as_view(), name="items"),
     path("projects/<int:project_id>/items/actions/", listed_items.ItemActions.as_view(), name="item_actions"),
     path(

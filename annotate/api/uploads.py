@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from django.utils.functional import classproperty
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
@@ -13,11 +14,14 @@ from rest_framework.response import Response
 
 from annotate.access import found_for, project_for
 from annotate.api.endpoint import Endpoint, Input
+from annotate.csv_response import csv_response
 from annotate.models import RejectedRow, Upload
+from annotate.rejections import rejection_table
 from annotate.services.uploads import (
     upload_cancel,
     upload_discard,
     upload_import,
+    upload_like,
     upload_preview,
     upload_receive,
     upload_resume,
@@ -39,7 +43,13 @@ class MappingSerializer(Input):
     text = serializers.CharField(required=False, allow_null=True, default=None)
     image = serializers.CharField(required=False, allow_null=True, default=None)
     question = serializers.CharField(required=False, allow_null=True, default=None)
-    gold = serializers.CharField(required=False, allow_null=True, default=None)
+    gold = serializers.CharField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="The gold label. Where answers are spans of the text: the words of one, a list of words or of "
+        "`{text, start}`, or `{text: […], answer_start: […]}`; empty where the text holds no answer.",
+    )
     folder_as_gold = serializers.BooleanField(
         required=False, default=False, help_text="In a zip of images: the top folder is the gold label."
     )
@@ -47,6 +57,12 @@ class MappingSerializer(Input):
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):
     mapping = serializers.SerializerMethodField(help_text="As it was imported; null before.")
+    step = serializers.CharField(
+        read_only=True, help_text="While it is imported: checking, writing or undoing; else empty."
+    )
+    same_file_as = serializers.SerializerMethodField(
+        help_text="Id of an earlier upload of the same file, by its content, that was imported; null without one."
+    )
     progress = JobProgressSerializer(source="job", read_only=True, allow_null=True)
     created_by = serializers.CharField(source="created_by.username", read_only=True)
 
@@ -63,8 +79,15 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "reason",
             "mapping",
             "add_labels",
+            "all_or_nothing",
+            "if_different",
+            "step",
             "imported",
+            "repeated",
+            "differing",
+            "replaced",
             "rejected",
+            "same_file_as",
             "progress",
             "created_by",
             "created_at",
@@ -74,6 +97,10 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
     @extend_schema_field(MappingSerializer(allow_null=True))
     def get_mapping(self, upload: Upload) -> dict[str, Any] | None:
         return upload.mapping or None
+
+    def get_same_file_as(self, upload: Upload) -> int | None:
+        earlier = upload_like(upload)
+        return None if earlier is None else earlier.pk
 
 
 class PreviewRowSerializer(serializers.Serializer[Row]):
@@ -124,6 +151,16 @@ class UploadImportSerializer(Input):
     mapping = MappingSerializer()
     add_labels = serializers.BooleanField(
         required=False, default=False, help_text="Make labels of gold values that are not labels yet."
+    )
+    all_or_nothing = serializers.BooleanField(
+        required=False, default=False, help_text="Import no row where one would be rejected."
+    )
+    if_different = serializers.ChoiceField(
+        Upload.IfDifferent.choices,
+        required=False,
+        default=Upload.IfDifferent.KEEP,
+        help_text="What happens to a row whose id an item has with other content. An item that something was done with "
+        "is never replaced.",
     )
 
 
@@ -203,8 +240,8 @@ class UploadImport(UploadEndpoint):
     def post(self, request: Request, upload_id: int) -> Response:
         upload = self.upload(upload_id)
         given = self.given(UploadImportSerializer)
-        mapping = ColumnMapping(**given["mapping"])
-        upload_import(upload=upload, mapping=mapping, add_labels=given["add_labels"], user=self.user)
+        mapping = ColumnMapping(**given.pop("mapping"))
+        upload_import(upload=upload, mapping=mapping, user=self.user, **given)
         return self.reply(UploadSerializer, self.upload(upload_id), status=202)
 
 
@@ -231,3 +268,14 @@ class RejectedRows(UploadEndpoint):
     )
     def get(self, request: Request, upload_id: int) -> Response:
         return self.page(self.upload(upload_id).rejected_rows.all(), RejectedRowSerializer, order="row")
+
+
+class RejectedRowsFile(UploadEndpoint):
+    @extend_schema(
+        summary="The same as a CSV file, with the rows' own columns",
+        responses={(200, "text/csv"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, upload_id: int) -> StreamingHttpResponse:
+        upload = self.upload(upload_id)
+        columns, rows = rejection_table(upload)
+        return csv_response(f"rejected-rows-{upload.pk}.csv", columns, rows)

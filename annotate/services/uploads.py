@@ -1,17 +1,21 @@
 """Receiving an upload, showing its first rows, and starting its import."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core.files import File
+from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Q
 
 from annotate.errors import Refusal
+from annotate.full_disk import is_full_disk
 from annotate.history import record
-from annotate.importing import open_reader
-from annotate.models import Item, Project, Upload, User
+from annotate.import_rows import open_reader
+from annotate.importing import ITEMS_TAKEN_BACK_AT_ONCE, NOTHING_IMPORTED, remove_items
+from annotate.models import Item, Project, Upload, User, upload_path
 from annotate.uploads.errors import UploadError
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping, suggest_mapping, validate_mapping
@@ -20,6 +24,11 @@ from jobs.models import Job
 from jobs.services import job_cancel, job_resume, stream_job_create
 
 PREVIEW_ROWS = 20
+FULL_DISK = (
+    "The disk of the server is full, so the file could not be kept. Whoever looks after the server has to free some "
+    "space; then upload it again."
+)
+_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +58,37 @@ def upload_receive(*, project: Project, user: User, file: "File[bytes]", encodin
         encoding=encoding,
         created_by=user,
     )
-    upload.file.save("upload", file, save=False)
+    name = upload_path(upload, upload.filename)
     try:
+        upload.sha256 = _sha256(file)
+        upload.file.name = default_storage.save(name, file)
         with open_reader(upload) as reader:
             upload.kind = reader.kind
         upload.save()
-    except UploadError as error:
-        upload.file.delete(save=False)
-        raise Refusal(error.sentence, field="file") from error
-    except BaseException:
-        upload.file.delete(save=False)
+    except BaseException as error:
+        default_storage.delete(name)  # half of it too
+        if isinstance(error, UploadError):
+            raise Refusal(error.sentence, field="file") from error
+        if is_full_disk(error):
+            raise Refusal(FULL_DISK, field="file") from error
         raise
     return upload
+
+
+def _sha256(file: "File[bytes]") -> str:
+    digest = hashlib.sha256()
+    for piece in file.chunks(_PIECE):
+        digest.update(piece)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def upload_like(upload: Upload) -> Upload | None:
+    """The latest other upload of the same file, by its content, from which rows were imported."""
+    if not upload.sha256:
+        return None
+    others = Upload.objects.filter(project=upload.project_id, sha256=upload.sha256).exclude(pk=upload.pk)
+    return others.exclude(state=Upload.State.RECEIVED).filter(imported__gt=0).first()
 
 
 def upload_preview(upload: Upload) -> Preview:
@@ -81,9 +109,27 @@ def upload_preview(upload: Upload) -> Preview:
 
 @transaction.atomic
 def upload_import(
-    *, upload: Upload, mapping: ColumnMapping, add_labels: bool = False, user: User | None = None
+    *,
+    upload: Upload,
+    mapping: ColumnMapping,
+    add_labels: bool = False,
+    all_or_nothing: bool = False,
+    if_different: str = Upload.IfDifferent.KEEP,
+    user: User | None = None,
 ) -> Upload:
-    """Start the import. Raises Refusal for a mapping that does not fit the file or the task."""
+    """Start the import. Raises Refusal for a mapping that does not fit the file or the task.
+
+    With `all_or_nothing` no row is imported where one would be rejected. `if_different` says what happens to a row
+    whose id an item has with other content.
+    """
+    if if_different not in Upload.IfDifferent.values:
+        raise Refusal(f"It is one of: {', '.join(Upload.IfDifferent.values)}.", field="if_different")
+    if all_or_nothing and if_different == Upload.IfDifferent.REPLACE:
+        raise Refusal(
+            "What an item held before cannot be brought back, so replacing items does not go with all or nothing: "
+            "choose one of the two.",
+            field="if_different",
+        )
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.state != Upload.State.RECEIVED:
         raise Refusal("This upload is already imported or being imported.")
@@ -96,7 +142,10 @@ def upload_import(
         raise Refusal(error.sentence) from error
     upload.mapping = asdict(mapping)
     upload.add_labels = add_labels
+    upload.all_or_nothing = all_or_nothing
+    upload.if_different = if_different
     upload.state = Upload.State.IMPORTING
+    upload.step = Upload.Step.CHECKING if all_or_nothing else Upload.Step.WRITING
     upload.job = stream_job_create(kind="import", total=total)
     upload.save()
     columns = {part: column for part, column in upload.mapping.items() if column}
@@ -119,21 +168,29 @@ def upload_resume(*, upload: Upload, user: User | None = None) -> None:
 
 @transaction.atomic
 def upload_cancel(*, upload: Upload, user: User | None = None) -> None:
-    """End an import. The items that it made stay."""
+    """End an import. The items that it made stay; where it is all or nothing, a worker takes them back."""
+    upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.job is None or upload.job.is_finished:
         raise Refusal("This import is not running.")
-    job_cancel(upload.job)
-    Upload.objects.filter(pk=upload.pk).update(
-        state=Upload.State.FAILED, reason="The import was cancelled. The items it had made are kept."
-    )
+    if upload.step == Upload.Step.UNDOING:
+        raise Refusal("This import is being taken back already.")
     _record(upload, user, "import cancelled")
+    ended = Upload.objects.filter(pk=upload.pk)
+    if upload.all_or_nothing and upload.imported:
+        reason = f"The import was cancelled. {NOTHING_IMPORTED}"
+        ended.update(step=Upload.Step.UNDOING, reason=reason)
+        if upload.job.state == Job.State.PAUSED:
+            job_resume(upload.job)
+        return
+    kept = NOTHING_IMPORTED if upload.all_or_nothing else "The items that it had made are kept."
+    job_cancel(upload.job)
+    ended.update(state=Upload.State.FAILED, step="", reason=f"The import was cancelled. {kept}")
 
 
-@transaction.atomic
 def upload_discard(*, upload: Upload, user: User | None = None) -> None:
     """Throw away an upload that was not imported, or whose import failed, with the items it made.
 
-    Raises Refusal once something was done with one of them.
+    Raises Refusal once something was done with one of them. Cut off in the middle, it can be asked for again.
     """
     if upload.state not in (Upload.State.RECEIVED, Upload.State.FAILED):
         raise Refusal("Items came from this upload, so it is kept.")
@@ -142,8 +199,12 @@ def upload_discard(*, upload: Upload, user: User | None = None) -> None:
     items = Item.objects.filter(upload=upload)
     if items.filter(Q(annotations__isnull=False) | Q(calibration_label__isnull=False)).exists():
         raise Refusal("Items of this upload are annotated or labelled already, so it is kept.")
-    items.delete()
-    file = upload.file
-    _record(upload, user, "upload thrown away")
-    upload.delete()
-    transaction.on_commit(lambda: file.delete(save=False))
+    # Some at a time: nobody waits long to write, and what is in memory does not grow with the upload.
+    while some := list(items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE]):
+        with transaction.atomic():
+            remove_items(upload, some)
+    with transaction.atomic():
+        file = upload.file
+        _record(upload, user, "upload thrown away")
+        upload.delete()
+        transaction.on_commit(lambda: file.delete(save=False))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.task_types import TaskType, get_task_type
+from annotate.uploads.answers import gold_answers
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.rows import ImageCell, Kind, Row
 from annotate.uploads.zip_entries import IMAGE_SUFFIXES
@@ -24,6 +25,10 @@ _TEXT_NAMES = (
 _CAPTION_NAMES = (
     "caption", "text", "sentence", "description", "statement", "alttext", "alt", "claim", "hypothesis",
     "title",
+)
+_CONTEXT_NAMES = ("context", "passage", "paragraph", *_TEXT_NAMES)
+_ANSWERS_NAMES = (
+    "answers", "answer", "goldanswers", "goldanswer", "gold", "answertext", "span", "target",
 )
 _QUESTION_NAMES = ("question", "query", "q", "prompt")
 _IMAGE_NAMES = (
@@ -47,8 +52,9 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """The column for each part of an item, or None. `folder_as_gold`: an image's top folder is its gold
-    label.
+    """The column for each part of an item, or None. `gold` holds gold answers where answers are spans.
+
+    `folder_as_gold`: an image's top folder is its gold label.
     """
 
     id: str | None = None
@@ -65,7 +71,8 @@ class ItemRecord:
 
     `image_name` is what `Reader.open_image` takes; it is None when `image_data` holds the undecoded bytes, or
     without image.
-    `columns` holds the columns that the mapping does not use; the gold label is never among them.
+    `columns` holds the columns that the mapping does not use; the gold label is never among them. `gold_answers`, each
+    `{text, start}`, are instead of a gold label where answers are spans of the text.
     """
 
     external_id: str
@@ -75,6 +82,7 @@ class ItemRecord:
     image_data: bytes | None
     gold: str | None
     columns: dict[str, Scalar]
+    gold_answers: list[dict[str, Any]] | None = None
 
 
 def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_type: str) -> ColumnMapping:
@@ -83,7 +91,8 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     free = list(columns)
     image = _take(free, _find_image(free, preview_rows)) if task.needs_image else None
     question = _take(free, _find(free, _QUESTION_NAMES)) if task.needs_question else None
-    gold = None if task.is_written else _take(free, _find(free, _GOLD_NAMES))
+    gold_names = _ANSWERS_NAMES if task.is_span else _GOLD_NAMES
+    gold = _take(free, _find(free, gold_names)) if task.is_checkable else None
     item_id = _take(free, _find_id(free, preview_rows))
     text = _take(free, _find_text(free, preview_rows, task)) if task.needs_text else None
     if item_id is None and task.key != "closed_vqa":
@@ -113,7 +122,7 @@ def validate_mapping(
         "text": mapping.text,
         "image": mapping.image,
         "question": mapping.question,
-        "gold label": mapping.gold,
+        "answers" if task.is_span else "gold label": mapping.gold,
     }
     for role, column in roles.items():
         if column is not None and column not in columns:
@@ -126,7 +135,8 @@ def validate_mapping(
             raise UploadError(
                 f"{task.label} needs a column for the {role}. The file's columns are {_listed(columns)}."
             )
-    if task.is_written and (mapping.gold is not None or mapping.folder_as_gold):
+    has_no_gold = mapping.gold is not None and not task.is_checkable
+    if has_no_gold or (mapping.folder_as_gold and task.is_written):
         raise UploadError(
             f"“{task.label}” has no label set, so no column can hold gold labels. What else the file says about an "
             "item is kept with it."
@@ -138,7 +148,7 @@ def _check_gold(mapping: ColumnMapping, roles: dict[str, str | None], columns: S
     for role in ("text", "image", "question"):
         if mapping.gold is not None and mapping.gold == roles[role]:
             raise UploadError(
-                f"Column “{mapping.gold}” cannot be both the {role} and the gold label: the model would"
+                f"Column “{mapping.gold}” cannot be both the {role} and the gold label or answers: the model would"
                 " see the answer."
             )
     if mapping.folder_as_gold and mapping.gold is not None:
@@ -147,30 +157,53 @@ def _check_gold(mapping: ColumnMapping, roles: dict[str, str | None], columns: S
         raise UploadError("Folders can be gold labels only in a zip of images.")
 
 
-def to_record(row: Row, mapping: ColumnMapping, *, task_type: str) -> ItemRecord:
-    """The row as an item. Text and question are stripped of white space around them; everything else stays as
-    it is.
+class RowMapper:
+    """Turns rows into items as a mapping says: made once for a file, with what does not depend on the row."""
 
-    Without an id column, the id is the row's number.
-    Raises RowProblem when a part that the task needs is missing, or the id is too long.
-    """
-    task = get_task_type(task_type)
-    text = _as_text(_value(row, mapping.text)).strip()
-    question = _as_text(_value(row, mapping.question)).strip()
-    if task.needs_text and not text:
-        raise RowProblem(f"Row {row.number:,} has no text in column “{mapping.text}”.")
-    if task.needs_question and not question:
-        raise RowProblem(f"Row {row.number:,} has no question in column “{mapping.question}”.")
-    image_name, image_data = _image(row, mapping, task)
-    return ItemRecord(
-        external_id=_external_id(row, mapping),
-        text=text,
-        question=question,
-        image_name=image_name,
-        image_data=image_data,
-        gold=_gold(row, mapping),
-        columns=_other_columns(row, mapping),
-    )
+    def __init__(self, mapping: ColumnMapping, *, task_type: str) -> None:
+        self._mapping = mapping
+        self._task = get_task_type(task_type)
+        folder = "folder" if mapping.folder_as_gold else None
+        used = (mapping.id, mapping.text, mapping.question, mapping.gold, folder)
+        self._used = frozenset(column for column in used if column is not None)
+
+    def record(self, row: Row) -> ItemRecord:
+        """The row as an item. Text and question are stripped of white space around them, but a text of which answers
+        are spans; everything else stays as it is.
+
+        Without an id column, the id is the row's number.
+        Raises RowProblem when a part that the task needs is missing, or the id is too long.
+        """
+        mapping, task = self._mapping, self._task
+        text = _as_text(_value(row, mapping.text))
+        # Places of answers count from the beginning of the text as it is.
+        text = text if task.is_span and text.strip() else text.strip()
+        question = _as_text(_value(row, mapping.question)).strip()
+        if task.needs_text and not text:
+            raise RowProblem(f"Row {row.number:,} has no text in column “{mapping.text}”.")
+        if task.needs_question and not question:
+            raise RowProblem(f"Row {row.number:,} has no question in column “{mapping.question}”.")
+        image_name, image_data = (
+            _image(row, mapping, task) if mapping.image or task.needs_image else (None, None)
+        )
+        return ItemRecord(
+            external_id=_external_id(row, mapping),
+            text=text,
+            question=question,
+            image_name=image_name,
+            image_data=image_data,
+            gold=None if task.is_span else _gold(row, mapping),
+            columns=self._other_columns(row),
+            gold_answers=_answers(row, mapping, text) if task.is_span else None,
+        )
+
+    def _other_columns(self, row: Row) -> dict[str, Scalar]:
+        used = self._used
+        return {
+            name: value.name or None if isinstance(value, ImageCell) else value
+            for name, value in row.values.items()
+            if name not in used
+        }
 
 
 def _value(row: Row, column: str | None) -> Any:
@@ -178,6 +211,8 @@ def _value(row: Row, column: str | None) -> Any:
 
 
 def _as_text(value: Any) -> str:
+    if type(value) is str:  # nearly always
+        return value
     match value:
         case None | ImageCell():
             return ""
@@ -217,16 +252,11 @@ def _gold(row: Row, mapping: ColumnMapping) -> str | None:
     return _as_text(value).strip() or None
 
 
-def _other_columns(row: Row, mapping: ColumnMapping) -> dict[str, Scalar]:
-    used = {
-        mapping.id,
-        mapping.text,
-        mapping.question,
-        mapping.gold,
-        "folder" if mapping.folder_as_gold else None,
-    }
-    others = ((name, value) for name, value in row.values.items() if name not in used)
-    return {name: value.name or None if isinstance(value, ImageCell) else value for name, value in others}
+def _answers(row: Row, mapping: ColumnMapping, text: str) -> list[dict[str, Any]] | None:
+    try:
+        return gold_answers(_value(row, mapping.gold), text)
+    except RowProblem as problem:
+        raise RowProblem(f"Row {row.number:,}: {problem.sentence}") from None
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -272,7 +302,8 @@ def _find_image(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
 
 
 def _find_text(columns: Sequence[str], rows: Sequence[Row], task: TaskType) -> str | None:
-    named = _find(columns, _CAPTION_NAMES if task.needs_image else _TEXT_NAMES)
+    names = _CONTEXT_NAMES if task.is_span else _CAPTION_NAMES if task.needs_image else _TEXT_NAMES
+    named = _find(columns, names)
     if named:
         return named
     lengths = {column: _mean_length(rows, column) for column in columns if _all_values(rows, column, str)}

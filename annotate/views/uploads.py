@@ -1,8 +1,5 @@
 """Uploads: sending a file, saying what its columns are, watching its import, and what was rejected."""
 
-import csv
-import io
-from collections.abc import Iterator
 from typing import Any, cast
 
 from django.conf import settings
@@ -13,15 +10,20 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import permissions, project_for, to_manage
+from annotate.csv_response import csv_response
 from annotate.errors import Refusal
 from annotate.forms import MappingForm, UploadForm, sent
+from annotate.full_disk import is_full_disk
 from annotate.models import Project, Upload
+from annotate.rejections import rejection_table
 from annotate.requests import PageRequest
 from annotate.services.uploads import (
+    FULL_DISK,
     Preview,
     upload_cancel,
     upload_discard,
     upload_import,
+    upload_like,
     upload_preview,
     upload_receive,
     upload_resume,
@@ -52,7 +54,15 @@ def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
         response = _uploads_page(page_request, project, form, problem=problem, status=413)
         response.headers["Connection"] = "close"
         return response
-    return _uploads(page_request, project)
+    try:
+        return _uploads(page_request, project)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        # There was no room for it while it came in.
+        response = _uploads_page(page_request, project, UploadForm(), problem=FULL_DISK, status=507)
+        response.headers["Connection"] = "close"
+        return response
 
 
 @csrf_protect
@@ -136,12 +146,14 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
                 user=request.user,
                 mapping=form.mapping(),
                 add_labels=form.cleaned_data.get("add_labels", False),
+                all_or_nothing=form.cleaned_data["all_or_nothing"],
+                if_different=form.cleaned_data["if_different"] or Upload.IfDifferent.KEEP,
             )
         except Refusal as refusal:
             form.refuse(refusal)
         else:
             return redirect("upload", row.project_id, row.pk)
-    context |= {"form": form, "preview": preview, **preview_table(preview)}
+    context |= {"form": form, "preview": preview, "same": upload_like(row), **preview_table(preview)}
     return render(request, "uploads/mapping.html", context, status=422 if form.errors else 200)
 
 
@@ -187,24 +199,10 @@ def _import_page(request: PageRequest, row: Upload) -> HttpResponse:
 
 @require_GET
 def upload_rejected(request: PageRequest, project_id: int, upload_id: int) -> StreamingHttpResponse:
-    """The rejected rows as CSV, streamed."""
+    """The rejected rows with their reasons and their own columns as CSV, streamed."""
     row = _upload_of(request, project_id, upload_id)
-    response = StreamingHttpResponse(_rejected_lines(row), content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="rejected-rows-{row.pk}.csv"'
-    return response
-
-
-def _rejected_lines(row: Upload) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(["row", "problem"])
-    for number, message in row.rejected_rows.values_list("row", "message").iterator(chunk_size=1000):
-        writer.writerow([number, message])
-        if buffer.tell() > 32 * 1024:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+    columns, rows = rejection_table(row)
+    return csv_response(f"rejected-rows-{row.pk}.csv", columns, rows)
 
 
 @require_POST

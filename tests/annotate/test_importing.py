@@ -107,8 +107,8 @@ class TestRows:
         upload = bring_in(project, "id,text,gold\nn1,again,\nx,new,\nx,twice,\n" + "y,z,\n" * 1)
 
         assert rejections(upload) == {
-            1: "The id “n1” is already in this project.",
-            3: "The id “x” is already in this project.",
+            1: "The id “n1” is already in this project, with other content.",
+            3: "The id “x” is in this file twice, with other content.",
         }
         assert_counters(upload, 2, 2)
         assert Item.objects.get(external_id="n1").text == "text 1"
@@ -116,7 +116,7 @@ class TestRows:
     def test_an_id_twice_far_apart_is_rejected_too(self):
         upload = bring_in(make_project(), table(120) + "n3,again,\n")
 
-        assert rejections(upload) == {121: "The id “n3” is already in this project."}
+        assert rejections(upload) == {121: "The id “n3” is in this file twice, with other content."}
 
     def test_the_same_id_may_be_in_two_projects(self):
         for _ in range(2):
@@ -126,10 +126,22 @@ class TestRows:
         project = make_project()
         mapping = ColumnMapping(text="text")
 
-        uploads = [bring_in(project, "text\nsame\nsame\n", mapping=mapping) for _ in range(2)]
+        uploads = [bring_in(project, f"text\n{text}\n{text}\n", mapping=mapping) for text in ("one", "two")]
 
         assert [upload.imported for upload in uploads] == [2, 2]
         assert project.items.values("external_id").distinct().count() == 4
+
+    def test_without_an_id_column_rows_are_known_again_by_what_they_hold(self):
+        project = make_project()
+        mapping = ColumnMapping(text="text", gold="gold")
+        bring_in(project, "text,gold,note\none,positive,a\ntwo,positive,b\n", mapping=mapping)
+
+        upload = bring_in(
+            project, "text,gold,note\none,positive,a\ntwo,negative,b\none,positive,c\n", mapping=mapping
+        )
+
+        assert (upload.imported, upload.repeated, upload.rejected) == (2, 1, 0)
+        assert project.items.count() == 4
 
     def test_rows_that_lack_something_say_what(self):
         upload = bring_in(make_project(), "id,text,gold\n1,,\n,x,\n3,fine,\n")
@@ -195,7 +207,7 @@ class TestGold:
         assert "control character" in rejections(upload)[2]
 
     def test_a_column_that_cannot_be_the_gold_column_is_noticed(self, monkeypatch):
-        monkeypatch.setattr("annotate.importing.MAX_LABELS", 4)
+        monkeypatch.setattr("annotate.gold_labels.MAX_LABELS", 4)
         data = "id,text,gold\n" + "".join(f"{n},t{n},v{n}\n" for n in range(10))
 
         upload = bring_in(make_project(), data, add_labels=True)
@@ -287,7 +299,7 @@ class TestCutOff:
     @pytest.mark.parametrize("inside", [True, False])
     @pytest.mark.parametrize("batches", [0, 1, 3])
     def test_an_heir_goes_on_at_the_cursor(self, batches, inside, monkeypatch, settings):
-        settings.WRITE_BATCH = 50
+        settings.WRITE_BATCH = 5
         project = make_project()
         upload = begin(project, table(230) + "n5,again,\n" + "n500,last,unknown\n")
         lease = self.lease(upload)
@@ -310,7 +322,7 @@ class TestCutOff:
         assert upload.state == Upload.State.DONE
 
     def test_the_one_who_was_taken_over_writes_nothing_more(self, settings):
-        settings.WRITE_BATCH = 50
+        settings.WRITE_BATCH = 5
         upload = begin(make_project(), table(120))
         dead = self.lease(upload)
         Chunk.objects.update(lease_until=timezone.now())
@@ -327,7 +339,7 @@ class TestCutOff:
         assert_counters(upload, 120)
 
     def test_a_worker_that_shuts_down_hands_it_back(self, monkeypatch, settings):
-        settings.WRITE_BATCH = 50
+        settings.WRITE_BATCH = 5
         upload = begin(make_project(), table(120))
         monkeypatch.setattr("jobs.shutdown.requested", lambda: True)
         lease = self.lease(upload)
@@ -340,7 +352,7 @@ class TestCutOff:
         assert_counters(work_on(upload), 120)
 
     def test_a_file_that_is_bad_midway_keeps_what_came_before_and_says_so(self, settings):
-        settings.WRITE_BATCH = 500
+        settings.WRITE_BATCH = 50
         good = "".join(f'{{"id": "n{n}", "text": "t"}},' for n in range(6000))
         upload = begin(
             make_project(), "[" + good + '{"id": ', "data.json", ColumnMapping(id="id", text="text")

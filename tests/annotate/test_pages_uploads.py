@@ -1,5 +1,7 @@
 """Sending a file, matching its columns, watching the import, and the rejected rows."""
 
+import csv
+import errno
 import io
 import json
 import zipfile
@@ -217,9 +219,72 @@ def test_rejected_rows_come_in_pages_and_as_csv(client: Client, project: Project
     download = client.get(f"{page_of(upload)}rejected.csv")
     lines = b"".join(download.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
     assert download.headers["Content-Disposition"].startswith("attachment")
-    assert lines[0] == "row,problem"
-    assert lines[-1] == '139,"Bad, “139” <i>"'
+    assert lines[0] == "row,message,id,text,topic"
+    assert lines[1].startswith("3,")
+    assert lines[-1] == '139,"Bad, “139” <i>",,,'
     assert len(lines) == 133
+
+
+def test_rejected_rows_carry_their_own_columns(client: Client, project: Project) -> None:
+    table = b"id,text,topic,row,message\n1,fine,spam,,\n2,=1+1,eggs,7,seven\n3,,spam,8,eight\n4,broken\n5,fine,ham,,\n"
+    upload = imported(client, received(project, table))
+
+    download = client.get(f"{page_of(upload)}rejected.csv")
+
+    text = b"".join(download.streaming_content).decode()  # type: ignore[attr-defined]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["rejected_row"] for row in rows] == ["2", "3", "4"]
+    assert "“eggs” is not one of" in rows[0]["rejected_message"]
+    assert (rows[0]["id"], rows[0]["text"], rows[0]["row"], rows[0]["message"]) == (
+        "2",
+        "'=1+1",
+        "7",
+        "seven",
+    )
+    assert (rows[1]["id"], rows[1]["message"]) == ("3", "eight")
+    assert (rows[2]["id"], rows[2]["text"]) == ("", "")
+
+    upload.file.delete(save=False)
+    text = b"".join(client.get(f"{page_of(upload)}rejected.csv").streaming_content).decode()  # type: ignore[attr-defined]
+    assert [row["id"] for row in csv.DictReader(io.StringIO(text))] == ["", "", ""]
+
+
+def test_the_same_file_again_is_announced_and_reported(client: Client, project: Project) -> None:
+    imported(client, received(project))
+    again = received(project, name="again.csv")
+
+    assert "The same file was imported on" in client.get(page_of(again)).content.decode()
+    page = client.get(page_of(imported(client, again))).content.decode()
+
+    assert again.project.items.count() == again.project.uploads.last().imported  # type: ignore[union-attr]
+    assert "already there, 0 are new, 0 have the id of an item with other content." in page
+
+
+def test_all_or_nothing_is_a_choice_of_the_form(client: Client, project: Project) -> None:
+    upload = imported(client, received(project), all_or_nothing="on")
+
+    assert (upload.state, upload.imported) == ("failed", 0)
+    assert "Nothing of it was imported." in client.get(page_of(upload)).content.decode()
+    refused = client.post(
+        page_of(received(project)),
+        {"text": "text", "id": "id", "all_or_nothing": "on", "if_different": "replace"},
+    )
+    assert refused.status_code == 422
+    assert "choose one of the two" in refused.content.decode()
+
+
+def test_no_room_for_the_file_is_a_sentence(client: Client, project: Project, monkeypatch: Any) -> None:
+    def no_room(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("django.core.files.uploadhandler.TemporaryFileUploadHandler.receive_data_chunk", no_room)
+        refused = send(client, project, TABLE)
+    assert refused.status_code == 507
+    assert "The disk of the server is full" in refused.content.decode()
+    assert not Upload.objects.exists()
+
+    assert send(client, project, TABLE).status_code == 302
 
 
 def test_an_upload_without_items_can_be_thrown_away(client: Client, project: Project) -> None:

@@ -62,6 +62,60 @@ def test_an_import_makes_items_and_lists_the_rows_that_it_rejects() -> None:
     assert "unheard" in rejected[1]["message"]
 
 
+def test_rejected_rows_come_as_a_file_with_their_own_columns() -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+    start_import(project, upload, {"mapping": {"id": "id", "text": "tweet", "gold": "label"}})
+    work()
+
+    response = Caller(project.created_by).get(f"uploads/{upload}/rejected-rows/file/")
+
+    lines = b"".join(response.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
+    assert lines[0] == "row,message,id,tweet,label"
+    assert lines[1] == "2,Row 2 has no text in column “tweet”.,2,,negative"
+    assert lines[2].endswith(",3,<script>alert(1)</script>,unheard")
+
+
+def test_the_same_rows_again_are_counted_and_not_made_twice() -> None:
+    project = make_project()
+    first, second = send(project, CSV), send(project, CSV)
+    body = {"mapping": {"id": "id", "text": "tweet"}}
+    start_import(project, first["id"], body)
+    work()
+    again = call(project.created_by, "get", f"uploads/{second['id']}/")
+    start_import(project, second["id"], body | {"if_different": "replace"})
+    work()
+    done = call(project.created_by, "get", f"uploads/{second['id']}/")
+
+    assert (first["same_file_as"], again["same_file_as"]) == (None, first["id"])
+    assert (done["imported"], done["repeated"], done["differing"], done["replaced"], done["rejected"]) == (
+        0,
+        2,
+        0,
+        0,
+        1,
+    )
+    assert project.items.count() == 2
+
+
+def test_all_or_nothing_imports_nothing_where_a_row_is_bad() -> None:
+    project = make_project()
+    upload = send(project, CSV)["id"]
+
+    start_import(project, upload, {"mapping": {"id": "id", "text": "tweet"}, "all_or_nothing": True})
+    work()
+    done = call(project.created_by, "get", f"uploads/{upload}/")
+
+    assert (done["state"], done["imported"], done["rejected"], done["all_or_nothing"]) == (
+        "failed",
+        0,
+        1,
+        True,
+    )
+    assert "1 row of 3 would be rejected" in done["reason"]
+    assert not project.items.exists()
+
+
 def test_gold_values_become_labels_when_asked() -> None:
     project = make_project(labels=())
     upload = send(project, CSV)["id"]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from annotate.uploads.errors import RowProblem, UploadError
-from annotate.uploads.mapping import ColumnMapping, ItemRecord, suggest_mapping, to_record, validate_mapping
+from annotate.uploads.mapping import ColumnMapping, ItemRecord, RowMapper, suggest_mapping, validate_mapping
 from annotate.uploads.reading import ImageCell, Row
 
 
@@ -120,7 +120,7 @@ def test_a_task_with_images_is_refused_for_a_table_of_texts():
 def test_a_text_row_becomes_an_item():
     row = Row(3, {"id": "x1", "text": " <b>=1+1</b> ", "label": "pos", "stars": 4, "ok": True, "note": None})
     mapping = ColumnMapping(id="id", text="text", gold="label")
-    record = to_record(row, mapping, task_type="text_classification")
+    record = RowMapper(mapping, task_type="text_classification").record(row)
     assert record == ItemRecord(
         external_id="x1",
         text="<b>=1+1</b>",
@@ -135,7 +135,7 @@ def test_a_text_row_becomes_an_item():
 def test_an_image_row_becomes_an_item():
     row = Row(1, {"file": "cats/1.png", "folder": "cats"})
     mapping = ColumnMapping(image="file", folder_as_gold=True)
-    record = to_record(row, mapping, task_type="image_classification")
+    record = RowMapper(mapping, task_type="image_classification").record(row)
     assert (record.external_id, record.image_name, record.image_data) == ("1", "cats/1.png", None)
     assert record.gold == "cats"
     assert record.columns == {"file": "cats/1.png"}
@@ -147,7 +147,7 @@ def test_an_image_in_a_cell_becomes_an_item():
         {"photo": ImageCell(b"data", "a.png"), "other": ImageCell(b"x"), "question": "Red?", "answer": None},
     )
     mapping = ColumnMapping(image="photo", question="question", gold="answer")
-    record = to_record(row, mapping, task_type="closed_vqa")
+    record = RowMapper(mapping, task_type="closed_vqa").record(row)
     assert (record.image_name, record.image_data, record.question, record.gold) == (
         None,
         b"data",
@@ -163,7 +163,7 @@ def test_an_image_in_a_cell_becomes_an_item():
 )
 def test_gold_labels_become_text(value, gold):
     mapping = ColumnMapping(text="text", gold="gold")
-    record = to_record(Row(1, {"text": "a", "gold": value}), mapping, task_type="text_classification")
+    record = RowMapper(mapping, task_type="text_classification").record(Row(1, {"text": "a", "gold": value}))
     assert record.gold == gold
     assert record.columns == {}
 
@@ -189,5 +189,5 @@ def test_gold_labels_become_text(value, gold):
 def test_rows_that_lack_what_the_task_needs_are_problems(values, task_type, sentence):
     mapping = ColumnMapping(id="id", text="text", image="image", question="question")
     with pytest.raises(RowProblem) as caught:
-        to_record(Row(5, values), mapping, task_type=task_type)
+        RowMapper(mapping, task_type=task_type).record(Row(5, values))
     assert sentence in caught.value.sentence
