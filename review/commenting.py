@@ -94,8 +94,10 @@ def require_may_resolve(user: User, comment: Comment) -> None:
 
 def open_comments(project: Project) -> QuerySet[Comment]:
     """Comments on the project's items that nobody resolved, newest first."""
+    # A join SQLite begins with all items of the project, of which hardly any has a comment.
+    of_project = Item.objects.filter(pk=OuterRef("item"), project=project)
     return (
-        Comment.objects.filter(item__project=project, resolved_at=None)
+        Comment.objects.filter(Exists(of_project), resolved_at=None)
         .select_related("author", "item__image", "item__project")
         .order_by("-pk")
     )
