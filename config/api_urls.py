@@ -25,6 +25,7 @@ from review.api import (
     rounds,
 )
 from review.api import items as listed_items
+from route.api import plan_actions, routers
 
 app_name = "api"
 
@@ -290,5 +291,20 @@ urlpatterns = [
     path("exports/<int:export_id>/", exports.OneExport.as_view(), name="export"),
     path("exports/<int:export_id>/download/", exports.ExportDownload.as_view(), name="export_download"),
     path("exports/<int:export_id>/card/", exports.ExportCard.as_view(), name="export_card"),
+    path("projects/<int:project_id>/routers/", routers.Routers.as_view(), name="routers"),
+    path(
+        "projects/<int:project_id>/routers/deferral/",
+        routers.DeferralRouters.as_view(),
+        name="deferral_routers",
+    ),
+    path("routers/<int:router_id>/", routers.OneRouter.as_view(), name="router"),
+    path("routers/<int:router_id>/cancel/", routers.RouterCancel.as_view(), name="router_cancel"),
+    path("routers/<int:router_id>/file/", routers.RouterFile.as_view(), name="router_file"),
+    path("routers/<int:router_id>/plan-preview/", routers.PlanPreviews.as_view(), name="plan_preview"),
+    path("routers/<int:router_id>/plans/", routers.Plans.as_view(), name="plans"),
+    path("plans/<int:plan_id>/", routers.OnePlan.as_view(), name="plan"),
+    path("plans/<int:plan_id>/pause/", plan_actions.PlanPause.as_view(), name="plan_pause"),
+    path("plans/<int:plan_id>/resume/", plan_actions.PlanResume.as_view(), name="plan_resume"),
+    path("plans/<int:plan_id>/cancel/", plan_actions.PlanCancel.as_view(), name="plan_cancel"),
     re_path("", UnknownAddress.as_view(), name="unknown_address"),
 ]

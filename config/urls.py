@@ -12,4 +12,5 @@ urlpatterns = [
     path("", include("annotate.urls")),
     path("", include("criticize.urls")),
     path("", include("review.urls")),
+    path("", include("route.urls")),
 ]

@@ -77,6 +77,12 @@ GETS: dict[str, Expected] = {
     "assignment_counts": MANAGERS,
     "review": REVIEWERS,
     "review_round_audits": SEERS,
+    "routing": SEERS,
+    "deferral_new": SEERS,
+    "router": SEERS,
+    "router_download": but(MANAGERS, 404),  # it is not trained
+    "plan_preview": MANAGERS,
+    "plan": SEERS,
     "audit_preview": MANAGERS,
     "adjudication": SEERS,
     "adjudicate": but(SEERS, 302),  # its task is no adjudication
@@ -148,11 +154,15 @@ POSTS: dict[str, Expected] = {
     "round_reviewer": MANAGERS,
     "adjudicate": MANAGERS,
     "adjudication_take_back": MANAGERS,
+    "deferral_new": MANAGERS,
+    "router_action": MANAGERS,
+    "plan_new": MANAGERS,
+    "plan_action": MANAGERS,
     "exports": MANAGERS,
 }
 
 # What an address says in a word.
-_ACTIONS = {"review_round_action": "close"}
+_ACTIONS = {"review_round_action": "close", "router_action": "cancel"}
 
 
 def page_patterns(patterns: Any = urlpatterns) -> Iterator[URLPattern]:

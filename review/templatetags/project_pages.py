@@ -56,6 +56,7 @@ _GROUPS = (
             _Page("agreement", "Agreement"),
         ),
     ),
+    ("Routing", (_Page("routing", "Routing"),)),
     ("Exports", (_Page("exports", "Exports"),)),
     ("Team", (_Page("people", "People"), _Page("history", "History"))),
     ("Settings", (_Page("project_settings", "Settings"),)),
@@ -106,7 +107,9 @@ def project_head(context: dict[str, Any], project: Project) -> dict[str, Any]:
 
 def _open_to(can: Permissions, project: Project, pages: tuple[_Page, ...]) -> list[_Page]:
     return [
-        page for page in pages if can.do(page.may) and not (page.needs_labels and project.task.is_written)
+        page
+        for page in pages
+        if can.do(page.may) and not (page.needs_labels and not project.task.is_checkable)
     ]
 
 

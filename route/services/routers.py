@@ -13,7 +13,7 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.vectors import PLAIN, VectorChoice, check_vector_choice
-from jobs.services import job_create
+from jobs.services import job_cancel, job_create
 from route.agents import answering_runs
 from route.evidence import MIN_KNOWN, evidence_of
 from route.models import Agent, Router
@@ -170,6 +170,13 @@ def _check_vectors(project: Project, user: User, choice: VectorChoice) -> None:
     check_vector_choice(project, choice)
     if choice.connection is not None and not connections_of(user).filter(pk=choice.connection.pk).exists():
         raise Refusal("Choose one of your connections.", field="connection")
+
+
+@transaction.atomic
+def router_cancel(*, router: Router, user: User) -> None:
+    """Train it no further. Raises JobStateError where that is over."""
+    job_cancel(router.job)
+    record(router.project, user, "router training cancelled", subject=router.name, subject_id=router.pk)
 
 
 @transaction.atomic

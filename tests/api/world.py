@@ -12,6 +12,8 @@ from annotate.models import (
     LabelExample,
     Membership,
     ModelPrice,
+    ModelRun,
+    Project,
     RejectedRow,
     SavedView,
     Upload,
@@ -22,6 +24,7 @@ from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
 from review.services.pauses import pause
+from route.models import Agent, Plan, Router
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -31,6 +34,7 @@ from tests.factories import (
     make_image,
     make_item,
     make_items,
+    make_job,
     make_membership,
     make_project,
     make_round,
@@ -117,11 +121,36 @@ def make_world() -> World:
         "pause_id": pause(round=round, user=viewer, by=manager).pk,
         "task_id": round.tasks.earliest("rank").pk,
         "export_id": make_export(round, state=Job.State.FAILED).pk,
+        **_routing(project, owner, candidate),
         "connection_id": make_connection(owner, key=KEY).pk,
         "price_id": price.pk,
         "key": AuthToken.objects.create(user=owner)[0].token_key,
     }
     return World(owner, manager, viewer, reviewer, stranger, ids, upload)
+
+
+def _routing(project: Project, owner: User, candidate: AnnotationRun) -> dict[str, Any]:
+    """A router whose training failed, and a cancelled plan of it."""
+    router = Router.objects.create(
+        project=project,
+        kind=Router.Kind.DEFERRAL,
+        name="Who answers what",
+        job=make_job(kind="router_training", state=Job.State.FAILED),
+        created_by=owner,
+    )
+    Agent.objects.create(router=router, position=0, name="small", run=candidate)
+    Agent.objects.create(router=router, position=1, name="People")
+    run = AnnotationRun.objects.create(
+        project=project,
+        kind=ModelRun.Kind.ROUTED,
+        parameters={"agents": ["small", "People"]},
+        job=make_job(kind="routing", state=Job.State.CANCELLED),
+        created_by=owner,
+    )
+    shares = [{"agent": "small", "items": 1, "answered": 0, "cost": "0.1"}]
+    expected = {"items": 1, "accuracy": 0.9, "default_accuracy": 0.8, "cost": "0.1", "shares": shares}
+    plan = Plan.objects.create(router=router, expected=expected, run=run, created_by=owner)
+    return {"router_id": router.pk, "plan_id": plan.pk}
 
 
 def more_of_everything(world: World) -> None:

@@ -1,0 +1,19 @@
+from django.urls import path
+
+from route.views import plans, routers, routing
+
+_ROUTING = "projects/<int:project_id>/routing/"
+_ROUTER = f"{_ROUTING}routers/<int:router_id>/"
+_PLAN = f"{_ROUTING}plans/<int:plan_id>/"
+
+urlpatterns = [
+    path(_ROUTING, routing.routing, name="routing"),
+    path(f"{_ROUTING}deferral/", routers.deferral_new, name="deferral_new"),
+    path(_ROUTER, routers.router, name="router"),
+    path(f"{_ROUTER}file/", routers.router_download, name="router_download"),
+    path(f"{_ROUTER}plan/", routers.plan_new, name="plan_new"),
+    path(f"{_ROUTER}plan/preview/", routers.plan_preview, name="plan_preview"),
+    path(f"{_ROUTER}<str:action>/", routers.router_action, name="router_action"),
+    path(_PLAN, plans.plan, name="plan"),
+    path(f"{_PLAN}<str:action>/", plans.plan_action, name="plan_action"),
+]
