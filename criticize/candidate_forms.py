@@ -131,6 +131,11 @@ class AnnotatorsForm(PairsForm):
         error_messages={"invalid": "Enter a whole number.", "min_value": "Enter 0 or more examples."},
     )
 
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, project=project, **kwargs)
+        if project.task.is_written:
+            del self.fields["confidence"], self.fields["examples"]
+
     def strategy_choices(self) -> list[tuple[str, str]]:
         return [(name, _ANNOTATOR_LABELS.get(name, name)) for name in sorted(ANNOTATOR_STRATEGIES)]
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db.models import Avg, Count, F, Q, Sum
+from django.db.models import Avg, Count, F, Q, QuerySet, Sum
 
 from annotate.connections import default_answer_format
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from annotate.rightness import Judgment, Scores, Truth, judgments, scores_of
 from annotate.selectors import made_of
 from annotate.services.runs import ModelChoice
 from criticize.leaderboard import Score, Tally, leaderboard, order_in_words
@@ -176,6 +177,7 @@ def _tallies(runs: Sequence[AnnotationRun]) -> dict[int, Tally]:
     sources = made_of(runs)
     asked = {run.pk for run in runs}.union(*sources.values())
     on_calibration = Annotation.objects.filter(run__in=asked, item__calibration_label__isnull=False)
+    spans = _span_scores(runs, on_calibration)
     counts = {
         row["run"]: row
         for row in on_calibration.order_by()
@@ -201,10 +203,22 @@ def _tallies(runs: Sequence[AnnotationRun]) -> dict[int, Tally]:
         return None if row["paid"] is None else float(row["paid"])
 
     costs = {run.pk: [paid(pk) for pk in (run.pk, *sorted(sources[run.pk]))] for run in runs}
-    return {run.pk: _tally(run, counts.get(run.pk), costs[run.pk]) for run in runs}
+    return {run.pk: _tally(run, counts.get(run.pk), costs[run.pk], spans.get(run.pk)) for run in runs}
 
 
-def _tally(run: AnnotationRun, row: Mapping[str, Any] | None, costs: Sequence[float | None]) -> Tally:
+def _span_scores(runs: Sequence[AnnotationRun], annotations: QuerySet[Annotation]) -> dict[int, Scores]:
+    """By run, where answers are spans: a database cannot tell which of them match a known one."""
+    if not runs or not runs[0].project.task.is_span:
+        return {}
+    by_run: dict[int, list[Judgment]] = {}
+    for each in judgments(annotations, runs[0].project.task, Truth.CALIBRATION):
+        by_run.setdefault(each.run_id, []).append(each)
+    return {run_id: scores_of(iter(found)) for run_id, found in by_run.items()}
+
+
+def _tally(
+    run: AnnotationRun, row: Mapping[str, Any] | None, costs: Sequence[float | None], spans: Scores | None
+) -> Tally:
     """`costs` are those of the run and of all that it is made of: without them there were no vote and no discussion."""
     name = name_of_run(run)
     if row is None:
@@ -214,7 +228,8 @@ def _tally(run: AnnotationRun, row: Mapping[str, Any] | None, costs: Sequence[fl
         key=run.pk,
         name=name,
         judged=int(row["judged"] or 0),
-        right=int(row["right"] or 0),
+        right=spans.right if spans else int(row["right"] or 0),
+        f1=spans.f1 if spans else None,
         failed=int(row["failed"] or 0),
         unparseable=int(row["unparseable"] or 0),
         cost=sum(known) if len(known) == len(costs) else None,

@@ -42,6 +42,7 @@ def request_for(
         item=item_content(annotation.item),
         labels=specs,
         label=None if label is None else LabelSpec(label.name, label.description),
+        answer=None if annotation.start is None else annotation.answer,
         reasoning=annotation.reasoning,
         instructions=project.instructions,
         max_tokens=run.parameters.get("max_tokens"),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from django.core.cache import cache
 
 from annotate.models import Annotation, AnnotationRun, Project
+from annotate.rightness import Truth, judgments
 from criticize.candidates import (
     ModelAndStrategy,
     candidates_of,
@@ -237,11 +238,9 @@ def _labels_of(project: Project, runs: Sequence[AnnotationRun]) -> dict[int, _La
     position = {
         pk: index for index, pk in enumerate(project.labels.order_by("position").values_list("pk", flat=True))
     }
-    rows = (
-        Annotation.objects.filter(run__in=runs, item__calibration_label__isnull=False)
-        .order_by("run_id", "item_id")
-        .values_list("run_id", "pk", "label_id", "confidence", "item__calibration_label__label_id")
-    )
+    asked = Annotation.objects.filter(run__in=runs, item__calibration_label__isnull=False)
+    right = {each.annotation_id: each.is_right for each in judgments(asked, project.task, Truth.CALIBRATION)}
+    rows = asked.order_by("run_id", "item_id").values_list("run_id", "pk", "label_id", "confidence", "failure")
     by_run: dict[int, list[Any]] = {}
     for run_id, *row in rows:
         by_run.setdefault(run_id, []).append(row)
@@ -251,9 +250,9 @@ def _labels_of(project: Project, runs: Sequence[AnnotationRun]) -> dict[int, _La
             label_index=np.array(
                 [position.get(label, len(position)) for _, label, _, _ in said], dtype=np.intp
             ),
-            has_label=np.array([label is not None for _, label, _, _ in said], dtype=bool),
+            has_label=np.array([not failure for _, _, _, failure in said], dtype=bool),
             confidence=np.array([np.nan if c is None else c for _, _, c, _ in said], dtype=float),
-            is_error=np.array([label != gold for _, label, _, gold in said], dtype=bool),
+            is_error=np.array([not right.get(pk, False) for pk, _, _, _ in said], dtype=bool),
         )
         for run_id, said in by_run.items()
     }

@@ -35,7 +35,7 @@ JUDGE_STRATEGIES = STRATEGIES
 
 
 def check_judge(project: Project, *, strategy: str, is_trained: bool) -> None:
-    """Raise Refusal unless written answers can be criticized so."""
+    """Raise Refusal unless answers can be criticized so, where they are written."""
     if is_trained:
         need_label_set(project, "no classifier can be trained on them: choose a model", field="kind")
     if strategy not in JUDGE_STRATEGIES:

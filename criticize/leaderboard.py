@@ -38,9 +38,9 @@ def wilson_interval(right: int, judged: int, level: float = 0.95) -> tuple[float
 class Tally:
     """What was counted of one candidate on the calibration items that it was asked about.
 
-    `right` of `judged` items have the person's label; those without an answer count as wrong. `unparseable` is part
-    of `failed`. `cost` is US$ for all of them together, None without a price; `seconds` the mean of a call, None where
-    no call was made.
+    `right` of `judged` items have the person's label, or match the person's answer exactly; those without an answer
+    count as wrong. `f1` is the mean token F1 where answers are spans. `unparseable` is part of `failed`. `cost` is US$
+    for all of them together, None without a price; `seconds` the mean of a call, None where no call was made.
     """
 
     key: int
@@ -53,6 +53,7 @@ class Tally:
     seconds: float | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from annotate.task_types import TaskType, get_task_type
 from criticize import logprobs
 from criticize.metrics import perplexity_priority
 from criticize.parsing import (
@@ -17,6 +18,7 @@ from criticize.parsing import (
     parse_verdict,
 )
 from criticize.prompts import LEVEL_NAMES, Question, criticism_request
+from criticize.span_prompts import SPAN_PROMPT_VERSIONS, span_criticism_request
 from mllm.messages import Reply, Request
 
 NO_PROBABILITY = "The answer holds no probability between 0 and 1."
@@ -113,6 +115,12 @@ def _verdict(reply: Reply, answer_format: str) -> Verdict | None:
     return parse(reply.text)
 
 
+def ask(question: Question) -> Request:
+    """About a label, or where answers are spans about the answer."""
+    is_span = get_task_type(question.task_type).is_span
+    return span_criticism_request(question) if is_span else criticism_request(question)
+
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "cot": Method("criticize-cot-1", criticism_request, read_probability),
@@ -128,6 +136,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 PROMPT_VERSIONS: Mapping[str, str] = MappingProxyType(
     {name: method.version for name, method in METHODS.items()}
 )
+
+
+def prompt_versions(task: TaskType) -> Mapping[str, str]:
+    """Version by strategy of what is asked about labels, or about answers that are spans."""
+    return SPAN_PROMPT_VERSIONS if task.is_span else PROMPT_VERSIONS
 
 
 @dataclass(frozen=True, slots=True)

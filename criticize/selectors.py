@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from annotate.contents import BLOCK
 from annotate.models import Annotation, Project
+from annotate.rightness import Truth, judgments
 from annotate.selectors import LATEST
 from criticize.methods import RANK_ANSWERS, rank_of
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
@@ -26,17 +27,17 @@ class Quality:
 
 
 def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
-    """(priority, is_error) of the annotations whose item has a gold label, in order of item.
+    """(priority, is_error) of the annotations whose item has a gold label or gold answers, in order of item.
 
     A missing answer counts as a draw treats it: no label is an error, and no criticism is the highest priority.
     """
-    judged = run.annotation_run.annotations.filter(item__gold__isnull=False).order_by("item_id")
-    annotations = list(judged.values_list("pk", "label_id", "item__gold_id"))
+    annotations = run.annotation_run.annotations.order_by("item_id")
+    judged = list(judgments(annotations, run.annotation_run.project.task, Truth.GOLD))
     priorities = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
-    given = np.array([priorities.get(pk, np.nan) for pk, _, _ in annotations], dtype=float)
+    given = np.array([priorities.get(each.annotation_id, np.nan) for each in judged], dtype=float)
     return (
         suspicion(given, ranks_only=run.ranks_only),
-        np.array([label != gold for _, label, gold in annotations], dtype=bool),
+        np.array([not each.is_right for each in judged], dtype=bool),
     )
 
 

@@ -22,9 +22,9 @@ from annotate.services.runs import (
     trained_estimate,
     training_parameters,
 )
+from criticize import methods
 from criticize.criticizers import request_for
 from criticize.judging import check_judge, judge_versions, judging_request_for
-from criticize.methods import PROMPT_VERSIONS
 from criticize.models import Criticism, CriticismRun
 from criticize.selectors import annotations_in_order
 from criticize.strategies import STRATEGIES, get_strategy
@@ -43,12 +43,13 @@ def annotations_to_criticize(annotation_run: AnnotationRun) -> list[int]:
 def check_criticizer(annotation_run: AnnotationRun, choice: ModelChoice) -> None:
     """Raise Refusal unless this choice can criticize the run's annotations."""
     check_choice(choice, STRATEGIES)
-    if annotation_run.project.task.is_written:
+    if choice.is_trained or annotation_run.project.task.answers == "text":
         check_judge(annotation_run.project, strategy=choice.strategy, is_trained=choice.is_trained)
     if choice.is_trained:
         return
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     strategy = get_strategy(choice.strategy)
+    things = "answers" if annotation_run.project.task.is_written else "labels"
     provider = PROVIDERS[choice.connection.provider]
     if strategy.needs_logprobs and not provider.capabilities.logprobs:
         others = ", ".join(name for name, other in STRATEGIES.items() if not other.needs_logprobs)
@@ -63,15 +64,16 @@ def check_criticizer(annotation_run: AnnotationRun, choice: ModelChoice) -> None
         and not _with_reasoning(annotation_run).exists()
     ):
         raise Refusal(
-            f"{strategy.name} argues against the annotator's reasoning, and these labels were made without any. "
-            "Choose another strategy, or labels made with cot.",
+            f"{strategy.name} argues against the annotator's reasoning, and these {things} were made without any. "
+            f"Choose another strategy, or {things} made with cot.",
             field="strategy",
         )
 
 
 def prompt_versions(project: Project) -> Mapping[str, str]:
     """Version by strategy of what criticizers of the project are asked."""
-    return judge_versions(project.task) if project.task.is_written else PROMPT_VERSIONS
+    task = project.task
+    return judge_versions(task) if task.answers == "text" else methods.prompt_versions(task)
 
 
 def _with_reasoning(annotation_run: AnnotationRun) -> QuerySet[Annotation]:
@@ -94,7 +96,7 @@ def criticism_estimate(*, annotation_run: AnnotationRun, choice: ModelChoice) ->
         subjects=ids,
         request=lambda sampled: [
             judging_request_for(run, project, each)
-            if project.task.is_written
+            if project.task.answers == "text"
             else request_for(run, project, specs, each)
             for each in annotations_in_order(sampled)
         ],
@@ -135,7 +137,7 @@ def criticism_run_create(
         assert choice.connection is not None  # noqa: S101 (check_choice was here)
         estimate = criticism_estimate(annotation_run=annotation_run, choice=choice)
         job = job_create(
-            kind="written_criticism" if project.task.is_written else "criticism",
+            kind="written_criticism" if project.task.answers == "text" else "criticism",
             subjects=annotations,
             in_flight=choice.connection.in_flight,
             connection_key=choice.connection.key_of_jobs,

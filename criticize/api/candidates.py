@@ -47,6 +47,12 @@ class CandidateSerializer(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Items without an answer count as wrong.",
     )
+    f1 = serializers.FloatField(
+        source="score.tally.f1",
+        default=None,
+        allow_null=True,
+        help_text="Mean token F1 where answers are spans: then `accuracy` is the share of exact matches.",
+    )
     low = serializers.FloatField(
         source="score.low", default=None, allow_null=True, help_text="Of Wilson's 95% interval."
     )

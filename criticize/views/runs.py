@@ -113,7 +113,7 @@ def _run(project: Project, run_id: int) -> CriticismRun:
 
 def _outcome(run: CriticismRun) -> dict[str, Any]:
     task = run.annotation_run.project.task
-    quality = criticism_quality(run) if run.job.is_finished and not task.is_written else None
+    quality = criticism_quality(run) if run.job.is_finished and task.answers != "text" else None
     histogram = error_prob_histogram(run)
     if task.is_rated and histogram is not None:
         histogram = histogram[::-1]  # of the quality, where the selector counts 1 − quality
