@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from annotate.models import Label, Project, User
+from review.answers import answer_key
 from review.models import Correction, ReviewTask
 
 Purpose = ReviewTask.Purpose
@@ -45,11 +46,21 @@ class GivenAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An answer that was given, with who gave it. `label` is None where answers are written; then it is `text`."""
+    """An answer that was given, with who gave it. `label` is None where answers are words; then it is `text`.
+
+    A span stands at the characters `start` up to `end` of the item's text, as who was first chose it.
+    """
 
     label: Label | None
     text: str
     reviewers: list[str]
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def span(self) -> str:
+        """As the page sends it: "12-34"."""
+        return "" if self.start is None else f"{self.start}-{self.end}"
 
 
 def adjudications(project: Project) -> QuerySet[ReviewTask]:
@@ -114,12 +125,15 @@ def choices(answers: Sequence[GivenAnswer]) -> list[Choice]:
 
 
 def _key(answer: GivenAnswer) -> tuple[int | None, str]:
-    return answer.correction.label_id, answer.correction.answer.strip()
+    given = answer.correction
+    return answer_key(given.label_id, given.answer, given.start)
 
 
 def _as_choices(key: tuple[int | None, str], said: Sequence[GivenAnswer]) -> Iterator[Choice]:
     same = [answer for answer in said if _key(answer) == key]
-    yield Choice(same[0].correction.label, key[1], [answer.reviewer for answer in same])
+    first = same[0].correction
+    text = first.answer if first.start is not None else first.answer.strip()
+    yield Choice(first.label, text, [answer.reviewer for answer in same], first.start, first.end)
 
 
 def waiting_count(project: Project) -> int:

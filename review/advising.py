@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import QuerySet
 
+from annotate.rightness import Truth, judgments
+from annotate.task_types import TaskType
 from criticize.combination import rank_shares
 from review.advice import (
     EARLY,
@@ -26,7 +28,7 @@ from review.advice import (
     reliability,
     verdict,
 )
-from review.answers import AGREED
+from review.answers import judged_by_people
 from review.drawing import BETA, Population, select
 from review.models import DrawArrays, ReviewRound, ReviewTask
 from review.priorities import criticisms_like, is_training
@@ -35,8 +37,6 @@ AHEAD = 100
 _MOST_GROUPS = 60
 # Where more of the unreviewed items lie below all that was reviewed, what random review would find is not known.
 _MOST_BELOW = 0.05
-
-AGREES = Case(When(AGREED, then=Value(True)), default=Value(False))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
     draw = _current_draw(round)
     scores = _scores(round, draw)
     tasks = _drawn_tasks(round)
-    answered = _answered(tasks, by_time=True)
+    task = round.project.task
+    answered = _answered(tasks, task, by_time=True)
     queue = np.array(
         tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
         .order_by("rank")
@@ -105,7 +106,7 @@ def round_advice(round: ReviewRound) -> RoundAdvice:
         dtype=np.int64,
     )
     since = _learned_at(round)
-    unlearned = answered if since is None else _answered(_answered_since(tasks, since), by_time=True)
+    unlearned = answered if since is None else _answered(_answered_since(tasks, since), task, by_time=True)
     seen = _with_scores(draw, scores, unlearned)
     blind = [_with_scores(draw, scores, _audit_answers(round, answered[0], since))]
     if round.priority == ReviewRound.Priority.CRITICISM and not round.criticism_run.ranks_only:
@@ -239,10 +240,10 @@ def _axis(round: ReviewRound) -> str:
     return "Error probability, as the round's priority has it"
 
 
-def _answered(tasks: QuerySet[ReviewTask], *, by_time: bool) -> tuple[np.ndarray, np.ndarray]:
+def _answered(tasks: QuerySet[ReviewTask], task: TaskType, *, by_time: bool) -> tuple[np.ndarray, np.ndarray]:
     """Item ids, and whether the machine was wrong, of the tasks that are answered; in order of time or of item."""
     rows = tasks.filter(state=ReviewTask.State.ANSWERED).order_by("correction_id" if by_time else "item_id")
-    found = np.array(rows.values_list("item_id", AGREES), dtype=np.int64).reshape(-1, 2)
+    found = np.array(list(judged_by_people(rows, task)), dtype=np.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1] == 0
 
 
@@ -275,7 +276,8 @@ def _audit_answers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Item ids and whether the machine was wrong, from the round's audits; without items that the round answers."""
     tasks = ReviewTask.counted.filter(round__audited=round)
-    item_ids, is_error = _answered(tasks if since is None else _answered_since(tasks, since), by_time=False)
+    tasks = tasks if since is None else _answered_since(tasks, since)
+    item_ids, is_error = _answered(tasks, round.project.task, by_time=False)
     others = ~np.isin(item_ids, answered)
     return item_ids[others], is_error[others]
 
@@ -302,11 +304,11 @@ def _calibration_answers(round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:
     run = criticisms_like(round.criticism_run).first() if round.criticism_run is not None else None
     if run is None:
         return np.array([]), np.array([], dtype=bool)
-    rows = run.criticisms.filter(failure="", annotation__item__calibration_label__isnull=False)
-    found = rows.order_by("annotation__item_id").values_list(
-        "priority", "annotation__label_id", "annotation__item__calibration_label__label_id"
-    )
+    given = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
+    annotations = run.annotation_run.annotations.order_by("item_id")
+    judged = judgments(annotations, round.project.task, Truth.CALIBRATION)
+    found = [each for each in judged if each.annotation_id in given]
     return (
-        np.array([priority for priority, _, _ in found], dtype=np.float64),
-        np.array([label_id != right_id for _, label_id, right_id in found], dtype=bool),
+        np.array([given[each.annotation_id] for each in found], dtype=np.float64),
+        np.array([not each.is_right for each in found], dtype=bool),
     )

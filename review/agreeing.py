@@ -22,6 +22,7 @@ from review.agreement import (
     label_pairs,
     pair_agreements,
 )
+from review.answers import answer_key
 from review.models import ReviewRound, ReviewTask
 
 _ROWS_AT_ONCE = 5000
@@ -157,7 +158,8 @@ def shared_answers(project: Project, round: ReviewRound | None = None, seen: str
     shared = turns.values("item").annotate(people=Count("holder", distinct=True)).filter(people__gte=2)
     is_written = project.task.is_written
     labels = list(project.labels.order_by("position").values_list("pk", "name"))
-    code = _text_codes() if is_written else _label_codes([pk for pk, _ in labels])
+    alike = _span_key if project.task.is_span else str.strip
+    code = _text_codes(alike) if is_written else _label_codes([pk for pk, _ in labels])
     answer = "correction__answer" if is_written else "correction__label_id"
     rows = (
         turns.filter(item__in=shared.values("item"))
@@ -199,13 +201,17 @@ def _label_codes(label_ids: list[int]) -> Callable[[int, int], int]:
     return lambda _item, label: places[label]
 
 
-def _text_codes() -> Callable[[int, str], int]:
-    """Equal texts of an item get equal numbers; of each a digest is kept, so that long answers fill no memory."""
+def _span_key(text: str) -> str:
+    return answer_key(None, text, 0)[1]
+
+
+def _text_codes(alike: Callable[[str], str]) -> Callable[[int, str], int]:
+    """Texts of an item that are `alike` get equal numbers; of each a digest is kept: long answers fill no memory."""
     numbers: dict[int, dict[bytes, int]] = {}
 
     def code(item: int, text: str) -> int:
         known = numbers.setdefault(item, {})
-        return known.setdefault(hashlib.sha256(text.strip().encode()).digest(), len(known))
+        return known.setdefault(hashlib.sha256(alike(text).encode()).digest(), len(known))
 
     return code
 

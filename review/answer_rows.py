@@ -19,7 +19,7 @@ def answer_rows(export: Export) -> Iterator[dict[str, Any]]:
     answers = (
         Correction.objects.filter(task__round__in=rounds)
         .exclude(action=Correction.Action.UNDO)
-        .select_related("task__item", "task__annotation__label", "task__round", "label", "author")
+        .select_related("task__item", "task__annotation__label", "task__round__project", "label", "author")
         .defer("task__item__text", "task__item__columns", "task__annotation__reasoning")
         .order_by("pk")
     )
@@ -32,11 +32,12 @@ def _row(correction: Correction, task: ReviewTask) -> dict[str, Any]:
     machine = None
     if annotation is not None:
         machine = annotation.label.name if annotation.label else annotation.answer or None
-    return {
+        machine = "" if annotation.start == 0 and not annotation.answer else machine
+    row = {
         "item_id": task.item_id,
         "external_id": task.item.external_id,
         "round": task.round_id,
-        "answer": correction.label.name if correction.label else correction.answer or None,
+        "answer": _said(correction),
         "machine_label": machine,
         "reviewer": correction.author.username,
         "purpose": ReviewTask.Purpose(task.purpose).value,
@@ -50,3 +51,11 @@ def _row(correction: Correction, task: ReviewTask) -> dict[str, Any]:
         "stands": task.correction_id == correction.pk,
         "answered_at": correction.created_at.isoformat(),
     }
+    return row | {"start": correction.start} if task.round.project.task.is_span else row
+
+
+def _said(correction: Correction) -> str | None:
+    """The label's name or the words; "" says that the text holds no answer, None that the item was skipped."""
+    if correction.start is not None:
+        return correction.answer
+    return correction.label.name if correction.label else correction.answer or None

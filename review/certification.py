@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import Case, Count, Max, Q, QuerySet, Value, When
+from django.db.models import Count, Max, Q, QuerySet
 
-from review.answers import AGREED
+from annotate.task_types import TaskType
+from review.answers import judged_by_people
 from review.certificate import accuracy_interval
 from review.models import ReviewRound, ReviewTask
 
@@ -242,7 +243,8 @@ def _complete(chain: list[Audit], waiting: dict[int, int]) -> list[Audit]:
 def _certificate(round: ReviewRound, audits: list[Audit], notes: list[str]) -> Certificate:
     """From complete audits that are one sample; from none where people reviewed every item."""
     tasks = ReviewTask.counted.filter(round__in=[audit.round.pk for audit in audits])
-    sample = dict(_judged(tasks))
+    task = round.project.task
+    sample = dict(_judged(tasks, task))
     audited = sum(len(audit.item_ids) for audit in audits)
     skipped = audited - len(sample)
     wrong = skipped + sum(not right for right in sample.values())
@@ -250,9 +252,9 @@ def _certificate(round: ReviewRound, audits: list[Audit], notes: list[str]) -> C
     population = audits[0].population() if audits else np.array([], dtype=np.int64)
     # What had a person's answer when the audit was drawn: in the round, or in an audit before a change of the round.
     reviewed = np.setdiff1d(items, population, assume_unique=True).tolist()
-    answers = dict(_judged(ReviewTask.counted.filter(round=round)))
+    answers = dict(_judged(ReviewTask.counted.filter(round=round), task))
     earlier = [audit.round.pk for audit in audits_of(round) if audits and audit.round.pk < audits[0].round.pk]
-    judged = dict(_judged(ReviewTask.counted.filter(round__in=earlier))) | answers
+    judged = dict(_judged(ReviewTask.counted.filter(round__in=earlier), task)) | answers
     kept = sum(item_id in judged for item_id in reviewed)
     right = sum(judged.get(item_id, False) for item_id in reviewed)
     since = len(np.intersect1d(_ids(answers), population))
@@ -302,8 +304,6 @@ def _notes(round: ReviewRound, audits: list[Audit], skipped: int, undone: int, s
     return notes
 
 
-def _judged(tasks: "QuerySet[ReviewTask]") -> Iterator[tuple[int, bool]]:
-    """(item id, whether the machine's answer is the person's) of those tasks that are answered."""
-    agreed = Case(When(AGREED, then=Value(True)), default=Value(False))
-    answered = tasks.filter(state=ReviewTask.State.ANSWERED).order_by("pk")
-    yield from answered.values_list("item_id", agreed).iterator()
+def _judged(tasks: "QuerySet[ReviewTask]", task: TaskType) -> Iterator[tuple[int, bool]]:
+    """(item id, whether the machine's answer is right by the person's) of those tasks that are answered."""
+    yield from judged_by_people(tasks.filter(state=ReviewTask.State.ANSWERED).order_by("pk"), task)

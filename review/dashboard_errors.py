@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import Case, Count, F, QuerySet, Value, When
+from django.db.models import Count, F, Q, QuerySet
 
 from annotate.models import Annotation
+from annotate.rightness import Truth, is_known, judgments
 from criticize.combination import rank_shares
 from criticize.metrics import budget_curve
 from criticize.selectors import criticism_quality, suspicion
-from review.answers import AGREED
+from review.answers import judged_by_people
 from review.dashboard_scope import Scope, Table
 from review.models import DrawArrays, ReviewRound, ReviewTask
 from review.priorities import criticisms_like, is_training
@@ -128,7 +129,7 @@ def _against_gold(scope: Scope, draw: DrawArrays, scores: np.ndarray) -> Measure
     Kept for some minutes: it reads every item, and a finished run's labels change only with a retry.
     """
     round, run = scope.round, scope.annotation
-    if round is None or run is None or not scope.project.items.filter(gold__isnull=False).exists():
+    if round is None or run is None or not scope.project.items.filter(_has_gold(scope)).exists():
         return None
     key = f"dashboard-gold-{round.pk}-{round.draw_number}-{run.job.done}-{run.job.failed}"
     kept: tuple[Measured | None] | None = cache.get(key)
@@ -138,13 +139,22 @@ def _against_gold(scope: Scope, draw: DrawArrays, scores: np.ndarray) -> Measure
     return kept[0]
 
 
+def _has_gold(scope: Scope) -> Q:
+    return is_known(scope.project.task, Truth.GOLD, prefix="")
+
+
 def _measured_on_gold(scope: Scope, draw: DrawArrays, scores: np.ndarray) -> Measured | None:
     def among(item_ids: "QuerySet[Any, int]") -> np.ndarray:
         return np.isin(draw.item_ids, np.fromiter(item_ids.iterator(10_000), dtype=np.int64))
 
-    judged = ~among(scope.project.items.filter(gold=None).order_by().values_list("pk", flat=True))
+    judged = ~among(scope.project.items.exclude(_has_gold(scope)).order_by().values_list("pk", flat=True))
+    annotations = Annotation.objects.filter(run=scope.annotation).order_by()
+    if scope.project.task.is_span:
+        found = judgments(annotations, scope.project.task, Truth.GOLD)
+        wrong_ids = np.array([each.item_id for each in found if not each.is_right], dtype=np.int64)
+        return _measured(scores[judged], np.isin(draw.item_ids, wrong_ids)[judged])
     # Errors are few, so that reading them is quicker than reading every label.
-    gold = Annotation.objects.filter(run=scope.annotation, item__gold__isnull=False).order_by()
+    gold = annotations.filter(item__gold__isnull=False)
     wrong = gold.exclude(label__isnull=False, label=F("item__gold"))
     is_error = among(wrong.values_list("item_id", flat=True))
     return _measured(scores[judged], is_error[judged])
@@ -155,10 +165,9 @@ def _against_calibration(scope: Scope) -> Measured | None:
     run = criticisms_like(scope.criticism).first() if scope.criticism is not None else None
     if run is None:
         return None
-    truth = dict(scope.project.calibration_labels.values_list("item_id", "label_id"))
-    rows = run.annotation_run.annotations.filter(item__in=truth).values_list("pk", "item_id", "label_id")
+    judged = judgments(run.annotation_run.annotations.all(), scope.project.task, Truth.CALIBRATION)
     given = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
-    found = [(given.get(pk, np.nan), label_id != truth[item_id]) for pk, item_id, label_id in rows]
+    found = [(given.get(each.annotation_id, np.nan), not each.is_right) for each in judged]
     if not found:
         return None
     scores, wrong = (np.array(column) for column in zip(*found, strict=True))
@@ -330,8 +339,7 @@ def current_draw(round: ReviewRound) -> DrawArrays:
 
 def _answered(round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:
     """(item ids, whether the machine was wrong) of the round's items with an answer that counts."""
-    agrees = Case(When(AGREED, then=Value(True)), default=Value(False))
-    rows = _answered_tasks(round).values_list("item_id", agrees)
+    rows = judged_by_people(_answered_tasks(round), round.project.task)
     found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1] == 0
 

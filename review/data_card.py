@@ -29,6 +29,7 @@ _TASK_CATEGORIES = {
     "image_classification": "image-classification",
     "text_classification": "text-classification",
     "closed_vqa": "visual-question-answering",
+    "extractive_qa": "question-answering",
 }
 
 _MEANINGS: Mapping[str, str] = {
@@ -54,6 +55,11 @@ _MEANINGS: Mapping[str, str] = {
     "status": "reviewed, picked (by hand, beside the draw), audited, in conflict (people differ, nobody decided yet), "
     "unanswered (selected, no answer), routed (a router gave it to a person), machine, failed (no machine label), "
     "calibration or not_annotated (added after the run)",
+    "machine_start": "the first character of the machine's answer in the item's text, counted from 0 in Unicode code "
+    "points; 0 with an empty answer says that the text holds none",
+    "human_start": "the same of the person's answer",
+    "final_start": "the same of the final answer",
+    "start": "the first character of the answer in the item's text; 0 with an empty answer says that it holds none",
     "label": "a label of the item",
     "weight": "its weight in the loss; may be negative",
     "source": "whose label it is: machine or human",
@@ -278,7 +284,8 @@ def _columns(export: Export, columns: Mapping[Column, str]) -> list[dict[str, st
     for name in header(export, columns):
         kind, key = own.get(name, ("", name))
         meaning = f"the item's own column “{key}”" if kind == "column" else _MEANINGS[key]
-        said.append({"name": name, "type": _type(name), "meaning": meaning})
+        type_ = "text" if kind == "column" else _type(name)
+        said.append({"name": name, "type": type_, "meaning": meaning})
     return said
 
 

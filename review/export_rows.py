@@ -33,6 +33,9 @@ WIDE = (
     "status",
 )
 LONG = ("label", "weight", "source")
+# Where answers are spans, of which the other columns have the words: their first characters in the item's text.
+WIDE_STARTS = ("machine_start", "human_start", "final_start")
+LONG_STARTS = ("start",)
 ANSWERS = (
     "round",
     "answer",
@@ -51,7 +54,7 @@ ANSWERS = (
 )
 LEADING = ("item_id", "external_id")
 FILE_NAME = "file_name"  # in an image folder alone, where its reader finds each row's image
-INTEGERS = frozenset({"item_id", "round", "copy"})
+INTEGERS = frozenset({"item_id", "round", "copy", *WIDE_STARTS, *LONG_STARTS})
 BOOLEANS = frozenset({"selected", "late", "counted", "stands"})
 NUMBERS = frozenset({"error_prob", "inclusion_prob", "machine_weight", "human_weight", "weight", "seconds"})
 
@@ -119,6 +122,8 @@ def own_columns(export: Export) -> dict[Column, str]:
     skipped = {"file"} if task.needs_image else set()
     found.update({("column", name): None for name in known | present if name not in skipped})
     taken = {*LEADING, *WIDE, *LONG}
+    if task.is_span:
+        taken |= {*WIDE_STARTS, *LONG_STARTS}
     exported: dict[Column, str] = {}
     for column in found:
         name = column[1]
@@ -318,16 +323,22 @@ def _block(
         shared = {"item_id": item.pk, "external_id": item.external_id, **_own(item, columns)}
         if item.image_id in files:
             shared[FILE_NAME] = files[item.image_id]
+        if export.project.task.is_span:
+            wide |= _starts(item, annotations.get(item.pk), answers, drawn.get(item.pk))
         if export.layout == Export.Layout.WIDE:
             yield shared | wide
             continue
         for source in ("machine", "human"):
             if wide[f"{source}_weight"]:
-                yield shared | {
-                    "label": wide[f"{source}_label"],
-                    "weight": wide[f"{source}_weight"],
-                    "source": source,
-                }
+                yield (
+                    shared
+                    | {
+                        "label": wide[f"{source}_label"],
+                        "weight": wide[f"{source}_weight"],
+                        "source": source,
+                    }
+                    | ({"start": wide[f"{source}_start"]} if export.project.task.is_span else {})
+                )
 
 
 def _own(item: Item, columns: Mapping[Column, str]) -> dict[str, Any]:
@@ -386,10 +397,34 @@ def _weights(answers: Answers, drawn: Drawn, inclusion_prob: float, lam: float) 
 
 
 def _said(answer: Annotation | Correction | None) -> str | None:
-    """The label's name, or the words of a written answer; None where there is neither."""
+    """The label's name, or the words of the answer; "" says that the text holds none. None where there is neither."""
     if answer is None:
         return None
+    if answer.start is not None:
+        return answer.answer
     return answer.label.name if answer.label is not None else answer.answer or None
+
+
+def _calibrated(calibration: CalibrationLabel) -> str:
+    """The label's name, or the words of the first answer; "" says that the text holds none."""
+    if calibration.label is not None:
+        return calibration.label.name
+    return str(calibration.answers[0]["text"]) if calibration.answers else ""
+
+
+def _starts(
+    item: Item, annotation: Annotation | None, answers: Answers, drawn: Drawn | None
+) -> dict[str, int | None]:
+    """Where the answers of the wide layout begin in the item's text: 0 of "no answer", None where there is none."""
+    machine = None if annotation is None else annotation.start
+    calibration = getattr(item, "calibration_label", None)
+    answer = answers.counting if drawn is not None else answers.reviewed
+    human: int | None
+    if drawn is None and calibration is not None:
+        human = int(calibration.answers[0]["start"]) if calibration.answers else 0
+    else:
+        human = None if answer is None else answer.start
+    return dict(zip(WIDE_STARTS, (machine, human, machine if human is None else human), strict=True))
 
 
 def _source(machine: str | None, human: str | None) -> str | None:
@@ -416,7 +451,7 @@ def _not_drawn(
     """An item outside the round's draw: a calibration item or one that a router gave to people, labelled by a person
     for certain; or one that nobody labelled, such as one added later."""
     answer = calibration or routed
-    human = calibration.label.name if calibration and calibration.label else _said(routed)
+    human = _said(routed) if calibration is None else _calibrated(calibration)
     status = "calibration" if calibration else "routed" if routed else "not_annotated"
     return {
         "machine_label": machine,
@@ -436,9 +471,13 @@ def _not_drawn(
 
 def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
     """The export's column names, in order; `columns` as of `own_columns`."""
+    is_span = export.project.task.is_span
     if export.layout == Export.Layout.ANSWERS:
-        return [*LEADING, *ANSWERS]
-    ours = WIDE if export.layout == Export.Layout.WIDE else LONG
+        return [*LEADING, *ANSWERS, *(LONG_STARTS if is_span else ())]
+    is_wide = export.layout == Export.Layout.WIDE
+    ours = [*(WIDE if is_wide else LONG)]
+    if is_span:
+        ours += WIDE_STARTS if is_wide else LONG_STARTS
     names = [*LEADING, *columns.values(), *ours]
     return [FILE_NAME, *names] if export.format == Export.Format.IMAGE_FOLDER else names
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotate.models import Project, User
 from review.answers import AGREED
-from review.known import EXPECTED
+from review.known import rights, with_expected
 from review.models import Correction, ReviewRound, ReviewTask
 
 DONE = (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
@@ -143,6 +143,11 @@ def _medians(tasks: QuerySet[ReviewTask]) -> dict[int, float]:
 
 def known_by_person(project: Project) -> dict[int, KnownShare]:
     """By user id: how everybody did on the known items of all rounds."""
+    if project.task.is_span:
+        counts: dict[int, list[bool]] = {}
+        for _, author, right in rights(_known(project), project.task):
+            counts.setdefault(author, []).append(right)
+        return {author: KnownShare(len(found), sum(found)) for author, found in counts.items()}
     rows = (
         _known(project)
         .order_by()
@@ -154,26 +159,14 @@ def known_by_person(project: Project) -> dict[int, KnownShare]:
 
 def own_known(project: Project, user: User) -> KnownShare | None:
     """How the person did on known items, as far as they may know; None before there are `KNOWN_AT_A_TIME`."""
-    rights = (
-        _known(project)
-        .filter(correction__author=user)
-        .order_by("correction_id")
-        .values_list(F("correction__label"), F("expected"))
-    )
-    told = len(rights) // KNOWN_AT_A_TIME * KNOWN_AT_A_TIME
-    if not told:
-        return None
-    return KnownShare(told, sum(given == expected for given, expected in rights[:told]))
+    answers = _known(project).filter(correction__author=user).order_by("correction_id")
+    found = [right for _, _, right in rights(answers, project.task)]
+    told = len(found) // KNOWN_AT_A_TIME * KNOWN_AT_A_TIME
+    return KnownShare(told, sum(found[:told])) if told else None
 
 
 def _known(project: Project) -> QuerySet[ReviewTask]:
-    return (
-        ReviewTask.objects.filter(
-            round__project=project, purpose=ReviewTask.Purpose.GOLD, state=ReviewTask.State.ANSWERED
-        )
-        .annotate(expected=EXPECTED)
-        .filter(expected__isnull=False)
-    )
+    return with_expected(ReviewTask.objects.filter(round__project=project), project.task)
 
 
 def reviews_by_day(project: Project, user: User, *, days: int = DAYS) -> list[tuple[date, int]]:

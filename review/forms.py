@@ -192,7 +192,7 @@ class WorkForm(RefusableForm):
         self.project = project
         if blind:
             del self.fields["display"]
-        if project.task.is_written:
+        if not project.task.is_checkable:
             for name in ("gold_rate", "gold_threshold", "gold_minimum"):
                 del self.fields[name]
 

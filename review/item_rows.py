@@ -73,9 +73,21 @@ class ItemRow:
 
     @property
     def human_answer(self) -> str:
-        """A person's written answer."""
+        """A person's answer in words, also for calibration; "" where there is none, and where it says "no answer"."""
         correction = self.task.correction if self.task is not None and self.has_answer else None
-        return correction.answer if correction else ""
+        if correction is not None:
+            return correction.answer
+        known = self.calibration.answers if self.calibration else None
+        return str(known[0]["text"]) if known else ""
+
+    @property
+    def human_start(self) -> int | None:
+        """Where a person's answer begins in the item's text, 0 of "no answer"; None where answers are no spans."""
+        correction = self.task.correction if self.task is not None and self.has_answer else None
+        if correction is not None:
+            return correction.start
+        known = self.calibration.answers if self.calibration else None
+        return None if known is None else int(known[0]["start"]) if known else 0
 
     @property
     def reviewer(self) -> str:

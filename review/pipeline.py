@@ -10,7 +10,8 @@ from typing import Any
 from django.core.files import File
 
 from annotate.errors import Refusal
-from annotate.models import AnnotationRun, Connection, ModelRun, Project, Upload, User
+from annotate.label_sets import without_labels
+from annotate.models import AnnotationRun, Connection, Item, ModelRun, Project, Upload, User
 from annotate.prompts import STRATEGIES
 from annotate.selectors import machine_accuracy
 from annotate.services.calibration import calibration_from_gold
@@ -27,6 +28,7 @@ from criticize.strategies import RANK, get_strategy
 from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 from jobs.models import Job
 from mllm.registry import PROVIDERS
+from review.answers import judged_by_people
 from review.data_card import CARD, README, card_json, readme
 from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES, choose_budget
@@ -169,14 +171,9 @@ class Pipeline:
         answered = 0
         while tasks := tasks_claim(round=round, user=self.user, count=10):
             for task in tasks:
-                gold = task.item.gold
-                action = Correction.Action.LABEL if gold else Correction.Action.SKIP
-                task_submit(
-                    task=task,
-                    user=self.user,
-                    answer=Answer(action=action, label=gold, reason="" if gold else "no gold label"),
-                )
-                answered += gold is not None
+                answer = _answer_from_gold(task.item)
+                task_submit(task=task, user=self.user, answer=answer)
+                answered += answer.action == Correction.Action.LABEL
         return answered
 
     def export(self, round: ReviewRound, folder: Path) -> None:
@@ -209,6 +206,18 @@ class Pipeline:
             raise Refusal(job.reason or f"The {job.kind} job ended as {job.state}.")
 
 
+def _answer_from_gold(item: Item) -> Answer:
+    """The item's gold label, or the first of its gold answers; a skip where it has none."""
+    if item.gold is not None:
+        return Answer(action=Correction.Action.LABEL, label=item.gold)
+    if item.gold_answers is None:
+        return Answer(action=Correction.Action.SKIP, reason="no gold label")
+    if not item.gold_answers:
+        return Answer(action=Correction.Action.LABEL, start=0, end=0)
+    text, start = item.gold_answers[0]["text"], item.gold_answers[0]["start"]
+    return Answer(action=Correction.Action.LABEL, text=text, start=start, end=start + len(text))
+
+
 def measure(round: ReviewRound, *, seconds: float) -> Result:
     """The table of a finished run."""
     criticism_run = round.criticism_run
@@ -218,9 +227,7 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     right, judged = machine_accuracy(annotation_run)
     final_right, final_judged = final_accuracy(round)
     answered = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
-    found = sum(
-        label != machine for label, machine in answered.values_list("correction__label", "annotation__label")
-    )
+    found = sum(not right for _, right in judged_by_people(answered, round.project.task))
     jobs = [annotation_run.job, criticism_run.job]
     prompted = [run.job for run in (annotation_run, criticism_run) if run.kind == ModelRun.Kind.PROMPTED]
     for job in jobs:
@@ -264,14 +271,17 @@ class Options:
 
 def _check_written(options: Options, annotator: ModelChoice, criticizer: ModelChoice) -> None:
     """Refuse, before anything is paid for, what only tasks with a label set have."""
-    because = "Written answers have no label set, so"
-    if options.gold is not None or options.labels:
+    task = get_task_type(options.task)
+    because = f"{without_labels(task)} have no label set, so"
+    if options.gold is not None and not task.is_checkable:
         raise Refusal(f"{because} leave --gold and --labels out.")
+    if options.labels:
+        raise Refusal(f"{because} leave --labels out.")
     if annotator.is_trained or criticizer.is_trained:
         raise Refusal(
             f"{because} no classifier can be trained on them: name a model with --annotator and --criticizer."
         )
-    if criticizer.strategy not in JUDGE_STRATEGIES:
+    if not task.is_checkable and criticizer.strategy not in JUDGE_STRATEGIES:
         raise Refusal(
             f"{because} {criticizer.strategy} cannot judge them: choose {' or '.join(JUDGE_STRATEGIES)}."
         )

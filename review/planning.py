@@ -8,6 +8,7 @@ from django.db.models import QuerySet, Sum
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from annotate.rightness import Truth, scores_against
 from annotate.selectors import Accuracy, machine_accuracy, made_of
 from annotate.services.runs import items_to_annotate
 from criticize.combination import rank_shares
@@ -213,10 +214,8 @@ def _latest_run(project: Project) -> AnnotationRun | None:
 
 def _on_calibration(run: AnnotationRun) -> Measured | None:
     """Against the calibration labels as they are now. An item without a usable answer counts as wrong."""
-    truth = dict(run.project.calibration_labels.values_list("item_id", "label_id"))
-    answers = Annotation.objects.filter(run=run, item_id__in=truth).values_list("item_id", "label_id")
-    judged = [label_id is not None and truth[item_id] == label_id for item_id, label_id in answers]
-    return _measured(run, Accuracy(sum(judged), len(judged)), on_gold=False) if judged else None
+    found = scores_against(run.annotations.all(), run.project.task, Truth.CALIBRATION)
+    return _measured(run, Accuracy(found.right, found.judged), on_gold=False) if found.judged else None
 
 
 def _measured(run: AnnotationRun, accuracy: Accuracy, *, on_gold: bool) -> Measured:

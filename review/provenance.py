@@ -41,7 +41,7 @@ def how_final(item: Item, round: ReviewRound | None) -> str:
             if calibration.author
             else "taken from the gold column"
         )
-        return f"“{calibration.label.name}”: a calibration item; {whence}."
+        return f"{_known(calibration)}: a calibration item; {whence}."
     if round is None:
         machine = item.annotations.select_related("label").order_by("-run_id").first()
         return f"{_machines(machine)}: no round of review was drawn yet."
@@ -107,6 +107,12 @@ def _annotation_of(item: Item, round: ReviewRound) -> Annotation | None:
     if round.annotation_run is None:
         return None
     return item.annotations.filter(run=round.annotation_run).select_related("label").first()
+
+
+def _known(calibration: CalibrationLabel) -> str:
+    if calibration.label is not None:
+        return f"“{calibration.label.name}”"
+    return f"“{calibration.answers[0]['text']}”" if calibration.answers else "No answer"
 
 
 def _machines(annotation: Annotation | None) -> str:

@@ -12,6 +12,8 @@ from django.db import connection
 from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Value, When
 
 from annotate.models import Annotation, AnnotationRun, Project, User
+from annotate.rightness import Truth, judgments
+from annotate.spans import is_right, locate
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import AGREED
@@ -189,10 +191,11 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
     is_adjudication = task.purpose == ReviewTask.Purpose.ADJUDICATION
     machine = None
     if shown["machine_label"] is not None and annotation is not None and annotation.label is not None:
-        machine = _machine(annotation, everything=everything, who=annotation.run.who)
+        machine = _machine(annotation, item.text, everything=everything, who=annotation.run.who)
     elif shown.get("machine_answer") and annotation is not None:
         # Whose answer it is would sway who is blind.
-        machine = _machine(annotation, everything=everything, who="" if blind else annotation.run.who)
+        who = "" if blind else annotation.run.who
+        machine = _machine(annotation, item.text, everything=everything, who=who)
     return {
         "id": task.pk,
         "version": task.version,
@@ -224,12 +227,20 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
     }
 
 
-def _machine(annotation: Annotation, *, everything: bool, who: str) -> dict[str, Any]:
-    """The machine's label or written answer; with what it said about it only where `everything` is shown."""
+def _machine(annotation: Annotation, text: str, *, everything: bool, who: str) -> dict[str, Any]:
+    """The machine's label or answer; with what it said about it only where `everything` is shown.
+
+    Of a span, all places where its words stand in the text: which of them is meant, the model did not say.
+    """
+    places = locate(annotation.answer, text) if annotation.start is not None else []
+    occurrences = [{"start": start, "end": end} for start, end in places]
     return {
         "label_id": annotation.label_id,
         "label": annotation.label.name if annotation.label is not None else "",
         "answer": annotation.answer,
+        "start": annotation.start,
+        "end": annotation.end,
+        "occurrences": occurrences,
         "reasoning": annotation.reasoning if everything else "",
         "confidence": annotation.confidence if everything else None,
         "who": who,
@@ -257,6 +268,8 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
     run = round.criticism_run
     if run is None:
         return 0, 0
+    if round.project.task.is_span:
+        return _final_spans(round, run)
     annotations = run.annotation_run.annotations.filter(item__gold__isnull=False)
     reviewed = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
     audited = ReviewTask.counted.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
@@ -272,15 +285,43 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
     return right_by_people + right_by_machine, annotations.count()
 
 
+def _final_spans(round: ReviewRound, run: CriticismRun) -> tuple[int, int]:
+    """The same where answers are spans."""
+    found = {
+        each.item_id: each.is_right
+        for each in judgments(run.annotation_run.annotations.all(), round.project.task, Truth.GOLD)
+    }
+    answered = ReviewTask.counted.filter(
+        Q(round=round) | Q(round__audited=round),
+        state=ReviewTask.State.ANSWERED,
+        item__gold_answers__isnull=False,
+    )
+    # Of an item that was audited before it was reviewed, the review's answer is the last word.
+    rows = answered.order_by("-round_id").values_list("item_id", "correction__answer", "item__gold_answers")
+    for item_id, answer, gold in rows:
+        if item_id in found and gold is not None:
+            found[item_id] = is_right(answer, gold)
+    return sum(found.values()), len(found)
+
+
 def history(task: ReviewTask) -> list[Correction]:
     """Everything people did with the task, first to last."""
     return list(task.corrections.select_related("author", "label").order_by("pk"))
 
 
 def answer_taken_back(task: ReviewTask) -> str:
-    """The written answer that the task's last undo took back; "" where that was none."""
-    before = task.corrections.order_by("-pk").values_list("answer", flat=True)[1:2]
-    return next(iter(before), "")
+    """The answer in words that the task's last undo took back; "" where that was none."""
+    return _taken_back(task).answer
+
+
+def span_taken_back(task: ReviewTask) -> tuple[int | None, int | None]:
+    """(start, end) of the span that the task's last undo took back; None both where that was none."""
+    taken = _taken_back(task)
+    return taken.start, taken.end
+
+
+def _taken_back(task: ReviewTask) -> Correction:
+    return next(iter(task.corrections.order_by("-pk")[1:2]), Correction())
 
 
 @dataclass(frozen=True, slots=True)

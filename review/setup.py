@@ -43,7 +43,7 @@ class RoundSetup:
     def checked(self, kind: str, *, is_written: bool = False) -> "RoundSetup":
         """This setup as a round of the kind has it: calibration and audit rounds are blind. Raises Refusal.
 
-        `is_written`: the project's answers are written, so that there are no known items.
+        `is_written`: the project's answers are composed, so that there are no known items.
         """
         self._check_display(kind)
         self._check_overlap()

@@ -187,7 +187,7 @@ def steps_of(standing: Standing) -> list[Step]:
     """Upload → Calibrate → Annotate → Criticize → Review → Export."""
     return [
         _upload_step(standing),
-        *([] if standing.project.task.is_written else [_calibrate_step(standing)]),
+        *([_calibrate_step(standing)] if standing.project.task.is_checkable else []),
         _run_step(standing, "annotate", "Annotate", standing.annotation, "annotation_run", "items"),
         _run_step(standing, "criticize", "Criticize", standing.criticism, "criticism_run", standing.answers),
         _review_step(standing),
@@ -229,7 +229,8 @@ def _calibrate_step(standing: Standing) -> Step:
     url = _page(standing, "calibration")
     counts = standing.calibration_counts
     known = f"{standing.calibration:,}" if standing.calibration else "No"
-    lines: tuple[str, ...] = (f"{known} calibration labels",)
+    things = "calibration items" if standing.project.task.is_span else "calibration labels"
+    lines: tuple[str, ...] = (f"{known} {things}",)
     if standing.calibration_round is not None and counts.left:
         lines = (*lines, f"{counts.left:,} wait to be labeled")
         return Step("calibrate", "Calibrate", url, NOW, lines, counts.reviewed, counts.selected, "human")
@@ -248,7 +249,7 @@ def _run_step(
     things: str,
 ) -> Step:
     if run is None:
-        is_ready = standing.calibration or standing.project.task.is_written
+        is_ready = standing.calibration or not standing.project.task.is_checkable
         before = is_ready and standing.items if key == "annotate" else _is_done(standing.annotation)
         return Step(key, title, _page(standing, f"{page}s"), NOW if before else LATER, ("Not yet",))
     job = run.job
@@ -346,7 +347,7 @@ def _next_for_labels(standing: Standing) -> NextAction | None:
             "Start labeling",
             _page(standing, "review", standing.calibration_round.pk),
         )
-    if standing.calibration or standing.annotation or standing.project.task.is_written:
+    if standing.calibration or standing.annotation or not standing.project.task.is_checkable:
         return None
     return NextAction(
         "Make a calibration set",
@@ -373,7 +374,9 @@ def _next_for_runs(standing: Standing) -> NextAction | None:
     if standing.annotation is None:
         return NextAction(
             "Annotate the items",
-            "Choose the model that writes the answers."
+            "Choose the model that finds the answers."
+            if standing.project.task.is_span
+            else "Choose the model that writes the answers."
             if standing.project.task.is_written
             else "Choose who labels them: a model, or the classifier trained on your labels.",
             "Choose an annotator",
@@ -395,7 +398,8 @@ def _what_criticizers_do(standing: Standing) -> str:
         return "A criticizer rates the quality of each answer."
     if task.checks_facts:
         return "A criticizer gives each fact of an answer the probability that it is wrong."
-    return "A criticizer gives each label the probability that it is wrong."
+    thing = "answer" if task.is_span else "label"
+    return f"A criticizer gives each {thing} the probability that it is wrong."
 
 
 def _next_for_review(standing: Standing) -> NextAction:
@@ -410,7 +414,9 @@ def _next_for_review(standing: Standing) -> NextAction:
     if counts.left and round.state == ReviewRound.State.OPEN:
         return NextAction(
             f"Review {counts.left:,} items",
-            "The most suspicious answers come first. Enter accepts, E edits."
+            "The most suspicious answers come first. Enter accepts."
+            if standing.project.task.is_span
+            else "The most suspicious answers come first. Enter accepts, E edits."
             if standing.project.task.is_written
             else "The most suspicious labels come first. Digits choose, Enter agrees.",
             "Continue reviewing" if counts.reviewed else "Start reviewing",

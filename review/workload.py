@@ -66,7 +66,7 @@ class RoundWorkload:
 def round_workload(run: CriticismRun, setup: RoundSetup, items: int) -> RoundWorkload:
     """What a review round of so many items drawn from the run comes to. Raises Refusal for a setup that cannot be."""
     project = run.annotation_run.project
-    setup = setup.checked(ReviewRound.Kind.REVIEW, is_written=project.task.is_written)
+    setup = setup.checked(ReviewRound.Kind.REVIEW, is_written=not project.task.is_checkable)
     known = known_count(project) if setup.gold_rate else 0
     can_mix = known > 0 and (setup.display in SHOWS_BLIND or can_be_shown(run))
     seconds = seconds_per_review(project)

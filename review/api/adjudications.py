@@ -22,7 +22,11 @@ class GivenAnswerSerializer(serializers.Serializer[Any]):
     reviewer = serializers.CharField()
     action = serializers.CharField(source="correction.action")
     label = LabelNameSerializer(source="correction.label", allow_null=True)  # type: ignore[assignment]
-    answer = serializers.CharField(source="correction.answer", help_text="Where answers are written.")
+    answer = serializers.CharField(source="correction.answer", help_text="Where answers are words.")
+    start = serializers.IntegerField(
+        source="correction.start", allow_null=True, help_text="Of an answer that is a span of the text."
+    )
+    end = serializers.IntegerField(source="correction.end", allow_null=True)
     reason = serializers.CharField(source="correction.reason", help_text="Why it was skipped.")
     seconds = serializers.FloatField(source="correction.seconds", allow_null=True)
     late = serializers.BooleanField(source="correction.late")

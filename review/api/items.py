@@ -95,12 +95,18 @@ class ListedItemSerializer(ItemSerializer):
 
     status = serializers.ChoiceField(list(WORDS), read_only=True)
     machine_label = LabelNameSerializer(read_only=True, allow_null=True)
-    machine_answer = serializers.CharField(read_only=True, help_text="Where answers are written.")
+    machine_answer = serializers.CharField(read_only=True, help_text="Where answers are words.")
+    machine_start = serializers.IntegerField(
+        read_only=True,
+        allow_null=True,
+        help_text="First character of an answer that is a span of the text; an empty one means “no answer”.",
+    )
     failure = serializers.CharField(read_only=True, help_text="Name of the machine's failure, or empty.")
     error_prob = serializers.FloatField(read_only=True, allow_null=True)
     priority = serializers.FloatField(read_only=True, allow_null=True, help_text="Higher is more suspicious.")
     human_label = LabelNameSerializer(read_only=True, allow_null=True)
-    human_answer = serializers.CharField(read_only=True, help_text="Where answers are written.")
+    human_answer = serializers.CharField(read_only=True, help_text="Where answers are words.")
+    human_start = serializers.IntegerField(read_only=True, allow_null=True, help_text="As `machine_start`.")
     reviewer = serializers.CharField(
         read_only=True, help_text="Username of whose answer or skip it is, or empty."
     )
@@ -112,11 +118,13 @@ class ListedItemSerializer(ItemSerializer):
             "status",
             "machine_label",
             "machine_answer",
+            "machine_start",
             "failure",
             "error_prob",
             "priority",
             "human_label",
             "human_answer",
+            "human_start",
             "reviewer",
             "comments",
         ]
@@ -132,11 +140,13 @@ class ListedItemSerializer(ItemSerializer):
             "status": row.status,
             "machine_label": _name(row.machine_label),
             "machine_answer": annotation.answer if annotation else "",
+            "machine_start": annotation.start if annotation else None,
             "failure": annotation.failure if annotation else "",
             "error_prob": row.error_prob,
             "priority": row.suspicion,
             "human_label": _name(row.human_label),
             "human_answer": row.human_answer,
+            "human_start": row.human_start,
             "reviewer": row.reviewer,
             "comments": row.comments,
         }

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from annotate.access import May, found_for, members_who_may
 from annotate.api.endpoint import Endpoint, Input
-from annotate.api.items import LabelNameSerializer
+from annotate.api.items import GoldAnswerSerializer, LabelNameSerializer
 from annotate.errors import Refusal
 from review.api.rounds import RoundEndpoint
 from review.known import known_items, wrong_answers
@@ -73,8 +73,14 @@ class WrongAnswerSerializer(serializers.Serializer[Any]):
     item = serializers.IntegerField(source="task.item_id")
     external_id = serializers.CharField(source="task.item.external_id")
     reviewer = serializers.CharField(source="task.holder.username")
-    answered = LabelNameSerializer(source="task.correction.label")
-    expected = LabelNameSerializer()
+    answered = LabelNameSerializer(source="task.correction.label", allow_null=True)
+    expected = LabelNameSerializer(allow_null=True)
+    answer = serializers.CharField(
+        source="task.correction.answer", help_text="Where answers are spans; empty for “no answer”."
+    )
+    answers = GoldAnswerSerializer(
+        many=True, allow_null=True, help_text="Those that are right, where answers are spans."
+    )
 
 
 class KnownItemsSerializer(serializers.Serializer[Any]):

@@ -22,6 +22,7 @@ from review.selectors import (
     answer_taken_back,
     history,
     quick_progress,
+    span_taken_back,
     task_for_reviewer,
 )
 from review.services.queue import (
@@ -45,12 +46,29 @@ class TaskItemSerializer(serializers.Serializer[Any]):
     columns = serializers.DictField()
 
 
+class SpanSerializer(serializers.Serializer[Any]):
+    """Characters of the item's text (Unicode code points) from `start` up to `end`, without the latter."""
+
+    start = serializers.IntegerField()
+    end = serializers.IntegerField()
+
+
 class TaskMachineSerializer(serializers.Serializer[Any]):
     """What the machine said."""
 
     label_id = serializers.IntegerField(allow_null=True, help_text="Null where answers are written.")
     label = serializers.CharField()  # type: ignore[assignment]
-    answer = serializers.CharField(help_text="Where answers are written.")
+    answer = serializers.CharField(
+        help_text="Where answers are words. An empty one with `start` 0 says that the text holds no answer."
+    )
+    start = serializers.IntegerField(
+        allow_null=True,
+        help_text="Of an answer that is a span of the text: its first character, counted from 0.",
+    )
+    end = serializers.IntegerField(allow_null=True, help_text="The character behind its last one.")
+    occurrences = SpanSerializer(
+        many=True, help_text="Every place where the words of such an answer stand in the text."
+    )
     reasoning = serializers.CharField()
     confidence = serializers.FloatField(allow_null=True)
     who = serializers.CharField()
@@ -120,7 +138,10 @@ class CorrectionSerializer(serializers.ModelSerializer[Correction]):
 
     class Meta:
         model = Correction
-        fields = ["id", "action", "label", "answer", "reason", "author", "seconds", "late", "created_at"]
+        fields = [
+            *("id", "action", "label", "answer", "start", "end"),
+            *("reason", "author", "seconds", "late", "created_at"),
+        ]
         read_only_fields = fields
 
 
@@ -157,7 +178,22 @@ class AnswerSerializer(Input):
         required=False,
         allow_blank=True,
         trim_whitespace=False,
-        help_text="The whole text, with action `label`, where answers are written: the machine's again to accept it.",
+        help_text="The whole text, with action `label`, where answers are words: the machine's again to accept it. "
+        "Where they are spans, exactly what stands in the item's text from `start` up to `end`.",
+    )
+    start = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        help_text="Of an answer that is a span: its first character in the item's text, in Unicode code points from 0.",
+    )
+    end = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, help_text="The character behind its last one."
+    )
+    no_answer = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="With action `label`, where answers are spans: that the text holds none.",
     )
     reason = serializers.CharField(
         required=False, allow_blank=True, max_length=200, help_text="Why it is skipped."
@@ -192,7 +228,9 @@ class AnswerReplySerializer(serializers.Serializer[Any]):
 
 class UndoSerializer(serializers.Serializer[Any]):
     task = ReviewTaskSerializer()
-    answer = serializers.CharField(help_text="The written answer that was taken back.")
+    answer = serializers.CharField(help_text="The answer in words that was taken back.")
+    start = serializers.IntegerField(allow_null=True, help_text="Of an answer that is a span of the text.")
+    end = serializers.IntegerField(allow_null=True)
     progress = ReviewRoundProgressSerializer()
 
 
@@ -232,11 +270,14 @@ class ReviewRoundUndo(RoundEndpoint):
         round = self.round(round_id, may=May.REVIEW)
         task = task_rows().get(pk=answer_undo(round=round, user=self.user).pk)
         (shown,) = shown_to(self.user, [task])
+        start, end = span_taken_back(task)
         return self.reply(
             UndoSerializer,
             {
                 "task": shown,
                 "answer": answer_taken_back(task),
+                "start": start,
+                "end": end,
                 "progress": quick_progress(round, self.user),
             },
         )
@@ -302,6 +343,14 @@ class ReviewTaskSubmit(TaskEndpoint):
                 },
                 request_only=True,
             ),
+            OpenApiExample(
+                "A span of the text",
+                value={"action": "label", "answer": "Denver Broncos", "start": 177, "end": 191, "version": 0},
+                request_only=True,
+            ),
+            OpenApiExample(
+                "No answer in the text", value={"action": "label", "no_answer": True}, request_only=True
+            ),
             OpenApiExample("A skip", value={"action": "skip", "reason": "unreadable"}, request_only=True),
         ],
     )
@@ -334,4 +383,13 @@ def shown_to(user: User, tasks: Sequence[ReviewTask]) -> list[dict[str, Any]]:
 def _answer(project: Project, given: dict[str, Any]) -> Answer:
     label_id = given.pop("label", None)
     label = None if label_id is None else chosen(project.labels.all(), label_id, field="label", what="label")
-    return Answer(label=label, text=given.pop("answer", ""), **given)
+    text = given.pop("answer", "")
+    if given.pop("no_answer", False):
+        if not project.task.is_span or text or given.get("start") or given.get("end"):
+            raise Refusal(
+                "Only of a text in which answers are looked for can it be said that it holds none, and then without "
+                "an answer.",
+                field="no_answer",
+            )
+        given |= {"start": 0, "end": 0}
+    return Answer(label=label, text=text, **given)

@@ -35,7 +35,7 @@ def audit_round_create(
     """
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Refusal("Only a review round can be audited.", field="round")
-    setup = setup.checked(ReviewRound.Kind.AUDIT, is_written=round.project.task.is_written)
+    setup = setup.checked(ReviewRound.Kind.AUDIT, is_written=not round.project.task.is_checkable)
     # Two audits drawn at once would share items.
     round = ReviewRound.objects.select_for_update(of=("self",)).get(pk=round.pk)
     if not is_settled(round):

@@ -9,10 +9,11 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.crypto import salted_hmac
 
 from annotate.models import Annotation, AnnotationRun, Item, LabelExample, User
+from annotate.rightness import Truth, is_known
 from criticize.models import Criticism, CriticismRun
 from jobs.models import Job
 from review.drawing import arm_of
-from review.known import counts_since, known_items
+from review.known import counts_since, has_known, known_items
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.pauses import pause, pause_of
 
@@ -47,7 +48,7 @@ def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[Revi
     neighbours, there is none. `tasks` are leased to the user, in order; those that the user held before are not among
     them.
     """
-    if round.gold_rate <= 0 or not tasks or round.project.task.is_written:
+    if round.gold_rate <= 0 or not tasks or not round.project.task.is_checkable:
         return tasks
     handed = round.tasks.filter(holder=user, state__in=_HANDED).count()
     before = max(0, handed - len(tasks))
@@ -139,7 +140,8 @@ def _unused(round: ReviewRound, user: User) -> QuerySet[Item]:
     had = ReviewTask.objects.filter(
         round=round, purpose=ReviewTask.Purpose.GOLD, assigned_to=user, item=OuterRef("pk")
     )
-    own_word = Q(gold__isnull=True, calibration_label__author=user)
+    has_gold = is_known(round.project.task, Truth.GOLD, prefix="")
+    own_word = ~has_gold & Q(calibration_label__author=user)
     return known_items(round).exclude(Exists(had)).exclude(own_word)
 
 
@@ -194,7 +196,7 @@ def _annotated(round: ReviewRound, pool: list[int], rng: np.random.Generator) ->
 def can_be_shown(criticism: CriticismRun) -> bool:
     """Whether the project has a known item with an answer to show that looks like those that `criticism` judged."""
     runs = [run for run, judged in shown_runs(criticism) if judged is not None]
-    known = Q(item__gold__isnull=False) | Q(item__calibration_label__isnull=False)
+    known = has_known(criticism.annotation_run.project, prefix="item__")
     shown = Annotation.objects.filter(known, run__in=runs, failure="")
     return shown.exclude(Exists(LabelExample.objects.filter(item=OuterRef("item")))).exists()
 

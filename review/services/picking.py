@@ -14,6 +14,7 @@ from django.utils import timezone
 from annotate.access import May, members_who_may
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.label_sets import without_labels
 from annotate.models import Annotation, CalibrationLabel, Change, Item, Label, Project, User
 from annotate.services.comments import comment_add
 from criticize.models import Criticism
@@ -227,7 +228,7 @@ def _checked(project: Project, chain: Chain, action: Action) -> Action:
     if action.name == RELABEL:
         if project.task.is_written:
             raise Refusal(
-                "The answers of this project are written: there is no label to give.", field="label"
+                f"{without_labels(project.task)} have no label set: there is no label to give.", field="label"
             )
         if action.label is None or action.label.project_id != project.pk:
             raise Refusal("Choose one of the project's labels.", field="label")
@@ -416,7 +417,13 @@ def _said(action: Action, pick: _Pick) -> dict[str, Any]:
     if action.name == RELABEL:
         return {"label": action.label}
     assert pick.annotation is not None  # noqa: S101 (without one it is left alone)
-    return {"label_id": pick.annotation.label_id, "answer": pick.annotation.answer}
+    machine = pick.annotation
+    return {
+        "label_id": machine.label_id,
+        "answer": machine.answer,
+        "start": machine.start,
+        "end": machine.end,
+    }
 
 
 def _settle(tasks: Iterable[ReviewTask]) -> None:

@@ -53,12 +53,15 @@ class Busy(Refusal):
 class Answer:
     """What a person says about a task. `key` names the answer, so that sending it twice counts once.
 
-    `text` is the whole answer where the task's answers are written: the machine's again, or another.
+    `text` is the whole answer where the task's answers are words: the machine's again, or another. Where they are
+    spans it stands at the characters `start` up to `end` of the item's text; "no answer" is "" from 0 to 0.
     """
 
     action: str
     label: Label | None = None
     text: str = ""
+    start: int | None = None
+    end: int | None = None
     reason: str = ""
     seconds: float | None = None
     version: int | None = None
@@ -269,7 +272,8 @@ def what_is_shown(task: ReviewTask) -> dict[str, object]:
     Nobody writes every answer anew, so that blind to the machine's answer a written one could not be judged: there
     also who is blind sees the answer, and nothing of what a criticizer made of it.
     """
-    if task.round.project.task.is_written:
+    kind = task.round.project.task
+    if not kind.is_checkable:
         return _what_is_shown_of_answer(task)
     arm = arm_shown(task)
     if arm == ReviewTask.Arm.BLIND or task.annotation is None:
@@ -282,6 +286,7 @@ def what_is_shown(task: ReviewTask) -> dict[str, object]:
         "error_prob": criticism.error_prob if criticism else None,
         "reasoning": everything and bool(task.annotation.reasoning),
         "criticism": bool(criticism and criticism.reasoning),
+        **({"machine_answer": task.annotation.start is not None} if kind.is_span else {}),
     }
 
 
@@ -350,7 +355,9 @@ def task_submit(*, task: ReviewTask, user: User, answer: Answer) -> Correction:
         task=task,
         action=answer.action,
         label=answer.label,
-        answer=clean_answer(answer.text),
+        answer=answer.text if task.round.project.task.is_span else clean_answer(answer.text),
+        start=answer.start,
+        end=answer.end,
         reason=answer.reason[:200],
         author=user,
         seconds=answer.seconds,
@@ -409,7 +416,12 @@ def _keep(task: ReviewTask) -> None:
 
 
 def _check_answer(task: ReviewTask, answer: Answer) -> None:
-    if task.round.project.task.is_written:
+    kind = task.round.project.task
+    if not kind.is_span and (answer.start is not None or answer.end is not None):
+        raise Refusal("The answers of this project are no parts of a text.", field="start")
+    if kind.is_span:
+        _check_span(task.item.text, answer)
+    elif kind.is_written:
         _check_written(answer)
     elif answer.text:
         raise Refusal("The answers of this project are labels.", field="answer")
@@ -420,6 +432,33 @@ def _check_answer(task: ReviewTask, answer: Answer) -> None:
         raise Refusal("An answer is a label or a skip.", field="action")
     if answer.seconds is not None and not 0 <= answer.seconds < 1e6:
         raise Refusal("The seconds must lie between 0 and a million.", field="seconds")
+
+
+def _check_span(text: str, answer: Answer) -> None:
+    """Raise Refusal unless the answer is exactly what stands at its characters of the text, "no answer", or a skip."""
+    if answer.label is not None:
+        raise Refusal("The answers of this project are parts of the text: it has no labels.", field="label")
+    if answer.action != Correction.Action.LABEL:
+        if answer.action != Correction.Action.SKIP or answer.text or answer.start is not None:
+            raise Refusal("An answer is a part of the text, “no answer”, or a skip.", field="action")
+        return
+    start, end = answer.start, answer.end
+    if start is None or end is None:
+        raise Refusal(
+            "Say at which characters of the text the answer begins and ends, or that there is no answer.",
+            field="start",
+        )
+    if (start, end) == (0, 0):
+        if answer.text:
+            raise Refusal("An answer from 0 to 0 is “no answer”, and has no words.", field="answer")
+    elif not 0 <= start < end <= len(text):
+        raise Refusal(
+            f"The answer must lie within the text, which has {len(text):,} characters.", field="start"
+        )
+    elif text[start:end] != answer.text:
+        raise Refusal("The answer is not what stands at these characters of the text.", field="answer")
+    elif not answer.text.strip():
+        raise Refusal("Choose words of the text, or say that it holds no answer.", field="answer")
 
 
 def _check_written(answer: Answer) -> None:

@@ -78,7 +78,7 @@ def round_create(
     drawn at random; raising it to the `planned_budget` of its parameters draws the rest by what was learned.
     """
     project = run.annotation_run.project
-    setup = setup.checked(ReviewRound.Kind.REVIEW, is_written=project.task.is_written)
+    setup = setup.checked(ReviewRound.Kind.REVIEW, is_written=not project.task.is_checkable)
     drawn = _draw(
         run,
         count=count,
@@ -196,10 +196,11 @@ def calibration_round_create(
     *, project: Project, user: User, count: int, setup: RoundSetup = _USUAL
 ) -> ReviewRound:
     """Queue random items to be labelled blind; their labels become calibration labels. Raises Refusal."""
-    setup = setup.checked(ReviewRound.Kind.CALIBRATION, is_written=project.task.is_written)
-    need_label_set(project, "there is nothing to calibrate with", field="count")
-    if project.labels.count() < 2:
-        raise Refusal("The project needs at least two labels first.")
+    setup = setup.checked(ReviewRound.Kind.CALIBRATION, is_written=not project.task.is_checkable)
+    if not project.task.is_span:
+        need_label_set(project, "there is nothing to calibrate with", field="count")
+        if project.labels.count() < 2:
+            raise Refusal("The project needs at least two labels first.")
     number = project.review_rounds.filter(kind=ReviewRound.Kind.CALIBRATION).count()
     chosen = calibration_draw(project=project, count=count, round_seed=number)
     round = ReviewRound.objects.create(

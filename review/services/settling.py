@@ -4,7 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from django.db.models import QuerySet
 
-from annotate.services.calibration import calibration_label_remove, calibration_label_set
+from annotate.services.calibration import (
+    calibration_answer_set,
+    calibration_label_remove,
+    calibration_label_set,
+)
+from review.answers import answer_key
 from review.models import ReviewRound, ReviewTask
 
 Purpose = ReviewTask.Purpose
@@ -67,9 +72,9 @@ def settle(task: ReviewTask, turns: Sequence[ReviewTask]) -> ReviewTask:
 
 
 def differ(readers: Iterable[ReviewTask]) -> bool:
-    """Whether those who answered gave different answers: other labels, or other texts."""
+    """Whether those who answered gave different answers: other labels, other texts, or spans that do not match."""
     answers = {
-        (turn.correction.label_id, turn.correction.answer)
+        answer_key(turn.correction.label_id, turn.correction.answer, turn.correction.start)
         for turn in readers
         if turn.state == State.ANSWERED and turn.correction is not None
     }
@@ -123,5 +128,9 @@ def _keep_calibration(round: ReviewRound, counted: ReviewTask) -> None:
     correction = counted.correction if counted.state == State.ANSWERED else None
     if correction is not None and correction.label is not None:
         calibration_label_set(item=counted.item, label=correction.label, author=correction.author)
+    elif correction is not None and correction.start is not None:
+        calibration_answer_set(
+            item=counted.item, answer=correction.answer, start=correction.start, author=correction.author
+        )
     else:
         calibration_label_remove(item=counted.item)

@@ -31,7 +31,7 @@ def round_setup_change(*, round: ReviewRound, user: User, setup: RoundSetup) -> 
     if round.state == ReviewRound.State.CLOSED:
         raise Refusal("The round is closed: nothing of it is handed out. Reopen it first.")
     before = RoundSetup.of(round)
-    setup = setup.checked(round.kind, is_written=round.project.task.is_written)
+    setup = setup.checked(round.kind, is_written=not round.project.task.is_checkable)
     if (setup.overlap, setup.overlap_share) != (before.overlap, before.overlap_share):
         raise Refusal(
             "How many people answer an item is fixed once a round is drawn. Draw another round to change it.",

@@ -83,7 +83,7 @@ def adjudication_take_back(request: PageRequest, project_id: int) -> HttpRespons
 
 
 def _decide(request: PageRequest, project: Project, task: ReviewTask) -> HttpResponse:
-    form = AdjudicationForm(request.POST, project=project)
+    form = AdjudicationForm(request.POST, project=project, text=task.item.text)
     if not form.is_valid():
         return _decide_page(
             request, project, task, problem=str(next(iter(form.errors.values()))[0]), form=form
@@ -117,6 +117,8 @@ def _sentence(conflict: Conflict, task: ReviewTask, user: User) -> str:
 def _said(correction: Correction) -> str:
     if correction.action == Correction.Action.SKIP:
         return "nobody can tell"
+    if correction.start is not None:
+        return f"“{correction.answer}”" if correction.answer else "that there is no answer"
     return f"“{correction.label.name}”" if correction.label else "an answer of their own choice"
 
 

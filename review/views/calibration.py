@@ -14,6 +14,7 @@ from annotate.errors import Refusal
 from annotate.forms import RefusableForm
 from annotate.models import CalibrationLabel, Project
 from annotate.requests import PageRequest
+from annotate.rightness import Truth, is_known
 from annotate.services.calibration import calibration_from_gold
 from review.forms import OverlapForm
 from review.models import ReviewRound
@@ -39,10 +40,11 @@ class PersonForm(CountForm, OverlapForm):
 def calibration(request: PageRequest, project_id: int) -> HttpResponse:
     """`from` in a sent form says where the labels come from: the gold column, or a person."""
     project = project_for(request.user, project_id, may=to_manage(request.method))
-    if project.task.is_written:
+    if not project.task.is_checkable:
         status = 422 if request.method == "POST" else 200
         return render(request, "review/no_calibration.html", {"project": project}, status=status)
-    gold_left = project.items.filter(gold__isnull=False, calibration_label=None).count()
+    has_gold = is_known(project.task, Truth.GOLD, prefix="")
+    gold_left = project.items.filter(has_gold, calibration_label=None).count()
     gold_form = CountForm(initial={"count": min(_USUAL, gold_left)}, auto_id="gold-%s")
     person_form = PersonForm(initial={"count": _USUAL}, auto_id="person-%s")
     status = 200
@@ -74,7 +76,10 @@ def _calibrate(request: PageRequest, project: Project, form: CountForm) -> HttpR
     count = form.cleaned_data["count"]
     if not isinstance(form, PersonForm):
         taken = calibration_from_gold(project=project, user=request.user, count=count)
-        messages.success(request, f"{taken:,} gold labels are calibration labels now.")
+        things = (
+            "items are calibration items" if project.task.is_span else "gold labels are calibration labels"
+        )
+        messages.success(request, f"{taken:,} {things} now.")
         return redirect("calibration", project.pk)
     round = calibration_round_create(project=project, user=request.user, count=count, setup=form.setup())
     return redirect("review", project.pk, round.pk)
@@ -95,7 +100,8 @@ def calibration_context(project: Project) -> dict[str, Any]:
         "by_people": sizes["by_people"],
         "from_gold": sizes["total"] - sizes["by_people"],
         "label_counts": [(name, given.get(pk, 0)) for pk, name in names],
+        "without_answer": labels.filter(answers=[]).count() if project.task.is_span else 0,
         "most": max(given.values(), default=1),
         "rounds": [(round, counts[round.pk]) for round in rounds],
-        "can_label": len(names) >= 2,
+        "can_label": len(names) >= 2 or project.task.is_span,
     }

@@ -103,7 +103,7 @@ def _bars(plan: BudgetPlan) -> list[dict[str, Any]]:
 def _gaps(project: Project, plan: BudgetPlan) -> list[dict[str, str]]:
     """What is missing to a whole plan, and where to get it."""
     gaps = []
-    if plan.measured is None and project.task.is_written:
+    if plan.measured is None and not project.task.is_checkable:
         gaps.append(
             {
                 "sentence": "How often written answers are wrong is not known before people read some: begin with a "
