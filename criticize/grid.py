@@ -240,7 +240,9 @@ def _labels_of(project: Project, runs: Sequence[AnnotationRun]) -> dict[int, _La
     }
     asked = Annotation.objects.filter(run__in=runs, item__calibration_label__isnull=False)
     right = {each.annotation_id: each.is_right for each in judgments(asked, project.task, Truth.CALIBRATION)}
-    rows = asked.order_by("run_id", "item_id").values_list("run_id", "pk", "label_id", "confidence", "failure")
+    rows = asked.order_by("run_id", "item_id").values_list(
+        "run_id", "pk", "label_id", "confidence", "failure"
+    )
     by_run: dict[int, list[Any]] = {}
     for run_id, *row in rows:
         by_run.setdefault(run_id, []).append(row)

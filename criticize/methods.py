@@ -123,13 +123,13 @@ def ask(question: Question) -> Request:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "cot": Method("criticize-cot-1", criticism_request, read_probability),
-        "naive": Method("criticize-naive-1", criticism_request, read_probability),
-        "mc": Method("criticize-mc-1", criticism_request, read_level),
-        "devil": Method("criticize-devil-1", criticism_request, read_probability),
-        "naive_logit": Method("criticize-naive-logit-1", criticism_request, read_answer_probability),
-        "cot_logit": Method("criticize-cot-logit-1", criticism_request, read_answer_probability),
-        "cot_ppl": Method("criticize-cot-ppl-1", criticism_request, read_perplexity),
+        "cot": Method("criticize-cot-1", ask, read_probability),
+        "naive": Method("criticize-naive-1", ask, read_probability),
+        "mc": Method("criticize-mc-1", ask, read_level),
+        "devil": Method("criticize-devil-1", ask, read_probability),
+        "naive_logit": Method("criticize-naive-logit-1", ask, read_answer_probability),
+        "cot_logit": Method("criticize-cot-logit-1", ask, read_answer_probability),
+        "cot_ppl": Method("criticize-cot-ppl-1", ask, read_perplexity),
     }
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ _READ_BUFFER_BYTES = 64 * 1024
 _MAX_METADATA_BYTES = 16 * 1024 * 1024
 
 _BYTES_A_CHARACTER = 4
+_MOST_ANSWERS_A_ROW = 100  # on average
 
 Convert = Callable[[Any], Any]
 
@@ -32,7 +34,8 @@ Convert = Callable[[Any], Any]
 class ParquetReader(Reader):
     """One Parquet file. Binary columns, and structs with `bytes` and `path`, become ImageCell.
 
-    Columns of lists are left out: a few bytes of a file can stand for a list of any length.
+    Columns of lists are left out: a few bytes of a file can stand for a list of any length. Kept are short lists of
+    answers, as SQuAD's are stored: texts and where each begins.
 
     Where Hugging Face's metadata names the classes of a label column, its numbers become those names.
     """
@@ -54,6 +57,7 @@ class ParquetReader(Reader):
             self._row_groups = [
                 metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)
             ]
+            self._many = _long_lists(metadata)
             unpacked = sum(
                 metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
             )
@@ -69,8 +73,12 @@ class ParquetReader(Reader):
         self._max_bytes.update(dict.fromkeys(images, limits.max_image_bytes))
 
     def _without_lists(self, schema: Any) -> list[Any]:
-        kept = [field for field in schema if not _holds_lists(field.type)]
-        left_out = [f"“{field.name}”" for field in schema if _holds_lists(field.type)]
+        kept = [
+            field
+            for field in schema
+            if not _holds_lists(field.type) or (_holds_answers(field.type) and field.name not in self._many)
+        ]
+        left_out = [f"“{field.name}”" for field in schema if field not in kept]
         if left_out:
             self.notes.append(f"Columns that hold lists are left out: {', '.join(left_out)}.")
         if not kept:
@@ -222,12 +230,55 @@ def _byte_lengths(column: Any) -> Any:
             if part is not None:
                 total = part if total is None else pc.add(total, part)
         return total
+    if pa.types.is_list(kind):
+        return _list_bytes(column)
     if pa.types.is_dictionary(kind):
         lengths = _byte_lengths(column.dictionary)
         return None if lengths is None else pc.fill_null(lengths.take(column.indices), 0)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_binary(kind):
         return pc.fill_null(pc.cast(pc.binary_length(column), pa.int64()), 0)
     return None
+
+
+def _list_bytes(column: Any) -> Any:
+    """The same of lists: what all their elements hold together, and 8 bytes for each."""
+    values = column.flatten()
+    inside = _byte_lengths(values)
+    sizes = np.full(len(values), 8, dtype=np.int64)
+    if inside is not None:
+        sizes += inside.to_numpy(zero_copy_only=False)
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
+    total = np.concatenate([[0], np.cumsum(sizes)])[np.concatenate([[0], ends]).astype(np.int64)]
+    return pa.array(np.diff(total), type=pa.int64())
+
+
+def _holds_answers(kind: Any) -> bool:
+    """Whether a column holds answers with their places: two lists, or a list of pairs."""
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return _are_answers({child.name: child.type for child in kind.value_type})
+    if not pa.types.is_struct(kind) or not all(pa.types.is_list(child.type) for child in kind):
+        return False
+    return _are_answers({child.name: child.type.value_type for child in kind})
+
+
+def _are_answers(parts: dict[str, Any]) -> bool:
+    start = parts.get("answer_start") or parts.get("start")
+    text = parts.get("text")
+    return (
+        len(parts) == 2
+        and (start is not None and pa.types.is_integer(start))
+        and (text is not None and (pa.types.is_string(text) or pa.types.is_large_string(text)))
+    )
+
+
+def _long_lists(metadata: Any) -> set[str]:
+    """Columns whose lists hold more values than answers ever have, by what the file says of itself."""
+    many: set[str] = set()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for leaf in map(group.column, range(metadata.num_columns)):
+            if leaf.num_values > _MOST_ANSWERS_A_ROW * group.num_rows:
+                many.add(leaf.path_in_schema.split(".")[0])
+    return many
 
 
 def _is_bytes(leaf: Any) -> bool:

@@ -65,7 +65,7 @@ def iterate_array(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
     At most one value and one chunk are in memory. Raises UploadError, with the line, where the text is not
     such a list.
     """
-    window = _Window(stream, limits.max_row_chars)
+    window = Window(stream, limits.max_row_chars)
     opening = window.take_symbol()
     if opening == "{":
         _seek_data(window)
@@ -76,7 +76,7 @@ def iterate_array(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
         raise window.invalid("there is more text after the end of the list")
 
 
-def _values(window: "_Window") -> Iterator[Any]:
+def _values(window: "Window") -> Iterator[Any]:
     if window.symbol() == "]":
         window.take_symbol()
         return
@@ -91,7 +91,7 @@ def _values(window: "_Window") -> Iterator[Any]:
             raise window.invalid("a comma or the end of the list was expected")
 
 
-def _seek_data(window: "_Window") -> None:
+def _seek_data(window: "Window") -> None:
     """Move behind the opening bracket of the list called "data"."""
     if window.symbol() == "}":
         raise _not_a_list()
@@ -119,8 +119,11 @@ def _white_space_end(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-class _Window:
-    """The part of a text between what was read and what was used."""
+class Window:
+    """The part of a JSON text between what was read and what was used: values and signs are taken one by one.
+
+    At most one value, of `max_chars` characters, and one chunk are in memory. Raises UploadError, with the line.
+    """
 
     def __init__(self, stream: TextIO, max_chars: int) -> None:
         self._stream = stream

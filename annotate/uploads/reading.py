@@ -8,6 +8,7 @@ from annotate.uploads.json_text import parse_object
 from annotate.uploads.limits import UploadLimits, format_bytes
 from annotate.uploads.rows import ImageCell, Kind, Reader, Row, RowError
 from annotate.uploads.sources import Source, file_source
+from annotate.uploads.squad import SquadReader, is_squad
 from annotate.uploads.tables import DelimitedReader, JsonArrayReader, JsonLinesReader
 
 __all__ = ["ENCODINGS", "ImageCell", "Kind", "Reader", "Row", "RowError", "open_upload"]
@@ -99,7 +100,7 @@ def _open_text(text: TextSource, suffix: str, limits: UploadLimits) -> Reader:
         if suffix not in _JSON_LINES_SUFFIXES:
             reader.notes.append("The file is read as JSON Lines: one object a line.")
         return reader
-    return JsonArrayReader(text, limits)
+    return SquadReader(text, limits) if is_squad(beginning) else JsonArrayReader(text, limits)
 
 
 def _is_json_lines(beginning: str, suffix: str) -> bool:
