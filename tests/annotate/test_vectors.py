@@ -1,5 +1,6 @@
 from array import array
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,9 +57,12 @@ def by_length(request) -> Embeddings:
 
 def embedding_choice(project: Project, **fields) -> VectorChoice:
     connection = make_connection(project.created_by, in_flight=2)
-    return VectorChoice(
-        **{"kind": "embeddings", "connection": connection, "model": "text-embedding-3-small"} | fields
-    )
+    options: dict[str, Any] = {
+        "kind": "embeddings",
+        "connection": connection,
+        "model": "text-embedding-3-small",
+    }
+    return VectorChoice(**options | fields)
 
 
 def assert_counters(job: Job, *, done: int, failed: int = 0) -> None:
@@ -258,12 +262,12 @@ class TestReading:
         items = make_items(project, 3)
         with pytest.raises(Refusal, match="Start making them"):
             vectors_of(project, ids_of(project))
-        made(project)
+        version = made(project)
         items.append(make_item(project))
         with pytest.raises(Refusal, match=r"1 of 4 items have no vector yet\. Make them"):
             vectors_of(project, ids_of(project))
         with pytest.raises(Refusal, match="no such vectors"):
-            vectors_of(make_project(), ids_of(project), newest_version(project, PLAIN))
+            vectors_of(make_project(), ids_of(project), version)
 
     def test_what_is_no_number_is_never_handed_out(self):
         project = make_project()

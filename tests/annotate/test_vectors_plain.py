@@ -4,7 +4,7 @@ from PIL import Image
 
 from annotate.array_files import DamagedFile, read_arrays, write_arrays
 from annotate.features import N_IMAGE_FEATURES, image_features
-from annotate.vectors_plain import PlainVectors
+from annotate.vectors_plain import Parts, PlainVectors
 
 WORDS = ["sun", "rain", "cloud", "wind", "storm", "snow", "fog", "hail", "frost", "heat"]
 RNG = np.random.default_rng(1)
@@ -35,7 +35,7 @@ def test_similar_texts_are_nearer_than_others():
 
 
 def test_every_part_has_its_numbers():
-    parts = {"text": TEXTS[:20], "question": TEXTS[20:40], "image": IMAGES}
+    parts: Parts = {"text": TEXTS[:20], "question": TEXTS[20:40], "image": IMAGES}
     plain = PlainVectors(5).fit(parts)
 
     assert plain.width == 15
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_bytes_and_vectors():
 
 
 def test_a_vector_depends_on_its_item_alone():
-    parts = {"text": TEXTS[:20], "image": IMAGES}
+    parts: Parts = {"text": TEXTS[:20], "image": IMAGES}
     plain = PlainVectors(5).fit(parts)
     together = plain.transform(parts)
 
@@ -59,11 +59,11 @@ def test_a_vector_depends_on_its_item_alone():
 
 
 def test_what_was_fitted_is_kept_to_the_last_bit():
-    parts = {"text": TEXTS[:20], "question": TEXTS[20:40], "image": IMAGES}
+    parts: Parts = {"text": TEXTS[:20], "question": TEXTS[20:40], "image": IMAGES}
     plain = PlainVectors(5, seed=2).fit(parts)
     again = PlainVectors.from_bytes(plain.to_bytes())
 
-    new = {"text": ["unknown words only", "rain"], "question": ["", "sun?"], "image": IMAGES[:2]}
+    new: Parts = {"text": ["unknown words only", "rain"], "question": ["", "sun?"], "image": IMAGES[:2]}
     assert again.transform(new).tobytes() == plain.transform(new).tobytes()
     assert (again.width, again.seed, again.components) == (plain.width, 2, 5)
     assert again.to_bytes() == plain.to_bytes()
@@ -77,7 +77,7 @@ def test_fewer_words_or_items_than_components_are_enough():
 
 
 def test_a_part_without_words_or_differences_is_left_out():
-    parts = {"text": ["!", "?"] * 10, "question": TEXTS[:20]}
+    parts: Parts = {"text": ["!", "?"] * 10, "question": TEXTS[:20]}
     plain = PlainVectors(3).fit(parts)
 
     assert plain.transform(parts).shape == (20, 3)

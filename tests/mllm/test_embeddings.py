@@ -1,9 +1,11 @@
 import asyncio
 import json
+from typing import cast
 
 import pytest
 
 from mllm import retry
+from mllm.adapters.base import EmbeddingAdapter
 from mllm.adapters.scripted import ScriptedAdapter
 from mllm.errors import CallError, Failure
 from mllm.messages import EmbeddingRequest, Embeddings
@@ -16,9 +18,9 @@ from tests.mllm.wire import Wire, as_bytes, as_json, hang
 
 def embed(settings, *texts, model="e-1") -> Embeddings:
     async def run() -> Embeddings:
-        adapter = build(settings)
+        adapter = cast(EmbeddingAdapter, build(settings))
         try:
-            return await adapter.embed(texts, model)  # type: ignore[attr-defined]
+            return await adapter.embed(texts, model)
         finally:
             await adapter.aclose()
 
