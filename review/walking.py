@@ -311,7 +311,9 @@ class Walk:
         if wanted.status == "calibration" or wanted.calibration:
             yield [_items_of(self._calibrated)]
         if wanted.status == "commented":
-            yield [_items_of(Comment.objects.filter(item__project=self.project)).distinct()]
+            of_project = Item.objects.filter(pk=OuterRef("item"), project=self.project)
+            # A join SQLite begins with all items of the project, of which hardly any has a comment.
+            yield [_items_of(Comment.objects.filter(Exists(of_project))).distinct()]
         if wanted.reviewer:
             yield [_items_of(self._turns_of_reviewer())]
         if chain.annotation is not None and (wanted.failure or wanted.status == "failed"):
@@ -328,8 +330,21 @@ class Walk:
         if wanted.gold:
             labels = list(self.project.labels.values_list("pk", flat=True))
             yield [Item.objects.filter(gold__in=labels).values_list("pk", flat=True)]
+        if wanted.gold is False:
+            yield [Item.objects.filter(gold=None).values_list("pk", flat=True)]
         if wanted.upload is not None:
             yield [Item.objects.filter(upload=wanted.upload).values_list("pk", flat=True)]
+        if wanted.status == "unlabeled" and self._is_all_labelled():
+            yield []
+
+    def _is_all_labelled(self) -> bool:
+        """Whether every item was annotated or is a calibration item. By numbers: looking for one takes longer."""
+        run = self.chain.annotation
+        if run is None or run.job.is_active:
+            return False
+        said = Annotation.objects.filter(run=run)
+        others = self._calibrated.exclude(Exists(said.filter(item=OuterRef("item"))))
+        return said.count() + others.count() >= self.project.items.count()
 
     def _seeds_of_tasks(self, round: ReviewRound) -> Iterator[list[QuerySet[Any, int]]]:
         wanted = self.wanted
@@ -407,7 +422,7 @@ class Walk:
 
     def _tasks_by_value(self) -> list[Segment]:
         """The tasks that are left, sorted by what the machine said of their items: a sort, but a small one."""
-        tasks = self._tasks.filter(*self._conditions("item"))
+        tasks = self._tasks.filter(*self._conditions("item", of_tasks=True))
         if self.wanted.sort in (ERROR_HIGH, ERROR_LOW):
             value, keys = "criticism__priority", ("criticism__priority", "annotation_id")
         else:
@@ -422,7 +437,9 @@ class Walk:
     def _in_order_of_id(self) -> Segment:
         wanted, run = self.wanted, self.chain.annotation
         if self._walks_tasks:
-            return Segment(self._tasks.filter(*self._conditions("item")), ("item_id",), "item_id")
+            return Segment(
+                self._tasks.filter(*self._conditions("item", of_tasks=True)), ("item_id",), "item_id"
+            )
         if run is not None and wanted.label is not None:
             labelled = self._labelled(wanted.label).filter(*self._conditions("item"))
             return Segment(labelled, ("item_id",), "item_id")
@@ -451,6 +468,8 @@ class Walk:
 
     def _failed(self) -> QuerySet[Annotation]:
         failed = Annotation.objects.filter(run=self.chain.annotation).exclude(failure="")
+        if not self.project.task.is_written:
+            failed = failed.filter(label=None)  # There is an index of labels; all that have none failed.
         return failed.filter(failure=self.wanted.failure) if self.wanted.failure else failed
 
     @property
@@ -460,13 +479,16 @@ class Walk:
         bounds = {"priority__gte": low, "priority__lte": high}
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
-    def _conditions(self, to_item: str) -> list[Condition]:
-        """What every filter asks, of rows that lead to their item by `to_item` ("" for items themselves)."""
+    def _conditions(self, to_item: str, *, of_tasks: bool = False) -> list[Condition]:
+        """What every filter asks, of rows that lead to their item by `to_item` ("" for items themselves).
+
+        `of_tasks`: the rows are `self._tasks`, of which the status of a task is asked already.
+        """
         pk = OuterRef(f"{to_item}_id" if to_item else "pk")
         prefix = f"{to_item}__" if to_item else ""
         return [
             *self._machine_conditions(pk),
-            *self._people_conditions(pk),
+            *self._people_conditions(pk, of_tasks=of_tasks),
             *self._item_conditions(prefix, pk),
         ]
 
@@ -484,9 +506,9 @@ class Walk:
             criticized = Criticism.objects.filter(**self._bounds, run=self.chain.criticism)
             yield Exists(criticized.filter(annotation__run=self.chain.annotation, annotation__item=pk))
 
-    def _people_conditions(self, pk: OuterRef) -> Iterator[Condition]:
+    def _people_conditions(self, pk: OuterRef, *, of_tasks: bool) -> Iterator[Condition]:
         wanted = self.wanted
-        if wanted.status:
+        if wanted.status and not (of_tasks and wanted.status in TASK_STATUSES):
             yield self._status_condition(wanted.status, pk)
         answered = self._answers.filter(item=pk)
         calibrated = CalibrationLabel.objects.filter(item=pk)
