@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 MODULES = [
+    "annotate/extracted.py",
     "annotate/features.py",
     "annotate/nearest.py",
     "annotate/parsing.py",
@@ -30,6 +31,7 @@ MODULES = [
     "criticize/prompts.py",
     "criticize/quality.py",
     "criticize/recommendation.py",
+    "criticize/span_prompts.py",
     "criticize/strategies.py",
     "criticize/trained.py",
     "review/acceptance.py",
