@@ -6,7 +6,8 @@ class RouteConfig(AppConfig):
 
     def ready(self) -> None:
         from jobs.work import register
-        from route import routing, training_job
+        from route import comparing, routing, training_job
 
+        register(comparing.Comparing())
         register(routing.Routing())
         register(training_job.RouterTraining())
