@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
 
 from route.training_data import checked_features, recorded_seed
 
@@ -311,9 +312,11 @@ def cross_fitted_propensity(features: FloatArray, gold: BoolArray, seed: int) ->
     fits = []
     for strength in _INVERSE_REGULARIZATIONS:
         propensity = np.empty(len(gold))
-        for train, held_out in _folds(gold, seed):
-            model = LogisticRegression(C=strength, max_iter=1000).fit(expanded[train], gold[train])
-            propensity[held_out] = model.predict_proba(expanded[held_out])[:, 1]
+        # The matrices are small: several threads take many times as long, and round differently.
+        with threadpool_limits(1):
+            for train, held_out in _folds(gold, seed):
+                model = LogisticRegression(C=strength, max_iter=1000).fit(expanded[train], gold[train])
+                propensity[held_out] = model.predict_proba(expanded[held_out])[:, 1]
         fits.append(propensity)
     return min(fits, key=lambda propensity: log_loss(gold, propensity, labels=[False, True]))
 
