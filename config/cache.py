@@ -67,9 +67,9 @@ class ForgivingRedisCache(RedisCache):
     def delete_many(self, *args: Any, **options: Any) -> None:
         self._either(super().delete_many, self._own.delete_many, *args, **options)
 
-    def clear(self) -> bool:
+    def clear(self) -> None:
         self._own.clear()
-        return self._either(super().clear, lambda: True)
+        self._either(super().clear, self._own.clear)
 
     def _counted_here(self, key: str, delta: int = 1, version: int | None = None) -> int:
         """A count that began in Redis goes on from 0."""

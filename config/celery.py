@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -11,7 +12,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-@worker_init.connect
+@worker_init.connect  # type: ignore[untyped-decorator]
 def name_closed_connections(**_: Any) -> None:
     """Say of a channel whose connection is gone what it is.
 
@@ -22,11 +23,11 @@ def name_closed_connections(**_: Any) -> None:
     from kombu.transport.redis import Channel  # only a worker needs it
     from redis.exceptions import ConnectionError as BrokerGone
 
-    parameters = Channel._connparams
+    parameters: Callable[..., Any] = Channel._connparams
 
     def connection_parameters(channel: Any, *args: Any, **options: Any) -> Any:
         if channel.connection is None or channel.connection.client is None:
             raise BrokerGone("This channel's connection is closed.")
         return parameters(channel, *args, **options)
 
-    Channel._connparams = connection_parameters
+    setattr(Channel, "_connparams", connection_parameters)  # noqa: B010 (kombu's types know no such change)

@@ -16,13 +16,20 @@ from jobs import liveness
 from jobs.models import Chunk, Job
 
 
-def claimable_at(now: datetime) -> Q:
-    waits = Q(state=Chunk.State.WAITING) & (Q(not_before=None) | Q(not_before__lte=now))
-    return waits | Q(state=Chunk.State.RUNNING, lease_until__lte=now)
-
-
 def lease_length() -> timedelta:
     return timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def leased_at(now: datetime) -> Q:
+    """Chunks that somebody holds. A lease that runs for longer than any is given was given before the clock was set
+    back: whoever is alive has renewed it in a moment, and nobody waits for the hours in between.
+    """
+    return Q(state=Chunk.State.RUNNING, lease_until__gt=now, lease_until__lte=now + 2 * lease_length())
+
+
+def claimable_at(now: datetime) -> Q:
+    waits = Q(state=Chunk.State.WAITING) & (Q(not_before=None) | Q(not_before__lte=now))
+    return waits | (Q(state=Chunk.State.RUNNING) & ~leased_at(now))
 
 
 class LeaseLost(Exception):
@@ -99,7 +106,7 @@ class Lease:
 
 def chunks_on_connection(job: Job) -> list[int]:
     """Ids of the chunks that are running now over the job's connection, in an order that all of them agree on."""
-    running = Chunk.objects.filter(state=Chunk.State.RUNNING, lease_until__gt=timezone.now())
+    running = Chunk.objects.filter(leased_at(timezone.now()))
     if job.connection_key:
         running = running.filter(job__connection_key=job.connection_key)
     else:
@@ -116,7 +123,7 @@ def claim(job_id: int) -> Lease | None:
     if job is None:
         return None
     now = timezone.now()
-    live = job.chunks.filter(state=Chunk.State.RUNNING, lease_until__gt=now).count()
+    live = job.chunks.filter(leased_at(now)).count()
     if live >= job.parallel:
         return None
     # A chunk whose row is locked is being written this moment, by a process that only seemed to be dead.

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
+from jobs.leases import leased_at
 from jobs.models import Chunk, Heartbeat, Job
 
 # Name of the figure: the field that is summed, and what it means.
@@ -43,8 +44,8 @@ def _lines() -> Iterator[str]:
     now = timezone.now()
     chunks = Chunk.objects.filter(job__state__in=[Job.State.QUEUED, Job.State.RUNNING]).aggregate(
         waiting=Count("pk", filter=Q(state=Chunk.State.WAITING)),
-        running=Count("pk", filter=Q(state=Chunk.State.RUNNING, lease_until__gt=now)),
-        expired=Count("pk", filter=Q(state=Chunk.State.RUNNING, lease_until__lte=now)),
+        running=Count("pk", filter=leased_at(now)),
+        expired=Count("pk", filter=Q(state=Chunk.State.RUNNING) & ~leased_at(now)),
     )
     yield from _gauge("overread_chunks", "Chunks of active jobs: waiting, running, or left by a dead worker.")
     for state, count in chunks.items():

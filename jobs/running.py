@@ -1,6 +1,10 @@
 """Running a leased chunk, whatever its kind."""
 
 import logging
+import time
+from collections.abc import Iterator
+
+from django.db import InterfaceError, OperationalError, connection
 
 from jobs.batching import settle_cancelled
 from jobs.call_work import CallWork
@@ -14,6 +18,9 @@ log = logging.getLogger(__name__)
 
 # A chunk that was begun this often without an end is taken to kill its process.
 MOST_LEASES = 100
+# A database that is started anew, or whose disk is full for a while, is waited for: seconds before each further try.
+DATABASE_WAITS = (0.5, 1, 2, 4, 8, 15, 30)
+_DATABASE_GONE = (OperationalError, InterfaceError)
 
 
 def run_next_chunk(job_id: int) -> bool:
@@ -35,7 +42,7 @@ def _run(lease: Lease) -> bool:
                 f"Chunk {chunk.number} was begun {MOST_LEASES} times without an end. The worker's log says why.",
                 failure="server_error",
             )
-        complete = work_of(job.kind).run(lease)
+        complete = _work(lease)
         if complete:
             lease.complete()
             finish_if_complete(job.pk)
@@ -47,6 +54,18 @@ def _run(lease: Lease) -> bool:
     except CannotGoOn as stop:
         lease.release()
         _stop_job(lease.job.pk, stop)
+        return True
+    except _DATABASE_GONE:
+        log.exception("%s ended because the database does not take its results", chunk)
+        lease.release()
+        _stop_job(
+            job.pk,
+            CannotGoOn(
+                "The database did not take the results. Nothing that is answered is lost: see that the database runs "
+                "and that its disk has room, then resume.",
+                failure="database",
+            ),
+        )
         return True
     except Exception:
         # The sentence on the page must not leak internals; the log has the trace.
@@ -62,6 +81,33 @@ def _run(lease: Lease) -> bool:
     if job.chunks.exclude(state=Chunk.State.DONE).exists():
         wake(job.pk)
     return True
+
+
+def _work(lease: Lease) -> bool:
+    """What the work on the chunk comes to. Where the database breaks off it is begun anew from what is written."""
+    waits = iter(DATABASE_WAITS)
+    while True:
+        try:
+            return work_of(lease.job.kind).run(lease)
+        except _DATABASE_GONE as error:
+            log.warning("The database broke off in the middle of %s: %s", lease.chunk, error)
+            if connection.in_atomic_block or not _is_back(lease, waits):
+                raise
+
+
+def _is_back(lease: Lease, waits: Iterator[float]) -> bool:
+    """Wait until the lease can be renewed; False when that took too long. Raises LeaseLost."""
+    for wait in waits:
+        connection.close_if_unusable_or_obsolete()
+        time.sleep(wait)
+        try:
+            lease.renew()
+            # A write may have been kept although its answer was lost with the connection.
+            lease.chunk.refresh_from_db(fields=["cursor"])
+            return True
+        except _DATABASE_GONE as error:
+            log.warning("The database is not back yet: %s", error)
+    return False
 
 
 def _settle_if_cancelled(job_id: int) -> None:

@@ -21,6 +21,7 @@ FAILURE_NAMES = {
     "too_large": ("Too large", "The item does not fit the model. Use one that takes longer input."),
     "authentication": ("Authentication", "The key was not accepted. Mend the connection and resume."),
     "server_error": ("Server error", "The provider failed. Retry later."),
+    "database": ("Database", "The database took no results. See that it runs and has room, then resume."),
     "spend_limit": ("Spend limit", "The run spent its limit. Resume it with a higher one."),
     "model_not_found": ("Model not found", "The provider has no such model for this key."),
     "bad_request": ("Bad request", "The provider did not accept the call as it was sent."),

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from jobs.leases import claimable_at
+from jobs.leases import claimable_at, leased_at
 from jobs.models import Chunk, Job, ProviderBatch
 from jobs.work import work_of
 
@@ -147,7 +147,7 @@ def _queue_again(job: Job, subjects: Sequence[int]) -> None:
     """Queue a job that has ended, with those subjects alone."""
     job.refresh_from_db()
     open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
-    if job.is_finished and open_chunks.filter(lease_until__gt=timezone.now()).exists():
+    if job.is_finished and open_chunks.filter(leased_at(timezone.now())).exists():
         raise JobStateError("This job is still stopping. Try again in a minute.")
     _move(job, (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED), Job.State.QUEUED)
     # What a cancelled job never asked stays unasked.
@@ -217,7 +217,7 @@ def sweep() -> int:
     woken = 0
     for job in Job.objects.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING]).order_by("created_at"):
         open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
-        live = open_chunks.filter(state=Chunk.State.RUNNING, lease_until__gt=now).count()
+        live = open_chunks.filter(leased_at(now)).count()
         claimable = open_chunks.filter(claimable_at(now)).count()
         messages = min(job.parallel - live, claimable)
         if messages > 0:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisGone
 
 from config import cache as module
 from config.cache import ForgivingRedisCache
@@ -77,9 +78,7 @@ def test_it_outlives_its_server(server: Server, cache: ForgivingRedisCache, monk
     assert cache.get("a", "gone") == "gone"
 
     server.start()
-    monkeypatch.setattr(
-        module.time, "monotonic", lambda now=time.monotonic: now() + module.LEFT_ALONE_SECONDS
-    )
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + module.LEFT_ALONE_SECONDS)
     cache.set("known", "after")
     assert ForgivingRedisCache(f"unix://{server.path}", {}).get("known") == "after"
 
@@ -88,18 +87,15 @@ def test_a_server_that_is_gone_is_not_waited_for_again_and_again(
     cache: ForgivingRedisCache, monkeypatch: pytest.MonkeyPatch
 ):
     asked: list[str] = []
-    monkeypatch.setattr(
-        module.RedisCache, "get", lambda self, key: asked.append(key) or _fail(module.RedisGone())
-    )
+
+    def gone(self: object, key: str) -> None:
+        asked.append(key)
+        raise RedisGone
+
+    monkeypatch.setattr("config.cache.RedisCache.get", gone)
 
     assert [cache.get("a"), cache.get("b"), cache.get("c")] == [None, None, None]
     assert asked == ["a"]
-    monkeypatch.setattr(
-        module.time, "monotonic", lambda now=time.monotonic: now() + module.LEFT_ALONE_SECONDS
-    )
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + module.LEFT_ALONE_SECONDS)
     cache.get("d")
     assert asked == ["a", "d"]
-
-
-def _fail(error: Exception) -> None:
-    raise error

@@ -185,7 +185,7 @@ class Machine:
         import psycopg
 
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")

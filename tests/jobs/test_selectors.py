@@ -48,7 +48,7 @@ def test_money_is_given_as_numbers():
 
 
 def test_every_failure_has_a_word_and_advice():
-    assert set(FAILURE_NAMES) == {*Failure, "no_votes"}
+    assert set(FAILURE_NAMES) == {*Failure, "no_votes", "no_answer", "to_person", "database"}
     assert all(label and advice.endswith(".") for label, advice in FAILURE_NAMES.values())
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs import unwritten
 from jobs.leases import Lease, claim
 from jobs.models import Chunk, Job
 from jobs.running import run_to_end
@@ -74,7 +73,7 @@ def test_a_full_disk_stops_nothing(chunk: Chunk, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(unwritten.os, "open", full)
+    monkeypatch.setattr("jobs.unwritten.os.open", full)
 
     Unwritten(chunk).keep(7, "a", REPLY)
 
