@@ -291,6 +291,8 @@ urlpatterns = [
     path("exports/<int:export_id>/", exports.OneExport.as_view(), name="export"),
     path("exports/<int:export_id>/download/", exports.ExportDownload.as_view(), name="export_download"),
     path("exports/<int:export_id>/card/", exports.ExportCard.as_view(), name="export_card"),
+    path("exports/<int:export_id>/resume/", exports.ExportResume.as_view(), name="export_resume"),
+    path("exports/<int:export_id>/cancel/", exports.ExportCancel.as_view(), name="export_cancel"),
     path("projects/<int:project_id>/routers/", routers.Routers.as_view(), name="routers"),
     path(
         "projects/<int:project_id>/routers/deferral/",

@@ -5,7 +5,7 @@ import json
 import re
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -22,17 +22,20 @@ _ROW_GROUP_CHARACTERS = 8_000_000
 
 
 class ExportWriter(ABC):
-    """Writes rows to a file one by one. A context manager; the file is whole only after it ended without an error."""
+    """Writes rows to a file. A context manager; the file is whole only after it ended without an error."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self.columns = columns
 
     @abstractmethod
-    def write(self, row: Mapping[str, Any]) -> None: ...
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def write_header(self) -> None:  # noqa: B027 (only CSV has one)
+        """The names of the columns, where the format writes them before the rows."""
 
     def add_metadata(self, texts: Mapping[str, str]) -> None:  # noqa: B027 (most formats have no place for any)
         """Keep texts about the file in it, where its format has a place for them."""
@@ -55,17 +58,23 @@ class CsvWriter(ExportWriter):
         self._file = path.open("w", encoding="utf-8", newline="")
         # With "\n" alone at the end of rows, a "\r" inside a text would not be quoted and would break its row.
         self._writer = csv.writer(self._file, lineterminator="\r\n")
-        self._writer.writerow([self._cell(column) for column in columns])
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        self._writer.writerow([self._cell(row.get(column)) for column in self.columns])
+    def write_header(self) -> None:
+        self._writer.writerow([self._cell(column) for column in self.columns])
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        columns, cell = self.columns, self._cell
+        plain = (int, float, type(None))
+        self._writer.writerows(
+            [value if type(value := row.get(column)) in plain else cell(value) for column in columns]
+            for row in rows
+        )
 
     def _cell(self, value: Any) -> Any:
-        if isinstance(value, bool):
+        if type(value) is bool:
             return "true" if value else "false"
-        looks_runnable = isinstance(value, str) and value.startswith(FORMULA_STARTS)
-        if self._escape and looks_runnable and not _NUMBER.fullmatch(value):
-            return f"'{value}"
+        if self._escape and isinstance(value, str) and value.startswith(FORMULA_STARTS):
+            return value if _NUMBER.fullmatch(value) else f"'{value}"
         return value
 
     def close(self) -> None:
@@ -79,9 +88,10 @@ class JsonLinesWriter(ExportWriter):
         super().__init__(path, columns)
         self._file = path.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        values = {column: row.get(column) for column in self.columns}
-        self._file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            values = {column: row.get(column) for column in self.columns}
+            self._file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -98,12 +108,17 @@ class ParquetWriter(ExportWriter):
         self._rows: list[dict[str, Any]] = []
         self._characters = 0
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        values = {column: self._value(column, row.get(column)) for column in self.columns}
-        self._rows.append(values)
-        self._characters += sum(len(value) for value in values.values() if isinstance(value, str))
-        if len(self._rows) >= _ROW_GROUP or self._characters >= _ROW_GROUP_CHARACTERS:
-            self._flush()
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            values = {column: self._value(column, row.get(column)) for column in self.columns}
+            self._rows.append(values)
+            self._characters += sum(len(value) for value in values.values() if isinstance(value, str))
+            if len(self._rows) >= _ROW_GROUP or self._characters >= _ROW_GROUP_CHARACTERS:
+                self._flush()
+
+    def write_table(self, table: pa.Table) -> None:
+        """Rows of this schema, which become one row group."""
+        self._writer.write_table(table)
 
     def _value(self, column: str, value: Any) -> Any:
         if value is None or isinstance(value, str) or not pa.types.is_string(self._schema.field(column).type):
@@ -123,6 +138,17 @@ class ParquetWriter(ExportWriter):
     def close(self) -> None:
         self._flush()
         self._writer.close()
+
+
+def join_parquet(parts: Iterable[Path], writer: ParquetWriter, *, goes_on: Callable[[], bool]) -> bool:
+    """Copy the row groups of files with the writer's schema; False when it was stopped before the end."""
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                writer.write_table(file.read_row_group(group))
+                if not goes_on():
+                    return False
+    return True
 
 
 # Already compressed: trying again costs time and gains nothing.

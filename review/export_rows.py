@@ -141,21 +141,32 @@ def _names_images(column: str) -> bool:
     return column == "image" or column.endswith(("file_name", "file_names"))
 
 
-def rows(export: Export, columns: Mapping[Column, str]) -> Iterator[dict[str, Any]]:
-    """The export's rows as dictionaries, in order of item id, in its layout; `columns` as of `own_columns`."""
+def row_blocks(
+    export: Export, columns: Mapping[Column, str], *, after: int = 0
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """The export's rows as dictionaries, in order of item id, in its layout, those of some items at a time with the
+    last item's id; only those of items with an id above `after`. `columns` as of `own_columns`.
+    """
     drawn, people = _Draws(export), _People(export)
-    last = 0
+    last = after
     while True:
         items = list(
             export.project.items.filter(pk__gt=last)
-            .select_related("calibration_label__label", "image")
+            .select_related("calibration_label__label", "calibration_label__author", "image")
             .order_by("pk")[:BLOCK]
         )
         if not items:
             return
         last = items[-1].pk
         ids = [item.pk for item in items]
-        yield from _block(export, items, columns, drawn.of(ids), people.of(ids))
+        yield last, list(_block(export, items, columns, drawn.of(ids), people.of(ids)))
+
+
+def source_of(export: Export) -> list[Any]:
+    """What rows depend on beside their items and answers: rows made from another one do not go together."""
+    round = export.round
+    audits = [[audit.round.pk, audit.draw_number] for audit in audits_of(round)]
+    return [round.pk, round.draw_number, _has_probabilities(export), audits, audited_shares(export)]
 
 
 class _People:

@@ -94,4 +94,16 @@ urlpatterns = [
     path(_EXPORTS, exports.exports, name="exports"),
     path(f"{_EXPORTS}<int:export_id>/download/", exports.export_download, name="export_download"),
     path(f"{_EXPORTS}<int:export_id>/card/", exports.export_card, name="export_card"),
+    path(
+        f"{_EXPORTS}<int:export_id>/resume/",
+        exports.export_action,
+        {"action": "resume"},
+        name="export_resume",
+    ),
+    path(
+        f"{_EXPORTS}<int:export_id>/cancel/",
+        exports.export_action,
+        {"action": "cancel"},
+        name="export_cancel",
+    ),
 ]

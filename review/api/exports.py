@@ -1,8 +1,8 @@
 """Exports and their data cards."""
 
-from django.http import FileResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,8 +11,9 @@ from annotate.access import found_for, project_for
 from annotate.api.endpoint import Endpoint, Input, ProblemSerializer, chosen
 from jobs.api import JobProgressSerializer
 from jobs.services import JobStateError
+from review.export_download import download_response
 from review.models import Export
-from review.services.exports import export_create
+from review.services.exports import export_cancel, export_create, export_resume
 
 
 class ExportSerializer(serializers.ModelSerializer[Export]):
@@ -100,24 +101,40 @@ class OneExport(ExportEndpoint):
 class ExportDownload(ExportEndpoint):
     @extend_schema(
         summary="The file of a finished export",
+        description="A download that broke off goes on where it stopped: send `Range: bytes=N-` for the bytes from the "
+        "N-th on, with the `ETag` of the first answer as `If-Range`.",
+        parameters=[
+            OpenApiParameter("Range", str, OpenApiParameter.HEADER),
+            OpenApiParameter("If-Range", str, OpenApiParameter.HEADER),
+        ],
         responses={
             (200, "application/octet-stream"): OpenApiTypes.BINARY,
+            (206, "application/octet-stream"): OpenApiTypes.BINARY,
             (409, "application/problem+json"): OpenApiResponse(
                 ProblemSerializer, "The file is not written yet."
             ),
         },
     )
-    def get(self, request: Request, export_id: int) -> FileResponse:
+    def get(self, request: Request, export_id: int) -> HttpResponseBase:
         export = self.export(export_id)
         if not export.file:
             state = export.job.get_state_display().lower()
             raise JobStateError(f"The export has no file: its job is {state}.")
-        return FileResponse(
-            export.file.open("rb"),
-            as_attachment=True,
-            filename=export.filename,
-            content_type="application/octet-stream",
-        )
+        return download_response(request, export, "application/octet-stream")
+
+
+class ExportResume(ExportEndpoint):
+    @extend_schema(summary="Go on with a paused export", request=None, responses=ExportSerializer)
+    def post(self, request: Request, export_id: int) -> Response:
+        export_resume(export=self.export(export_id), user=self.user)
+        return self.reply(ExportSerializer, self.export(export_id))
+
+
+class ExportCancel(ExportEndpoint):
+    @extend_schema(summary="End an export that is not written yet", request=None, responses=ExportSerializer)
+    def post(self, request: Request, export_id: int) -> Response:
+        export_cancel(export=self.export(export_id), user=self.user)
+        return self.reply(ExportSerializer, self.export(export_id))
 
 
 class ExportCard(ExportEndpoint):

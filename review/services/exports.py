@@ -5,7 +5,9 @@ from django.db import transaction
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import User
-from jobs.services import stream_job_create
+from jobs.models import Job
+from jobs.services import job_cancel, job_resume, stream_job_create
+from review.export_parts import forget_parts
 from review.models import Export, ReviewRound
 
 
@@ -68,3 +70,27 @@ def export_create(
         new={"format": str(export.get_format_display()), "layout": layout, "λ": lam},
     )
     return export
+
+
+@transaction.atomic
+def export_resume(*, export: Export, user: User) -> None:
+    """Go on with an export that stopped by itself, after what is written already. Raises Refusal."""
+    if export.job.state != Job.State.PAUSED:
+        raise Refusal("This export is not paused.")
+    job_resume(export.job)
+    _record(export, user, "export resumed")
+
+
+@transaction.atomic
+def export_cancel(*, export: Export, user: User) -> None:
+    """End an export that is not written yet; what there is of it goes. Raises Refusal."""
+    if export.job.is_finished:
+        raise Refusal("This export is not being written.")
+    job_cancel(export.job)
+    Export.objects.filter(pk=export.pk).update(written={})
+    _record(export, user, "export cancelled")
+    transaction.on_commit(lambda: forget_parts(export))
+
+
+def _record(export: Export, user: User, action: str) -> None:
+    record(export.project, user, action, subject=f"export {export.pk}", subject_id=export.pk)

@@ -1,16 +1,19 @@
 """Exports: the list with the form for a new one, and the files themselves."""
 
-from django.http import FileResponse, Http404, HttpResponse
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from annotate.access import permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.requests import PageRequest
 from review.data_card import card_json, cell_text, readme, sections
+from review.export_download import download_response
 from review.forms import ExportForm
 from review.models import Export, ReviewRound
-from review.services.exports import export_create
+from review.services.exports import export_cancel, export_create, export_resume
 
 CONTENT_TYPES = {
     Export.Format.CSV: "text/csv; charset=utf-8",
@@ -44,20 +47,28 @@ def exports(request: PageRequest, project_id: int) -> HttpResponse:
     return render(request, "review/export_list.html" if is_list_alone else "review/exports.html", context)
 
 
-@require_GET
-def export_download(request: PageRequest, project_id: int, export_id: int) -> FileResponse:
+@require_safe
+def export_download(request: PageRequest, project_id: int, export_id: int) -> HttpResponseBase:
+    """The file, or the part of it that a download which broke off still lacks."""
     project = project_for(request.user, project_id, may=to_manage(request.method))
     export = get_object_or_404(project.exports.all(), pk=export_id)
     if not export.file:
         raise Http404("This export is not written yet.")
-    response = FileResponse(
-        export.file.open("rb"),
-        as_attachment=True,
-        filename=export.filename,
-        content_type=ARCHIVE_TYPE if export.is_archive else CONTENT_TYPES[Export.Format(export.format)],
-    )
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    content_type = ARCHIVE_TYPE if export.is_archive else CONTENT_TYPES[Export.Format(export.format)]
+    return download_response(request, export, content_type)
+
+
+@require_POST
+def export_action(request: PageRequest, project_id: int, export_id: int, action: str) -> HttpResponse:
+    """Go on with a paused export, or cancel one."""
+    project = project_for(request.user, project_id, may=to_manage(request.method))
+    export = get_object_or_404(project.exports.select_related("job", "project"), pk=export_id)
+    act = export_resume if action == "resume" else export_cancel
+    try:
+        act(export=export, user=request.user)
+    except Refusal as refusal:
+        messages.error(request, refusal.sentence)
+    return redirect("exports", project.pk)
 
 
 @require_GET

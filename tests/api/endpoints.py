@@ -250,6 +250,8 @@ CASES = [
     Case("export", "get", SEERS),
     Case("export_download", "get", but(SEERS, 409)),
     Case("export_card", "get", but(SEERS, 409)),
+    Case("export_resume", "post", but(MANAGERS, 400)),  # it is not paused
+    Case("export_cancel", "post", MANAGERS),
 ]
 
 LISTS = (

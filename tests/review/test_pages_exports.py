@@ -199,6 +199,99 @@ def test_the_downloaded_rows_are_the_exports(client: Client, round: ReviewRound)
     assert len(rows) == export.rows == 4
 
 
+@pytest.mark.parametrize(
+    ("wanted", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=10-", 10, None),
+        ("bytes=10-19", 10, 19),
+        ("bytes=5-999999", 5, None),
+        ("bytes=-7", -7, None),
+        ("bytes=-999999", 0, None),
+    ],
+)
+def test_a_download_goes_on_where_it_broke_off(
+    client: Client, round: ReviewRound, wanted: str, first: int, last: int | None
+) -> None:
+    export = written(round)
+    address = url("export_download", round.project, export.pk)
+    whole = client.get(address)
+    content = whole.getvalue()
+    first = first if first >= 0 else len(content) + first
+    last = len(content) - 1 if last is None else last
+
+    part = client.get(address, headers={"Range": wanted, "If-Range": whole.headers["ETag"]})
+
+    assert (whole.status_code, whole.headers["Accept-Ranges"]) == (200, "bytes")
+    assert part.status_code == 206
+    assert part.headers["Content-Range"] == f"bytes {first}-{last}/{len(content)}"
+    assert int(part.headers["Content-Length"]) == last - first + 1
+    assert part.headers["ETag"] == whole.headers["ETag"]
+    assert part.headers["Content-Disposition"] == whole.headers["Content-Disposition"]
+    assert b"".join(part.streaming_content) == content[first : last + 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wanted", ["bytes=999999-", "bytes=-0"])
+def test_a_range_outside_the_file_is_refused_with_its_size(
+    client: Client, round: ReviewRound, wanted: str
+) -> None:
+    export = written(round)
+
+    refused = client.get(url("export_download", round.project, export.pk), headers={"Range": wanted})
+
+    assert (refused.status_code, refused.headers["Content-Range"]) == (416, f"bytes */{export.size}")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=10-", "If-Range": '"of another file"'},
+        {"Range": "bytes=10-", "If-Range": "Mon, 01 Jan 2001 00:00:00 GMT"},
+        {"Range": "bytes=0-1,5-6"},
+        {"Range": "bytes=9-3"},
+        {"Range": "lines=1-2"},
+        {"Range": "bytes=-"},
+    ],
+)
+def test_what_is_no_range_of_this_file_gets_all_of_it(
+    client: Client, round: ReviewRound, headers: dict[str, str]
+) -> None:
+    export = written(round)
+
+    response = client.get(url("export_download", round.project, export.pk), headers=headers)
+
+    assert (response.status_code, len(response.getvalue())) == (200, export.size)
+
+
+def test_by_its_date_a_download_goes_on_too_and_a_file_that_is_there_is_not_sent(
+    client: Client, round: ReviewRound
+) -> None:
+    address = url("export_download", round.project, written(round).pk)
+    whole = client.get(address)
+
+    by_date = client.get(address, headers={"Range": "bytes=3-", "If-Range": whole.headers["Last-Modified"]})
+
+    assert by_date.status_code == 206
+    assert client.get(address, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+    assert int(client.head(address).headers["Content-Length"]) == len(whole.getvalue())
+
+
+def test_a_paused_export_can_be_gone_on_with_and_an_unfinished_one_cancelled(
+    client: Client, round: ReviewRound
+) -> None:
+    export = make_export(round)
+    Job.objects.filter(pk=export.job_id).update(state="paused", reason="The disk is full.")
+
+    page = text_of(client, url("exports", round.project))
+    assert url("export_resume", round.project, export.pk) in page
+    assert client.post(url("export_resume", round.project, export.pk)).status_code == 302
+    assert Job.objects.get(pk=export.job_id).state == "queued"
+    assert client.post(url("export_cancel", round.project, export.pk)).status_code == 302
+    assert Job.objects.get(pk=export.job_id).state == "cancelled"
+    refused = client.post(url("export_resume", round.project, export.pk), follow=True)
+    assert "This export is not paused." in refused.content.decode()
+
+
 def test_what_is_not_written_yet_does_not_exist(client: Client, round: ReviewRound) -> None:
     export = make_export(round)
 
