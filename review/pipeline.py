@@ -273,7 +273,7 @@ def _check_written(options: Options, annotator: ModelChoice, criticizer: ModelCh
     """Refuse, before anything is paid for, what only tasks with a label set have."""
     task = get_task_type(options.task)
     because = f"{without_labels(task)} have no label set, so"
-    if options.gold is not None and not task.is_checkable:
+    if not task.is_checkable and (options.gold is not None or options.labels):
         raise Refusal(f"{because} leave --gold and --labels out.")
     if options.labels:
         raise Refusal(f"{because} leave --labels out.")
