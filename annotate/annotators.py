@@ -12,12 +12,14 @@ from annotate.contents import BLOCK, item_content, items_in_order, label_specs
 from annotate.discussion import opinions_about
 from annotate.models import Annotation, AnnotationRun, Item, ModelRun, Project
 from annotate.prompts import (
+    STEPS,
     Example,
     LabelSpec,
     Opinion,
     annotation_request,
     read_annotation,
     read_confident_annotation,
+    read_steps,
 )
 from jobs import shutdown
 from jobs.call_work import CallWork
@@ -77,7 +79,10 @@ def read_reply(
     """Index of the label, confidence and reasoning that a reply to the run gives; None for what it does not."""
     if run.parameters.get("confidence"):
         return read_confident_annotation(text, run.answer_format, specs)
-    index, reasoning = read_annotation(text, run.answer_format, specs)
+    if run.strategy == STEPS:
+        index, reasoning = read_steps(text, specs)
+    else:
+        index, reasoning = read_annotation(text, run.answer_format, specs)
     return index, None, reasoning
 
 

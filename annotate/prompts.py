@@ -24,9 +24,14 @@ from annotate.task_types import get_task_type
 from mllm.messages import Image, Request
 
 STRATEGIES = ("naive", "cot")
+# Numbered steps, then the label: a router can read along. Only where one of a set of labels is chosen.
+STEPS = "steps"
+LABEL_STRATEGIES = (*STRATEGIES, STEPS)
 
 # Stored with every annotation. A change of wording needs a new number.
-PROMPT_VERSIONS: Mapping[str, str] = MappingProxyType({"naive": "annotate-naive-1", "cot": "annotate-cot-1"})
+PROMPT_VERSIONS: Mapping[str, str] = MappingProxyType(
+    {"naive": "annotate-naive-1", "cot": "annotate-cot-1", STEPS: "annotate-steps-1"}
+)
 
 # What an option adds to a version: a change of its wording needs a new number here.
 _OPTION_VERSIONS: Mapping[str, str] = MappingProxyType(
@@ -34,7 +39,7 @@ _OPTION_VERSIONS: Mapping[str, str] = MappingProxyType(
 )
 
 # Limits, not expectations: models that think before they answer spend these tokens on it too.
-_MAX_TOKENS: Mapping[str, int] = MappingProxyType({"naive": 256, "cot": 1024})
+_MAX_TOKENS: Mapping[str, int] = MappingProxyType({"naive": 256, "cot": 1024, STEPS: 1024})
 
 _TAG = re.compile(r"<(?=\s*/?\s*(?:item|question|caption|example|opinion)\b)", re.IGNORECASE)
 
@@ -115,6 +120,22 @@ _ANSWER: Mapping[tuple[str, str], str] = MappingProxyType(
     }
 )
 
+# The form that `route.trace.StepParser` reads; the label is read by `annotate.parsing.parse_label`.
+_STEPS_ANSWER = (
+    "Write down your reasoning in three to eight numbered steps before you decide. Each step looks at one "
+    "thing and stands on lines of its own that begin with the word Step, its number and a colon. Do not "
+    "number anything else. End with a line that begins with Label: and gives the index of the label in "
+    "square brackets, and write nothing after it. For {first}, for example, the answer has this form:\n"
+    "Step 1: what you see first\n"
+    "Step 2: what follows from it\n"
+    "Step 3: what decides\n"
+    "Label: [0]"
+)
+# What the reasoning ends with where the label's brackets are taken off it.
+_LABEL_MARKER = re.compile(
+    r"\s*[*_#]{0,3}[ \t]*(?:final[ \t]+)?label[*_]{0,3}[ \t]*[:：][*_]{0,3}\s*\Z", re.IGNORECASE
+)
+
 _CONFIDENCE: Mapping[str, str] = MappingProxyType(
     {
         "bracket": (
@@ -167,16 +188,20 @@ def annotation_request(
     `instructions` are the project's own guidelines, in its owner's words. `max_tokens` None means the
     strategy's own limit. With `confidence` the answer also says how sure the model is. `examples` are
     None in a run that shows none, and empty where the item has none; likewise `opinions`, which belong to a
-    discussion. Raises ValueError for an unknown task type, strategy or answer format, for fewer
-    than two labels, and for an item that lacks what its task type needs.
+    discussion. Raises ValueError for an unknown task type, strategy or answer format, for steps in another form than
+    brackets or with a confidence, for a task without labels, for fewer than two labels, and for an item that lacks
+    what its task type needs.
     """
-    check_choices(task_type, strategy, answer_format)
+    check_choices(task_type, strategy, answer_format, strategies=LABEL_STRATEGIES)
+    _check_label_task(task_type)
+    if strategy == STEPS and (answer_format != "bracket" or confidence):
+        raise ValueError("Numbered steps end with the label in brackets, and with nothing else.")
     check_labels(labels)
     system = "\n\n".join(
         section
         for section in (
             _TASK[task_type],
-            _ANSWER[strategy, answer_format].format(first=quoted(labels[0].name)),
+            _answer_form(strategy, answer_format).format(first=quoted(labels[0].name)),
             _CONFIDENCE[answer_format] if confidence else "",
             DATA_NOTICE,
             "" if examples is None else _EXAMPLES_NOTICE,
@@ -199,12 +224,21 @@ def annotation_request(
     )
 
 
+def _answer_form(strategy: str, answer_format: str) -> str:
+    return _STEPS_ANSWER if strategy == STEPS else _ANSWER[strategy, answer_format]
+
+
+def _check_label_task(task_type: str) -> None:
+    if task_type not in _TASK:
+        raise ValueError(f"{get_task_type(task_type).label} has no labels to choose from.")
+
+
 def prompt_version(
     strategy: str, *, confidence: bool = False, examples: bool = False, discussion: bool = False
 ) -> str:
     """The version of a prompt with these options. Raises ValueError for an unknown strategy."""
     if strategy not in PROMPT_VERSIONS:
-        raise ValueError(f"Unknown strategy {strategy!r}; known are {', '.join(STRATEGIES)}.")
+        raise ValueError(f"Unknown strategy {strategy!r}; known are {', '.join(LABEL_STRATEGIES)}.")
     chosen = {"confidence": confidence, "examples": examples, "discussion": discussion}
     return PROMPT_VERSIONS[strategy] + "".join(
         _OPTION_VERSIONS[option] for option, is_chosen in chosen.items() if is_chosen
@@ -218,6 +252,12 @@ def read_annotation(
     if answer_format == "structured":
         return parse_structured(reply_text, [label.name for label in labels])
     return parse_label(reply_text, len(labels))
+
+
+def read_steps(reply_text: str, labels: Sequence[LabelSpec]) -> tuple[int | None, str]:
+    """The same of a reply in numbered steps; the reasoning is the steps, without the line of the label."""
+    index, reasoning = parse_label(reply_text, len(labels))
+    return index, reasoning if index is None else _LABEL_MARKER.sub("", reasoning)
 
 
 def read_confident_annotation(

@@ -10,6 +10,7 @@ from annotate.access import connections_of
 from annotate.errors import Refusal
 from annotate.examples import labelled_items, most_examples
 from annotate.models import AnnotationRun, Connection, ModelRun, Project, User
+from annotate.prompts import STEPS
 from annotate.services.runs import TRAINED, ModelChoice, training_parameters
 from jobs.models import Job
 from mllm.adapters.batches import LONGEST_WAIT_HOURS
@@ -22,6 +23,7 @@ STRATEGIES = [
     ("cot", "Think first, then answer: more accurate, and its reasoning helps reviewers"),
     ("naive", "Answer only: cheaper and faster"),
 ]
+STEPS_CHOICE = (STEPS, "Numbered steps, then the label: a router can learn to read along")
 ANSWER_FORMATS = [
     ("", "Automatic: what suits the connection"),
     ("bracket", "In brackets: works with any model"),
@@ -167,6 +169,7 @@ class AnnotationRunForm(RunForm):
         if project.task.is_written:
             del self.fields["confidence"], self.fields["examples"]
             return
+        self.fields["strategy"].choices = [*STRATEGIES, STEPS_CHOICE]  # type: ignore[attr-defined]
         labelled, most = len(labelled_items(project)), most_examples(project)
         examples = self.fields["examples"]
         examples.initial = 0

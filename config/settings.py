@@ -274,7 +274,7 @@ SPECTACULAR_SETTINGS = {
         "JobState": "jobs.models.Job.State",
         "UploadState": "annotate.models.Upload.State",
         "ModelRunKind": "annotate.models.ModelRun.Kind",
-        "AnnotatorStrategy": "annotate.prompts.STRATEGIES",
+        "AnnotatorStrategy": "annotate.prompts.LABEL_STRATEGIES",
         "CriticizerStrategy": "criticize.strategies.CHOICES",
         "GridRowKind": ["criticism", "combined", "confidence", "cdi"],
         "ModelChoiceKind": [("prompted", "Model"), ("trained", "Trained classifier, no language model")],

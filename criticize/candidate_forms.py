@@ -8,11 +8,16 @@ from django import forms
 from annotate.access import connections_of
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Connection, ModelRun, Project, User
+from annotate.prompts import LABEL_STRATEGIES, STEPS
 from annotate.prompts import STRATEGIES as ANNOTATOR_STRATEGIES
 from annotate.services.runs import TRAINED, ModelChoice, candidate_parameters, training_parameters
 from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 
-_ANNOTATOR_LABELS = {"cot": "Think first, then answer (cot)", "naive": "Answer only (naive)"}
+_ANNOTATOR_LABELS = {
+    "cot": "Think first, then answer (cot)",
+    "naive": "Answer only (naive)",
+    STEPS: "Numbered steps, which a router can learn to read (steps)",
+}
 _OF_MODELS = ("connection", "models", "strategies")
 
 
@@ -132,12 +137,13 @@ class AnnotatorsForm(PairsForm):
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        self.offered = ANNOTATOR_STRATEGIES if project.task.is_written else LABEL_STRATEGIES
         super().__init__(*args, project=project, **kwargs)
         if project.task.is_written:
             del self.fields["confidence"], self.fields["examples"]
 
     def strategy_choices(self) -> list[tuple[str, str]]:
-        return [(name, _ANNOTATOR_LABELS.get(name, name)) for name in sorted(ANNOTATOR_STRATEGIES)]
+        return [(name, _ANNOTATOR_LABELS.get(name, name)) for name in sorted(self.offered)]
 
     def check_training(self, project: Project) -> None:
         candidate_parameters(project)

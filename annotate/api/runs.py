@@ -15,7 +15,7 @@ from annotate.api.items import LabelCountSerializer, LabelNameSerializer
 from annotate.examples import MAX_EXAMPLES, MAX_IMAGE_EXAMPLES
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.parsing import ANSWER_FORMATS
-from annotate.prompts import STRATEGIES
+from annotate.prompts import LABEL_STRATEGIES
 from annotate.selectors import label_counts, machine_accuracy, machine_f1
 from annotate.services.combining import discussion_create, discussion_estimate, vote_create
 from annotate.services.runs import (
@@ -171,7 +171,11 @@ class ModelChoiceSerializer(Input):
         required=False, allow_null=True, help_text="One of yours; for kind `prompted`."
     )
     model = serializers.CharField(required=False, max_length=200, allow_blank=True)
-    strategy = serializers.ChoiceField(STRATEGIES, required=False, help_text="`cot` by default.")
+    strategy = serializers.ChoiceField(
+        LABEL_STRATEGIES,
+        required=False,
+        help_text="`cot` by default. `steps`: numbered steps, only of annotators that choose a label.",
+    )
     answer_format = serializers.ChoiceField(
         ANSWER_FORMATS, required=False, help_text="By default the one that suits the connection."
     )

@@ -19,7 +19,15 @@ from annotate.extracting import extracting_request_for
 from annotate.history import record
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, Connection, Item, ModelRun, Project, User
-from annotate.prompts import PROMPT_VERSIONS, STRATEGIES, Example, LabelSpec, prompt_version
+from annotate.prompts import (
+    LABEL_STRATEGIES,
+    PROMPT_VERSIONS,
+    STEPS,
+    STRATEGIES,
+    Example,
+    LabelSpec,
+    prompt_version,
+)
 from annotate.task_types import TaskType
 from annotate.writing import writing_request_for
 from annotate.written import WRITTEN_PROMPT_VERSIONS
@@ -34,8 +42,8 @@ from mllm.tokens import estimate_tokens
 MAX_TRAINING_ITEMS = 20_000
 _SAMPLED_FOR_ESTIMATE = 20
 # Before anything was measured: what an answer usually takes, by strategy. Pages call it an estimate.
-_USUAL_OUTPUT_TOKENS = {"naive": 12, "cot": 160}
-_USUAL_SECONDS = {"naive": 1.5, "cot": 5.0}
+_USUAL_OUTPUT_TOKENS = {"naive": 12, "cot": 160, STEPS: 240}
+_USUAL_SECONDS = {"naive": 1.5, "cot": 5.0, STEPS: 7.0}
 # Output tokens and seconds of an answer, where answers are written, and where they are spans.
 _USUALLY_WRITTEN = {"naive": (150.0, 4.0), "cot": (350.0, 8.0)}
 _USUALLY_EXTRACTED = {"naive": (20.0, 1.5), "cot": (160.0, 5.0)}
@@ -116,6 +124,15 @@ def check_task(project: Project, choice: ModelChoice, scope: str = AnnotationRun
     """Raise Refusal for what only projects with a label set can do."""
     if choice.is_trained:
         need_label_set(project, _NOT_TRAINED, field="kind")
+    elif choice.strategy == STEPS:
+        need_label_set(project, "answers cannot be given in numbered steps", field="strategy")
+        if choice.answer_format == "structured":
+            raise Refusal("Numbered steps end with the label in brackets.", field="answer_format")
+        if choice.confidence:
+            raise Refusal(
+                "An annotator that numbers its steps states no confidence. Choose another strategy.",
+                field="confidence",
+            )
     if scope == AnnotationRun.Scope.CALIBRATION and not project.task.is_span:
         need_label_set(project, "models cannot be tried on calibration labels")
     if choice.confidence:
@@ -157,6 +174,7 @@ def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> di
         return {"kind": choice.kind, "strategy": ""}
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     parameters: dict[str, Any] = {"top_logprobs": choice.top_logprobs}
+    answer_format = choice.answer_format or default_answer_format(choice.connection)
     if choice.max_tokens:
         parameters["max_tokens"] = choice.max_tokens
     return {
@@ -165,7 +183,7 @@ def run_fields(choice: ModelChoice, prompt_versions: dict[str, str] | Any) -> di
         "provider": choice.connection.provider,
         "model": choice.model.strip(),
         "strategy": choice.strategy,
-        "answer_format": choice.answer_format or default_answer_format(choice.connection),
+        "answer_format": "bracket" if choice.strategy == STEPS else answer_format,
         "prompt_version": prompt_versions[choice.strategy],
         "parameters": parameters,
     }
@@ -214,7 +232,7 @@ def annotation_estimate(
     items: Sequence[int] | None = None,
 ) -> Estimate:
     """What annotating the project's items, its calibration items alone, or these `items` would take."""
-    check_choice(choice)
+    check_choice(choice, LABEL_STRATEGIES)
     check_task(project, choice, scope)
     check_abilities(project, choice)
     ids = items_to_annotate(project, scope) if items is None else items
@@ -337,7 +355,7 @@ def annotation_run_create(
 
     With the scope `part` these `items`, in order of id.
     """
-    check_choice(choice)
+    check_choice(choice, LABEL_STRATEGIES)
     check_task(project, choice, scope)
     check_abilities(project, choice)
     check_limit(choice, spend_limit)

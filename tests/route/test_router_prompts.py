@@ -5,19 +5,16 @@ from typing import Any
 
 import pytest
 
-from annotate.parsing import parse_label
-from annotate.prompts import ItemContent, LabelSpec
+from annotate.prompts import ItemContent, LabelSpec, annotation_request, read_steps
 from annotate.task_types import LABEL_TASKS
 from mllm.messages import Image
 from route.router_prompts import (
     ROUTER_PROMPT_VERSION,
     STRICTNESS,
-    TRACE_PROMPT_VERSION,
     Demonstration,
     Verdict,
     read_verdict,
     router_request,
-    trace_request,
 )
 from route.trace import steps_of
 
@@ -174,30 +171,17 @@ def test_replies_that_do_not_decide_continue_and_are_counted(reply):
 
 @pytest.mark.parametrize("task_type", LABEL_TASKS)
 def test_the_form_that_is_asked_for_is_the_one_that_is_read(task_type):
-    request = trace_request(
-        task_type=task_type, model="any", labels=LABELS, item=ITEM, instructions="Naps count."
+    request = annotation_request(
+        task_type=task_type, strategy="steps", answer_format="bracket", model="any", labels=LABELS, item=ITEM
     )
     form = request.system[request.system.index("Step 1:") : request.system.index("Label: [0]") + 10]
 
     assert steps_of(form) == ["what you see first", "what follows from it", "what decides"]
-    assert parse_label(form, 2)[0] == 0
-    assert "Naps count." in request.system
-    assert (
-        request.system
-        == trace_request(
-            task_type=task_type, model="any", labels=LABELS, item=OTHER, instructions="Naps count."
-        ).system
-    )
-
-
-def test_answers_without_labels_are_not_asked_for_as_traces():
-    with pytest.raises(ValueError, match="no labels"):
-        trace_request(task_type="rated_answer", model="any", labels=LABELS, item=ITEM)
+    assert read_steps(form, LABELS) == (0, form.removesuffix("\nLabel: [0]"))
 
 
 WORDINGS = {
     "router-1": "a473c61413b54252",
-    "annotate-trace-1": "f801fa3bc661da3e",
 }
 
 
@@ -213,10 +197,6 @@ def test_a_change_of_wording_needs_a_new_version():
             for task_type in LABEL_TASKS
             for strictness in STRICTNESS
             for answer_format in ("bracket", "structured")
-        ],
-        TRACE_PROMPT_VERSION: [
-            trace_request(task_type=task_type, model="any", labels=LABELS, item=ITEM)
-            for task_type in LABEL_TASKS
         ],
     }
 
