@@ -4,25 +4,18 @@ The SDKs' own transport walks its whole connection pool for every request and ke
 alive; theirs over aiohttp resolves names itself and has no limit on a body. This one checks every address at
 connect time, follows no redirect, keeps no cookies, caps the size of an answer and raises `CallError`.
 
-What an SDK's client does anew for every request (merging headers and addresses, building and copying its own objects)
-takes twice the CPU of the call itself. So a request that it prepared can be posted again with another body: `Prepared`.
-
 Importing this module costs a second of CPU: adapters do it with their first call.
 """
 
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import httpx2
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
-from multidict import CIMultiDict
-from yarl import URL
 
 from mllm.addresses import AddressError, check_ip, written_out_address
 from mllm.errors import CallError, Failure
@@ -54,34 +47,6 @@ class GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request without its body: where it goes and with which headers."""
-
-    host: str
-    url: URL
-    headers: CIMultiDict[str] = field(repr=False)  # a key is among them
-
-    @classmethod
-    def of(cls, request: httpx2.Request) -> Self:
-        headers = CIMultiDict(request.headers)
-        headers["accept-encoding"] = "gzip, deflate"
-        headers.pop("content-length", None)  # each body has its own
-        try:
-            return cls(request.url.host, URL(str(request.url)), headers)
-        except ValueError as error:
-            raise _invalid_address() from error
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer. The names of `headers` are found in upper and lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """One connection pool of `max_connections`; every failure is a `CallError`."""
 
@@ -93,42 +58,31 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._max_body = max_body
         self._session: aiohttp.ClientSession | None = None
-        self._checked_host = ""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self._session is None:
+            self._session = self._open_session()
+        host = request.url.host
+        headers = dict(request.headers)
+        headers["accept-encoding"] = "gzip, deflate"
         content = await request.aread()  # a form with a file is not read yet
-        prepared = Prepared.of(request)
-        response = await self._send(request.method, prepared, content)
+        with _named_failures(host):
+            self._check_written_out_address(host)
+            response = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=headers,
+                data=content or None,
+                allow_redirects=False,
+            )
         return httpx2.Response(
             status_code=response.status,
             headers=[
                 (name, value) for name, value in response.raw_headers if name.lower() not in _DROPPED_HEADERS
             ],
-            stream=_CappedBody(response, prepared.host, self._max_body),
+            stream=_CappedBody(response, host, self._max_body),
             request=request,
         )
-
-    async def post(self, prepared: Prepared, content: bytes) -> Answer:
-        """Send the request with this body, and read all of the answer, whatever its status."""
-        response = await self._send("POST", prepared, content)
-        try:
-            body = _CappedBody(response, prepared.host, self._max_body)
-            return Answer(response.status, response.headers, b"".join([chunk async for chunk in body]))
-        finally:
-            response.close()
-
-    async def _send(self, method: str, prepared: Prepared, content: bytes) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = self._open_session()
-        with _named_failures(prepared.host):
-            self._check_written_out_address(prepared.host)
-            return await self._session.request(
-                method,
-                prepared.url,
-                headers=prepared.headers,
-                data=content or None,
-                allow_redirects=False,
-            )
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -147,12 +101,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def _check_written_out_address(self, host: str) -> None:
         # aiohttp asks no resolver for a host that is already an address.
-        if host == self._checked_host:
-            return
         address = written_out_address(host)
         if address is not None:
             check_ip(address, host, allow_private=self._allow_private)
-        self._checked_host = host
 
 
 # aiohttp hands over the body unpacked, so the first two would no longer be true; httpx2 would keep the cookies.
@@ -207,7 +158,9 @@ def _named_failures(host: str) -> Iterator[None]:
             Failure.UNREACHABLE, f"No connection to {host}: {error.os_error.strerror or 'refused'}."
         ) from error
     except aiohttp.InvalidURL as error:
-        raise _invalid_address() from error
+        raise CallError(
+            Failure.BAD_REQUEST, "The base URL of the connection is not valid.", fatal=True
+        ) from error
     except aiohttp.ClientResponseError as error:
         raise CallError(
             Failure.SERVER_ERROR, f"{host} does not answer in HTTP as it should.", raw=str(error)
@@ -218,7 +171,3 @@ def _named_failures(host: str) -> Iterator[None]:
         raise CallError(
             Failure.SERVER_ERROR, f"The connection to {host} broke before the answer was complete."
         ) from error
-
-
-def _invalid_address() -> CallError:
-    return CallError(Failure.BAD_REQUEST, "The base URL of the connection is not valid.", fatal=True)

@@ -1,9 +1,7 @@
 """What the adapters over HTTP share: one client, one clock, one way to name failures.
 
 The SDKs are used for their client only (addresses, keys, headers, connections). Their typed request
-parameters and response models cost milliseconds of CPU a call, so bodies are plain JSON, built and read here. What
-their client makes of a call is, but for the body, the same for every call of a connection: it prepares the first one,
-and those after the first answer repeat its address and headers.
+parameters and response models cost milliseconds of CPU a call, so bodies are plain JSON, built and read here.
 """
 
 import asyncio
@@ -11,9 +9,9 @@ import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncGenerator, Mapping, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mllm.adapters.base import Capabilities
 from mllm.adapters.batches import TRANSFER_TIMEOUT
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     import httpx2
 
     from mllm.registry import ConnectionSettings
-    from mllm.transport import Answer, GuardedTransport, Prepared
-
-Answered = TypeVar("Answered")
 
 
 class StreamReader(ABC):
@@ -62,8 +57,6 @@ class HttpAdapter(ABC):
         check_base_url(self._base_url, allow_private=settings.allow_private, resolve=False)
         self._client: Any = None
         self._transfer_client: Any = None  # for what is larger than an answer
-        self._transport: GuardedTransport | None = None  # of the client
-        self._prepared: Prepared | None = None  # a call that completes, as the client prepares them
         self._loop: asyncio.AbstractEventLoop | None = None
         # model → what was learned about it from its refusals of a parameter
         self._adaptations: dict[str, frozenset[str]] = {}
@@ -99,10 +92,10 @@ class HttpAdapter(ABC):
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                answer = await self._adapting(request, self._ask_whole, stream=False)
+                response = await self._exchange(request, stream=False)
         except TimeoutError:
             raise self._timed_out() from None
-        reply = self.read_reply(answer.content, answer.headers)
+        reply = self.read_reply(response.content, response.headers)
         return replace(reply, latency=time.perf_counter() - started)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -112,7 +105,7 @@ class HttpAdapter(ABC):
         response: httpx2.Response | None = None
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._adapting(request, self._ask_stream, stream=True)
+                response = await self._exchange(request, stream=True)
                 if "json" in response.headers.get("content-type", ""):
                     reply = self.read_reply(await response.aread(), response.headers)
                     reply = replace(reply, latency=time.perf_counter() - started)
@@ -155,7 +148,7 @@ class HttpAdapter(ABC):
 
     async def aclose(self) -> None:
         clients = (self._client, self._transfer_client)
-        self._client = self._transfer_client = self._transport = self._prepared = None
+        self._client = self._transfer_client = None
         for client in clients:
             if client is not None and self._loop is asyncio.get_running_loop():
                 await client.close()
@@ -238,91 +231,60 @@ class HttpAdapter(ABC):
     def broken(self, what: str, body: bytes | str) -> CallError:
         return broken_answer(what, body, self._secrets)
 
-    async def _adapting(
-        self, request: Request, ask: Callable[[Mapping[str, Any]], Awaitable[Answered]], *, stream: bool
-    ) -> Answered:
-        """What `ask` gets for the request's body, changed until the model takes it. Raises `CallError`."""
+    async def _exchange(self, request: Request, *, stream: bool) -> "httpx2.Response":
+        client, sdk = self._ready_client()
+        import httpx2
+
         while True:
             adaptations = self._adaptations.get(request.model, frozenset())
             body = self.body(request, adaptations, stream=stream)
             try:
-                return await ask(body)
-            except _Rejected as rejected:
-                problem = rejected.problem
+                response: httpx2.Response = await client.post(
+                    self.path,
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options=self.call_options(),
+                    stream=stream,
+                )
+                return response
+            except sdk.APIStatusError as error:
+                problem = self._problem(error)
+            except sdk.APIConnectionError as error:
+                raise self._unreachable(error) from None
             adaptation = self.adaptation_for(problem, body)
             if adaptation is None or adaptation in adaptations:
                 raise name_failure(problem)
             self._adaptations[request.model] = adaptations | {adaptation}
-
-    async def _ask_whole(self, body: Mapping[str, Any]) -> "Answer":
-        """The whole answer to a call. Raises `_Rejected` for one that is none, and `CallError`."""
-        if self._prepared is None or self._transport is None or self._loop is not asyncio.get_running_loop():
-            return await self._ask_first(body)
-        # As the SDKs write it.
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        answer = await self._transport.post(self._prepared, content)
-        if not 200 <= answer.status < 300:
-            raise _Rejected(read_problem(answer.status, answer.headers, answer.content, self._secrets))
-        return answer
-
-    async def _ask_first(self, body: Mapping[str, Any]) -> "Answer":
-        """The same through the SDK's client, which prepares the call for those that follow."""
-        from mllm.transport import Answer, Prepared
-
-        response = await self._post(body, stream=False)
-        self._prepared = Prepared.of(response.request)
-        return Answer(response.status_code, response.headers, response.content)
-
-    async def _ask_stream(self, body: Mapping[str, Any]) -> "httpx2.Response":
-        return await self._post(body, stream=True)
-
-    async def _post(self, body: Mapping[str, Any], *, stream: bool) -> "httpx2.Response":
-        client, sdk = self._ready_client()
-        import httpx2
-
-        try:
-            response: httpx2.Response = await client.post(
-                self.path, cast_to=httpx2.Response, body=body, options=self.call_options(), stream=stream
-            )
-            return response
-        except sdk.APIStatusError as error:
-            raise _Rejected(self._problem(error)) from None
-        except sdk.APIConnectionError as error:
-            raise self._unreachable(error) from None
 
     def _ready_client(self, *, transfers: bool = False) -> tuple[Any, Any]:
         """The client of the running loop, and its SDK's module for its errors."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # A client is bound to its loop; after a fork or a new asyncio.run there is another one.
-            self._client = self._transfer_client = self._transport = self._prepared = None
+            self._client = self._transfer_client = None
             self._loop = loop
         if transfers:
             from mllm.transport import MAX_TRANSFER
 
-            if self._transfer_client is None:
-                self._transfer_client = self._new_client(self._new_transport(MAX_TRANSFER))
+            self._transfer_client = self._transfer_client or self._new_client(MAX_TRANSFER)
             return self._transfer_client, self.sdk()
         if self._client is None:
             from mllm.transport import MAX_BODY
 
-            self._transport = self._new_transport(MAX_BODY)
-            self._client = self._new_client(self._transport)
+            self._client = self._new_client(MAX_BODY)
         return self._client, self.sdk()
 
-    def _new_transport(self, max_body: int) -> "GuardedTransport":
+    def _new_client(self, max_body: int) -> Any:
+        import httpx2
+
         from mllm.transport import CONNECT_TIMEOUT, GuardedTransport
 
-        return GuardedTransport(
+        transport = GuardedTransport(
             max_connections=self._settings.max_in_flight,
             allow_private=self._settings.allow_private,
             connect_timeout=min(CONNECT_TIMEOUT, self._settings.timeout),
             max_body=max_body,
         )
-
-    def _new_client(self, transport: "GuardedTransport") -> Any:
-        import httpx2
-
         http_client = httpx2.AsyncClient(
             transport=transport, timeout=None, follow_redirects=False, trust_env=False
         )
@@ -348,14 +310,6 @@ class HttpAdapter(ABC):
         return CallError(
             Failure.UNREACHABLE, f"No connection to {self._base_url}.", raw=repr(error.__cause__ or error)
         )
-
-
-class _Rejected(Exception):
-    """The provider answered with something else than success."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
 
 
 def _events(decoder: EventDecoder, chunk: bytes | None) -> list[Event]:
