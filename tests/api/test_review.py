@@ -253,7 +253,7 @@ def test_final_labels_are_measured_against_gold() -> None:
 
     accuracy = call(owner, "get", f"review-rounds/{round.pk}/accuracy/")
 
-    assert accuracy == {"right": 1, "judged": 4, "share": 0.25}
+    assert accuracy == {"right": 1, "judged": 4, "share": 0.25, "f1": None}
 
 
 # --- Exports ---------------------------------------------------------------------------------------------------------
