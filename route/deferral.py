@@ -50,8 +50,18 @@ class Rejector:
     Differs from the paper in that the whole data are used in each step (L-BFGS) and the features are given.
     """
 
-    def __init__(self, nu: float = 1.0, hidden: Sequence[int] = (), random_state: int | None = None) -> None:
-        """Raises ValueError for a negative ν or a hidden layer without units."""
+    def __init__(
+        self,
+        nu: float = 1.0,
+        hidden: Sequence[int] = (),
+        random_state: int | None = None,
+        penalty: float = 1.0,
+    ) -> None:
+        """`penalty` multiplies the squared weights. Raises ValueError for a negative ν, a layer without units,
+        or a penalty that is not above 0.
+        """
+        if not (np.isfinite(penalty) and penalty > 0):
+            raise ValueError("The penalty on the weights must be a number above 0.")
         if not (np.isfinite(nu) and nu >= 0):
             raise ValueError("ν must be a number of at least 0.")
         if any(units < 1 for units in hidden):
@@ -59,6 +69,7 @@ class Rejector:
         self.nu = float(nu)
         self.hidden = tuple(hidden)
         self.random_state = random_state
+        self.penalty = float(penalty)
 
     def fit(self, X: npt.ArrayLike, costs: npt.ArrayLike) -> "Rejector":  # noqa: N803
         """Learn from `X` (n, features) and `costs` (n, agents) or (n, heads, agents), finite and ≥ 0.
@@ -131,10 +142,10 @@ class Rejector:
         self, layers: list[Layer], features: FloatArray, weights: FloatArray, scales: FloatArray, nu: float
     ) -> list[Layer]:
         """The layers, in units of the standardized features, that minimize the loss from those given."""
-        penalties = [np.ones((1, 1)) for _ in layers]
+        penalties = [np.full((1, 1), self.penalty) for _ in layers]
         if not self.hidden:
             # Standardizing is for the optimizer's sake; the penalty is on the weights of the features as given.
-            penalties[0] = 1 / scales[:, None] ** 2
+            penalties[0] = self.penalty / scales[:, None] ** 2
         if self.n_agents_ == 2:
             # Two agents' weights are each other's negatives; binary regression penalizes their difference once.
             penalties[-1] = 2 * penalties[-1]

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,25 +22,34 @@ from annotate.vectors import (
 )
 from jobs.leases import Progress
 from jobs.models import Job
+from route.comparisons import comparisons_of
 from route.deferral import Rejector
 from route.deferral_report import Data
 from route.deferral_report import report_of as deferral_report
 from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items
+from route.meta import MetaRouter
+from route.meta_report import regressor_of
+from route.meta_report import report_of as meta_report
 from route.models import Agent, Router
 from route.saving import data_digest, save
 
 FloatArray = npt.NDArray[np.float64]
 
 _BLOCK = 5_000  # items scored at a time
+_HELD_OUT = 5_000  # predictions kept, by which w is chosen; of more, a seeded sample
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted router, what it was learned from as arrays, and the figures of its page."""
+    """A fitted router, what it was learned from as arrays, and the figures of its page.
+
+    `held_out` are arrays about the known items by routers that did not learn from them: plans are judged by them.
+    """
 
     router: Any
     learned_from: tuple[npt.NDArray[Any], ...]
     metrics: dict[str, Any]
+    held_out: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 class VectorsMissing(Exception):
@@ -55,7 +64,7 @@ def train(router: Router, between: Callable[[], object]) -> tuple[Trained, bytes
     """
     check_vectors(router)
     trained = TRAINERS[router.kind](router, between)
-    return trained, scores_of(router, trained.router, between)
+    return trained, scores_of(router, trained, between)
 
 
 def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
@@ -91,10 +100,63 @@ def train_deferral(router: Router, between: Callable[[], object]) -> Trained:
     between()
     names = [agent.name for agent in agents]
     report = deferral_report(data, names, nu=nu, hidden=hidden, seed=router.seed, between=between)
-    fitted = Rejector(nu=nu, hidden=hidden, random_state=router.seed).fit(data.features, data.costs())
+    fitted = Rejector(nu=nu, hidden=hidden, random_state=router.seed, penalty=report.penalty)
+    fitted.fit(data.features, data.costs())
     learned_from = learned_from_of(evidence)
     metrics = report.as_dict() | learned_from | {"fallback": fitted.fallback_, "converged": fitted.converged_}
-    return Trained(fitted, (features, data.costs()), metrics)
+    held_out = {"held_out_scores": report.scores, "held_out_wrong": data.wrong}
+    return Trained(fitted, (features, data.costs()), metrics, held_out)
+
+
+def train_meta(router: Router, between: Callable[[], object]) -> Trained:
+    """A meta-router between the router's cheap and premium agent. Raises ValueError and VectorsMissing."""
+    cheap, premium = (agent.run for agent in router.agents.select_related("run__project"))
+    if cheap is None or premium is None:
+        raise ValueError("A router between a cheap and a premium annotator needs two annotators.")
+    known = comparisons_of(router.project, cheap, premium, router.judge_run, seed=router.seed)
+    if problem := known.problem():
+        raise ValueError(problem)
+    ids = [*known.evidence.item_ids.tolist(), *known.preferred_ids.tolist()]
+    features = features_of(router, ids, between)
+    is_gold = np.arange(len(ids)) < len(known.gold)
+    outcome = np.concatenate([known.gold, known.preferences])
+    asked = router.parameters
+    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
+    report = meta_report(
+        features,
+        is_gold,
+        outcome,
+        learner=learner,
+        regressor=regressor,
+        scaling=scaling,
+        seed=router.seed,
+        between=between,
+    )
+    fitted = MetaRouter(learner, regressor_of(regressor), scaling, router.seed).fit(
+        features, is_gold, outcome
+    )
+    between()
+    metrics = (
+        report.as_dict()
+        | learned_from_of(known.evidence)
+        | {
+            "preferences": len(known.preferences),
+            "left_out": fitted.n_left_out_,
+            "unlike": known.unlike,
+            "accuracy": dict(zip(("cheap", "premium"), known.accuracies, strict=True)),
+            "scale": fitted.scale_,
+            "held_out": _held_out(report.predicted, known.gold, router.seed),
+        }
+    )
+    return Trained(fitted, (features, is_gold, outcome), metrics)
+
+
+def _held_out(predicted: FloatArray, gains: FloatArray, seed: int) -> dict[str, list[float]]:
+    """Predicted and gold gains of gold comparisons, each predicted without it: by these w is chosen."""
+    rows = np.arange(len(gains))
+    if len(rows) > _HELD_OUT:
+        rows = np.sort(np.random.default_rng([seed, 17]).choice(len(rows), _HELD_OUT, replace=False))
+    return {"predicted": predicted[rows].round(6).tolist(), "gains": gains[rows].tolist()}
 
 
 def vector_choice(router: Router) -> VectorChoice:
@@ -133,28 +195,36 @@ def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], o
     return vectors_of(router.project, item_ids, version).astype(np.float64)
 
 
-def scores_of(router: Router, fitted: Any, between: Callable[[], object]) -> bytes:
-    """What the router says of each item that nobody has labeled, as kept arrays; empty where it is about no items."""
+def scores_of(router: Router, trained: Trained, between: Callable[[], object]) -> bytes:
+    """What the router says of each item that nobody has labeled, and of the known ones that were held out, as kept
+    arrays; empty where it is about no items.
+    """
     if router.comparison_set_id is not None:
         return b""
     ids = open_items(router.project)
     scores = []
     for start in range(0, len(ids), _BLOCK):
         block = features_of(router, ids[start : start + _BLOCK], between)
-        scores.append(SCORERS[router.kind](fitted, block))
+        scores.append(SCORERS[router.kind](trained.router, block))
         between()
     arrays = {
         "item_ids": np.array(ids, dtype="<i8"),
         "scores": np.concatenate(scores).astype("<f4") if scores else np.zeros((0, 1), dtype="<f4"),
     }
-    return write_arrays(arrays, {"router": router.pk})
+    return write_arrays(arrays | trained.held_out, {"router": router.pk})
 
 
 def kept_scores(router: Router) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Item ids, (n,), and what the router said of them when it was trained, (n, k)."""
+    arrays = kept_arrays(router)
+    return arrays["item_ids"].astype(np.int64), arrays["scores"].astype(np.float64)
+
+
+def kept_arrays(router: Router) -> dict[str, npt.NDArray[Any]]:
+    """What was kept beside the router: `item_ids`, `scores`, and by its kind what was held out."""
     with router.scores.open("rb") as file:
         arrays, _ = read_arrays(file.read())
-    return arrays["item_ids"].astype(np.int64), arrays["scores"].astype(np.float64)
+    return arrays
 
 
 def known_evidence(router: Router, agents: list[Agent]) -> Evidence:
@@ -211,8 +281,10 @@ def deferral_data(features: FloatArray, evidence: Evidence, agents: list[Agent])
 
 TRAINERS: Mapping[str, Callable[[Router, Callable[[], object]], Trained]] = {
     Router.Kind.DEFERRAL: train_deferral,
+    Router.Kind.META: train_meta,
 }
 # By kind: the scores, (n, k), of a fitted router for features (n, d).
 SCORERS: Mapping[str, Callable[[Any, FloatArray], FloatArray]] = {
     Router.Kind.DEFERRAL: lambda fitted, features: fitted.scores(features),
+    Router.Kind.META: lambda fitted, features: fitted.predict(features)[:, np.newaxis],
 }

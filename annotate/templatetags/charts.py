@@ -132,15 +132,15 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 
 @register.inclusion_tag("charts/stacked.html")
-def stacked(parts: Sequence[Mapping[str, Any]], label: str = "") -> dict[str, Any]:
-    """One bar of parts {"label", "value", "tone"}; tones are those of components.css."""
+def stacked(parts: Sequence[Mapping[str, Any]], label: str = "", legend: bool = True) -> dict[str, Any]:
+    """One bar of parts {"label", "value", "tone"}; tones are those of components.css. A legend may do for many."""
     total = sum(part["value"] for part in parts)
     drawn, start = [], 0.0
     for part in parts:
         width = WIDTH * part["value"] / total if total else 0.0
         drawn.append({**part, "x": _units(start), "width": _units(width)})
         start += width
-    return {"parts": drawn, "label": label, "total": total}
+    return {"parts": drawn, "label": label, "total": total, "legend": legend}
 
 
 @register.inclusion_tag("charts/sparkline.html")

@@ -1,6 +1,6 @@
 """The plan of a rejector: which agent gets each item that is left, within what people can do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,10 +10,11 @@ import numpy as np
 from annotate.errors import Refusal
 from annotate.models import User
 from route.allocation import within_capacity
+from route.deferral_report import accuracy_by_agent
 from route.evidence import open_items
 from route.models import Agent, Plan, Router
 from route.services.plans import Allocation, Share, plan_start, shares_of
-from route.training import kept_scores
+from route.training import kept_arrays
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class PlanPreview:
             "items": self.items,
             "accuracy": self.accuracy,
             "default_accuracy": self.default_accuracy,
-            "cost": None if self.cost is None else str(self.cost),
+            "cost": None if self.cost is None else float(self.cost),
             "shares": [
                 {
                     "agent": share.agent.name,
                     "items": share.items,
                     "answered": share.answered,
-                    "cost": None if share.cost is None else str(share.cost),
+                    "cost": None if share.cost is None else float(share.cost),
                 }
                 for share in self.shares
             ],
@@ -71,25 +72,37 @@ def deferral_preview(*, router: Router, user: User, people: int | None = None) -
     if people is not None and people < 0:
         raise Refusal("People can get 0 items or more.", field="people")
     agents = list(router.agents.all())
-    item_ids, scores = kept_scores(router)
+    kept = kept_arrays(router)
+    item_ids, scores = kept["item_ids"].astype(np.int64), kept["scores"].astype(np.float64)
     left = np.array(open_items(router.project), dtype=np.int64)
     rows = np.isin(item_ids, left)
     item_ids, scores = item_ids[rows], scores[rows]
     chosen = _chosen(agents, scores, people)
     allocation = Allocation(item_ids, chosen.astype(np.int64))
-    accuracies = router.metrics["accuracy_when_chosen"]
     overall = [row["accuracy"] for row in router.metrics["table"] if row["kind"] == "agent"]
-    counts = np.bincount(chosen, minlength=len(agents)) if len(chosen) else np.zeros(len(agents))
     shares = shares_of(router, allocation, user)
     everything = Allocation(item_ids, np.zeros(len(item_ids), dtype=np.int64))
     return PlanPreview(
         allocation=allocation,
         shares=shares,
-        accuracy=float(counts @ np.array(accuracies) / counts.sum()) if len(chosen) else 0.0,
+        accuracy=_expected_accuracy(agents, kept, chosen, people),
         default_accuracy=overall[0],
         default_cost=shares_of(router, everything, user)[0].cost,
         added=int((~np.isin(left, item_ids)).sum()),
     )
+
+
+def _expected_accuracy(
+    agents: Sequence[Agent], kept: Mapping[str, np.ndarray], chosen: np.ndarray, people: int | None
+) -> float:
+    """The share of right answers, by the known items handed out in the same way: as many of them to people."""
+    if not len(chosen):
+        return 0.0
+    wrong = kept["held_out_wrong"]
+    most = None if people is None else round(people * len(wrong) / len(chosen))
+    known = _chosen(agents, kept["held_out_scores"], most)
+    counts = np.bincount(chosen, minlength=len(agents))
+    return float(counts @ accuracy_by_agent(wrong, known) / len(chosen))
 
 
 def _chosen(agents: Sequence[Agent], scores: np.ndarray, people: int | None) -> np.ndarray:

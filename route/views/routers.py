@@ -77,7 +77,7 @@ def _points(found: Router) -> list[dict[str, Any]]:
         parts = [
             {
                 "label": name,
-                "value": round(1000 * share),
+                "value": round(100 * share),
                 "tone": "human" if name in people else _TONES[number % len(_TONES)],
             }
             for number, (name, share) in enumerate(point["shares"].items())
