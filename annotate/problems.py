@@ -50,6 +50,8 @@ def problem_details(error: Exception, context: dict[str, Any]) -> Response | Non
     errors: dict[str, Any] | None = None
     if isinstance(error, Refusal):
         status = HTTPStatus.CONFLICT if error.is_conflict else HTTPStatus.BAD_REQUEST
+        if error.is_passing:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
         detail = error.sentence
         errors = {error.field: [error.sentence]} if error.field else None
         headers: dict[str, str] = {}

@@ -274,6 +274,8 @@ SPECTACULAR_SETTINGS = {
         "JobState": "jobs.models.Job.State",
         "UploadState": "annotate.models.Upload.State",
         "ModelRunKind": "annotate.models.ModelRun.Kind",
+        "RouterKind": "route.models.Router.Kind",
+        "VectorKind": "annotate.models.VectorVersion.Kind",
         "AnnotatorStrategy": "annotate.prompts.LABEL_STRATEGIES",
         "CriticizerStrategy": "criticize.strategies.CHOICES",
         "GridRowKind": ["criticism", "combined", "confidence", "cdi"],

@@ -5,13 +5,13 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import Http404
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.access import May, found_for, permissions
-from annotate.api.endpoint import Endpoint, Input, chosen
+from annotate.api.endpoint import Endpoint, Input, ProblemSerializer, chosen
 from annotate.api.items import LabelNameSerializer, image_url
 from annotate.errors import Refusal
 from annotate.models import Project, User
@@ -252,7 +252,12 @@ class ReviewRoundNext(RoundEndpoint):
         summary="Take the next items to review",
         description="They are yours for ten minutes; those that you hold already come back first.",
         request=ClaimSerializer,
-        responses={200: ClaimedSerializer},
+        responses={
+            200: ClaimedSerializer,
+            (503, "application/problem+json"): OpenApiResponse(
+                ProblemSerializer, "A larger budget is being drawn: ask again in a moment."
+            ),
+        },
     )
     def post(self, request: Request, round_id: int) -> Response:
         round = self.round(round_id, may=May.REVIEW)

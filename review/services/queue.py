@@ -48,6 +48,8 @@ class Conflict(Refusal):
 class Busy(Refusal):
     """What was asked for is not there at the moment: worth asking for again."""
 
+    is_passing = True
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

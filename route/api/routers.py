@@ -96,7 +96,7 @@ class DeferralCreateSerializer(Input):
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
 
 
-class ShareSerializer(serializers.Serializer[Any]):
+class AgentShareSerializer(serializers.Serializer[Any]):
     agent = AgentSerializer()
     items = serializers.IntegerField()
     answered = serializers.IntegerField(help_text="Of them, those that it has answered before.")
@@ -104,9 +104,9 @@ class ShareSerializer(serializers.Serializer[Any]):
     seconds = serializers.FloatField(allow_null=True)
 
 
-class PlanPreviewSerializer(serializers.Serializer[Any]):
+class RoutingPreviewSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField()
-    shares = ShareSerializer(many=True)
+    shares = AgentShareSerializer(many=True)
     cost = serializers.FloatField(allow_null=True)
     accuracy = serializers.FloatField(help_text="The share of right answers that is expected.")
     default_accuracy = serializers.FloatField(help_text="The same of the default agent alone.")
@@ -132,7 +132,7 @@ class PlanCreateSerializer(PlanLimitSerializer):
     )
 
 
-class PlanSerializer(serializers.ModelSerializer[Plan]):
+class RoutingPlanSerializer(serializers.ModelSerializer[Plan]):
     project = serializers.IntegerField(source="router.project_id", read_only=True)
     progress = JobProgressSerializer(source="run.job", read_only=True)
     round = serializers.SerializerMethodField(
@@ -276,32 +276,36 @@ class RouterFile(RouterEndpoint):
 
 class PlanPreviews(RouterEndpoint):
     @extend_schema(
-        summary="What a router's plan would do", request=PlanLimitSerializer, responses=PlanPreviewSerializer
+        summary="What a router's plan would do",
+        request=PlanLimitSerializer,
+        responses=RoutingPreviewSerializer,
     )
     def post(self, request: Request, router_id: int) -> Response:
         router = self.router(router_id)
         given = self.given(PlanLimitSerializer)
-        return self.reply(PlanPreviewSerializer, deferral_preview(router=router, user=self.user, **given))
+        return self.reply(RoutingPreviewSerializer, deferral_preview(router=router, user=self.user, **given))
 
 
 class Plans(RouterEndpoint):
-    @extend_schema(summary="A router's plans, newest first", responses=PlanSerializer(many=True))
+    @extend_schema(summary="A router's plans, newest first", responses=RoutingPlanSerializer(many=True))
     def get(self, request: Request, router_id: int) -> Response:
         rows = self.router(router_id).plans.select_related(
             "router", "run__job", "run__routed_round", "created_by"
         )
-        return self.page(rows, PlanSerializer)
+        return self.page(rows, RoutingPlanSerializer)
 
     @extend_schema(
-        summary="Set a router's plan to work", request=PlanCreateSerializer, responses={202: PlanSerializer}
+        summary="Set a router's plan to work",
+        request=PlanCreateSerializer,
+        responses={202: RoutingPlanSerializer},
     )
     def post(self, request: Request, router_id: int) -> Response:
         router = self.router(router_id)
         plan = deferral_plan_start(router=router, user=self.user, **self.given(PlanCreateSerializer))
-        return self.reply(PlanSerializer, plan, status=202)
+        return self.reply(RoutingPlanSerializer, plan, status=202)
 
 
 class OnePlan(RouterEndpoint):
-    @extend_schema(summary="A plan and how far it is", responses=PlanSerializer)
+    @extend_schema(summary="A plan and how far it is", responses=RoutingPlanSerializer)
     def get(self, request: Request, plan_id: int) -> Response:
-        return self.reply(PlanSerializer, self.plan(plan_id))
+        return self.reply(RoutingPlanSerializer, self.plan(plan_id))

@@ -5,6 +5,7 @@ import pytest
 
 from annotate.models import User
 from review.models import Correction, ReviewRound
+from review.services.queue import Busy
 from tests.api.caller import Caller, call, content_of, work
 from tests.factories import (
     label_named,
@@ -16,6 +17,7 @@ from tests.factories import (
     make_items,
     make_project,
     make_reviewable_round,
+    make_round,
     make_user,
 )
 
@@ -219,6 +221,21 @@ def test_a_closed_round_hands_out_nothing_until_it_is_opened_again() -> None:
 
     assert (closed["state"], none, opened["state"]) == ("closed", [], "open")
     assert len(take(round, owner)) == 1
+
+
+def test_what_is_not_there_at_the_moment_may_be_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(**_: Any) -> None:
+        raise Busy("A larger budget is being drawn. Ask again in a moment.")
+
+    monkeypatch.setattr("review.api.queue.tasks_claim", wait)
+    project = make_project()
+    make_items(project, 2)
+    round = make_round(make_criticism_run(make_annotation_run(project)))
+
+    response = Caller(project.created_by).post(f"review-rounds/{round.pk}/next/", {})
+
+    assert response.status_code == 503
+    assert "Ask again in a moment" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("count", [0, 11, "all"])
