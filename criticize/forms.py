@@ -55,7 +55,7 @@ class CriticismRunForm(RunForm):
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, user=user, project=project, **kwargs)
         runs = project.annotation_runs.select_related("job").exclude(job__state__in=Job.UNFINISHED)
-        runs = runs.order_by("-scope", "-created_at")
+        runs = runs.exclude(scope=AnnotationRun.Scope.PART).order_by("-scope", "-created_at")
         self.fields["annotation_run"].queryset = runs  # type: ignore[attr-defined]
         strategy = self.fields["strategy"] = forms.ChoiceField(
             choices=[(each.name, each.label) for each in strategies_of(project)],

@@ -42,6 +42,11 @@ def annotations_to_criticize(annotation_run: AnnotationRun) -> list[int]:
 
 def check_criticizer(annotation_run: AnnotationRun, choice: ModelChoice) -> None:
     """Raise Refusal unless this choice can criticize the run's annotations."""
+    if annotation_run.scope == AnnotationRun.Scope.PART:
+        raise Refusal(
+            "This run answered a part of a plan's items. Criticize the plan's own run, which holds all of them.",
+            field="annotation_run",
+        )
     check_choice(choice, STRATEGIES)
     if choice.is_trained or annotation_run.project.task.answers == "text":
         check_judge(annotation_run.project, strategy=choice.strategy, is_trained=choice.is_trained)

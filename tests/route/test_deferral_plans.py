@@ -7,6 +7,8 @@ import pytest
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
+from annotate.services.runs import TRAINED
+from criticize.services import criticism_run_create
 from jobs.models import Job
 from jobs.running import run_next_chunk
 from review.models import ReviewRound
@@ -249,3 +251,10 @@ def test_training_again_gives_the_same_router(project: Project) -> None:
     assert again.data_digest == first.data_digest
     assert first.file.read() == again.file.read()
     assert np.isclose(again.metrics["table"][0]["loss"], first.metrics["table"][0]["loss"])
+
+
+def test_a_part_of_a_plan_is_not_criticized_by_itself(project: Project) -> None:
+    run = make_annotator(project, "fruit-model", right_about=FRUIT, scope=AnnotationRun.Scope.PART)
+
+    with pytest.raises(Refusal, match="the plan's own run"):
+        criticism_run_create(annotation_run=run, user=project.created_by, choice=TRAINED)
