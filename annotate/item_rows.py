@@ -58,6 +58,8 @@ def insert_items(items: Sequence[NewItem], *, project_id: int, upload_id: int) -
 
     Runs in the caller's transaction.
     """
+    if not items:
+        return set()
     fields = [field for field in Item._meta.concrete_fields if not field.primary_key]
     varying = ("external_id", *_CONTENT_FIELDS)
     fixed = {"project_id": project_id, "upload_id": upload_id}
@@ -75,17 +77,17 @@ def _default(field: "models.Field[Any, Any]") -> Any:
 
 
 def _insert(names: Sequence[str], values: Sequence[tuple[Any, ...]], project_id: int) -> set[str]:
-    # Nobody else writes between this look and the INSERT: SQLite has one writer at a time.
-    ids = [row[0] for row in values]
-    items = Item.objects.filter(project=project_id, external_id__in=ids).order_by()
-    taken = set(items.values_list("external_id", flat=True))
-    new = [row for row in values if row[0] not in taken] if taken else values
-    marks = ", ".join(["%s"] * len(names))
+    table = Item._meta.db_table
+    marks, wanted = (", ".join(["%s"] * count) for count in (len(names), len(values)))
     with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {Item._meta.db_table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608 (our own names)
-            new,
+        # Nobody else writes between this look and the INSERT: SQLite has one writer at a time.
+        cursor.execute(
+            f"SELECT external_id FROM {table} WHERE project_id = %s AND external_id IN ({wanted})",  # noqa: S608
+            [project_id, *(row[0] for row in values)],
         )
+        taken = {row[0] for row in cursor.fetchall()}
+        new = [row for row in values if row[0] not in taken] if taken else values
+        cursor.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", new)  # noqa: S608
     return taken
 
 

@@ -27,7 +27,7 @@ def download_response(request: HttpRequest, export: Export, content_type: str) -
     ranges are answered with the whole file, as they may be.
     """
     tag = etag(export)
-    modified = export.file.storage.get_modified_time(export.file.name).timestamp()
+    modified = export.file.storage.get_modified_time(str(export.file.name)).timestamp()
     if tag in [given.strip() for given in request.headers.get("If-None-Match", "").split(",")]:
         response: HttpResponseBase = HttpResponseNotModified()
     else:

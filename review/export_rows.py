@@ -1,12 +1,14 @@
 """The rows of an export, computed block by block so that memory stays flat."""
 
+import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from django.db import connection
 from django.db.models import Min
 
 from annotate.models import Annotation, CalibrationLabel, Item, StoredImage
@@ -16,7 +18,7 @@ from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES
 from review.weights import act_weights
 
-BLOCK = 1000
+BLOCK = 2000
 
 WIDE = (
     "machine_label",
@@ -62,6 +64,26 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 80
 
 
+class ItemRow(NamedTuple):
+    """What an export says of an item itself. `image_file` is the name of its image in the storage."""
+
+    pk: int
+    external_id: str
+    text: str
+    question: str
+    columns: dict[str, Any]
+    file_name: str
+    image_id: int | None
+    image_file: str | None
+
+
+class Machine(NamedTuple):
+    """The machine's answer to an item, None where it gave none, and where a span begins."""
+
+    said: str | None = None
+    start: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """What the round says about one item; π is that of a person's label, by the draw or by an audit after it.
@@ -98,6 +120,8 @@ class Answers:
         return self.reviewed or self.audited
 
 
+_NOBODY, _NOTHING = Answers(), Machine()
+
 # A part of every item ("part", "text") or a column of its upload ("column", "author").
 Column = tuple[str, str]
 
@@ -112,9 +136,7 @@ def own_columns(export: Export) -> dict[Column, str]:
     task = project.task
     parts = {"file": task.needs_image, "text": task.needs_text, "question": task.needs_question}
     found: dict[Column, None] = {("part", name): None for name, used in parts.items() if used}
-    present: dict[str, None] = {}
-    for columns in project.items.order_by("id").values_list("columns", flat=True).iterator(chunk_size=2000):
-        present.update(dict.fromkeys(columns))
+    present = dict.fromkeys(_present_columns(project.pk))
     # A database may sort the keys of JSON, so the uploads know the order.
     uploads = project.uploads.order_by("pk").values_list("columns", flat=True)
     known = dict.fromkeys(name for columns in uploads for name in columns if name in present)
@@ -136,6 +158,22 @@ def own_columns(export: Export) -> dict[Column, str]:
     return exported
 
 
+def _present_columns(project_id: int) -> list[str]:
+    """The names of columns that items of the project have, the earliest item's first, found by the database alone."""
+    table = Item._meta.db_table
+    if connection.vendor == "postgresql":
+        keys, order = "jsonb_object_keys(columns) AS key", "key"
+    else:
+        keys, order = "json_each(columns) AS pair", "MIN(pair.id)"
+    sql = (
+        f"SELECT key FROM {table}, {keys} WHERE project_id = %s "  # noqa: S608 (our own names)
+        f"GROUP BY key ORDER BY MIN({table}.id), {order}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [project_id])
+        return [row[0] for row in cursor.fetchall()]
+
+
 def _names_images(column: str) -> bool:
     """`load_dataset("imagefolder")` opens what such a column holds as image files; `image` is its own column."""
     return column == "image" or column.endswith(("file_name", "file_names"))
@@ -148,18 +186,33 @@ def row_blocks(
     last item's id; only those of items with an id above `after`. `columns` as of `own_columns`.
     """
     drawn, people = _Draws(export), _People(export)
-    last = after
-    while True:
-        items = list(
-            export.project.items.filter(pk__gt=last)
-            .select_related("calibration_label__label", "calibration_label__author", "image")
-            .order_by("pk")[:BLOCK]
-        )
-        if not items:
-            return
-        last = items[-1].pk
-        ids = [item.pk for item in items]
-        yield last, list(_block(export, items, columns, drawn.of(ids), people.of(ids)))
+    items = export.project.items.order_by("pk").values_list(
+        "pk", "external_id", "text", "question", "columns", "file_name", "image", "image__file"
+    )
+    labels = dict(export.project.labels.values_list("pk", "name"))
+    while block := [ItemRow(*values) for values in items.filter(pk__gt=after)[:BLOCK]]:
+        ids = [item.pk for item in block]
+        after = ids[-1]
+        machine = _machine_answers(export, ids, labels)
+        yield after, list(_block(export, block, columns, machine, drawn.of(ids), people.of(ids)))
+
+
+def rows(export: Export, columns: Mapping[Column, str]) -> Iterator[dict[str, Any]]:
+    """All rows of `row_blocks`, one after the other."""
+    for _, block in row_blocks(export, columns):
+        yield from block
+
+
+def _machine_answers(export: Export, item_ids: list[int], labels: Mapping[int, str]) -> dict[int, Machine]:
+    """What the annotator said of the items, whose ids rise: the label's name, or the words of its answer."""
+    annotations = Annotation.objects.filter(
+        run=export.round.annotation_run, item__gte=item_ids[0], item__lte=item_ids[-1]
+    )
+    rows = annotations.order_by().values_list("item", "label", "answer", "start")
+    return {
+        item: Machine(_words(labels.get(label) if label else None, answer, start), start)
+        for item, label, answer, start in rows
+    }
 
 
 def source_of(export: Export) -> list[Any]:
@@ -196,9 +249,10 @@ class _People:
         self._routed = routed.exclude(pk=self._round.pk).first()
 
     def of(self, item_ids: list[int]) -> dict[int, Answers]:
+        """By item id; the ids rise, and the project has no other between the first and the last."""
         found: dict[int, Answers] = {}
         purpose = ReviewTask.Purpose
-        tasks = ReviewTask.counted.filter(item_id__in=item_ids)
+        tasks = ReviewTask.counted.filter(item__gte=item_ids[0], item__lte=item_ids[-1])
         answered = tasks.filter(state=ReviewTask.State.ANSWERED)
         answered = answered.select_related("correction__label", "correction__author")
         if self._certain:
@@ -298,16 +352,28 @@ class _Draws:
 
     def of(self, item_ids: list[int]) -> dict[int, Drawn]:
         found: dict[int, Drawn] = {}
-        for item_id in item_ids:
-            while len(self._ids) and self._ids[-1] < item_id:
+        left = np.array(item_ids, dtype=np.int64)
+        while len(left):
+            while len(self._ids) and self._ids[-1] < left[0]:
                 self._next()
-            at = int(np.searchsorted(self._ids, item_id))
-            if at < len(self._ids) and self._ids[at] == item_id:
-                error_prob = float(self._error_probs[at])
+            if not len(self._ids):
+                break
+            here = left[left <= self._ids[-1]]
+            left = left[len(here) :]
+            at = np.searchsorted(self._ids, here)
+            is_drawn = self._ids[at] == here
+            at = at[is_drawn]
+            for item_id, error_prob, inclusion, selected in zip(
+                here[is_drawn].tolist(),
+                self._error_probs[at].tolist(),
+                self._inclusion[at].tolist(),
+                self._selected[at].tolist(),
+                strict=True,
+            ):
                 found[item_id] = Drawn(
-                    None if np.isnan(error_prob) else error_prob,
-                    float(self._inclusion[at]),
-                    bool(self._selected[at]),
+                    None if math.isnan(error_prob) else error_prob,
+                    inclusion,
+                    selected,
                     self._shares_of_picked.get(item_id, 0.0),
                 )
         return found
@@ -315,27 +381,32 @@ class _Draws:
 
 def _block(
     export: Export,
-    items: list[Item],
+    items: Sequence[ItemRow],
     columns: Mapping[Column, str],
-    drawn: dict[int, Drawn],
-    people: dict[int, Answers],
+    machine: Mapping[int, Machine],
+    drawn: Mapping[int, Drawn],
+    people: Mapping[int, Answers],
 ) -> Iterator[dict[str, Any]]:
-    ids = [item.pk for item in items]
-    annotations = {
-        annotation.item_id: annotation
-        for annotation in Annotation.objects.filter(
-            run=export.round.annotation_run, item_id__in=ids
-        ).select_related("label")
-    }
+    known = CalibrationLabel.objects.filter(
+        item__gte=items[0].pk, item__lte=items[-1].pk, project=export.project_id
+    )
+    calibrations = {label.item_id: label for label in known.select_related("label", "author")}
     files = image_names(items) if export.format == Export.Format.IMAGE_FOLDER else {}
+    weights = _weights(drawn, people, export.lam)
+    is_span = export.project.task.is_span
     for item in items:
-        answers = people.get(item.pk, Answers())
-        wide = _wide(item, annotations.get(item.pk), answers, drawn.get(item.pk), export.lam)
+        answers, answer = people.get(item.pk, _NOBODY), machine.get(item.pk, _NOTHING)
+        calibration = calibrations.get(item.pk)
+        draw = drawn.get(item.pk)
+        if draw is None:
+            wide = _not_drawn(answer.said, calibration, answers.reviewed)
+        else:
+            wide = _wide(answer.said, answers, draw, weights[item.pk])
         shared = {"item_id": item.pk, "external_id": item.external_id, **_own(item, columns)}
         if item.image_id in files:
             shared[FILE_NAME] = files[item.image_id]
-        if export.project.task.is_span:
-            wide |= _starts(item, annotations.get(item.pk), answers, drawn.get(item.pk))
+        if is_span:
+            wide |= _starts(answer.start, calibration, answers, draw)
         if export.layout == Export.Layout.WIDE:
             yield shared | wide
             continue
@@ -348,32 +419,29 @@ def _block(
                         "weight": wide[f"{source}_weight"],
                         "source": source,
                     }
-                    | ({"start": wide[f"{source}_start"]} if export.project.task.is_span else {})
+                    | ({"start": wide[f"{source}_start"]} if is_span else {})
                 )
 
 
-def _own(item: Item, columns: Mapping[Column, str]) -> dict[str, Any]:
-    parts = {
-        "text": item.text or None,
-        "question": item.question or None,
-        "file": item.columns.get("file") or item.file_name or (item.image.file.name if item.image else None),
-    }
-    values = {"part": parts, "column": item.columns}
-    return {name: values[kind].get(key) for (kind, key), name in columns.items()}
+def _own(item: ItemRow, columns: Mapping[Column, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for (kind, key), name in columns.items():
+        if kind == "column":
+            values[name] = item.columns.get(key)
+        elif key == "file":
+            values[name] = item.columns.get("file") or item.file_name or item.image_file
+        else:
+            values[name] = (item.text if key == "text" else item.question) or None
+    return values
 
 
 def _wide(
-    item: Item, annotation: Annotation | None, answers: Answers, drawn: Drawn | None, lam: float
+    machine: str | None, answers: Answers, drawn: Drawn, weights: tuple[float, float]
 ) -> dict[str, Any]:
-    """The columns of the wide layout for one item."""
-    machine = _said(annotation)
-    calibration = getattr(item, "calibration_label", None)
-    if drawn is None:
-        return _not_drawn(machine, calibration, answers.reviewed)
+    """The columns of the wide layout for one item of the draw."""
     answer = answers.counting
     human = _said(answer)
-    inclusion_prob = 1.0 if answers.certain else drawn.inclusion_prob
-    machine_weight, human_weight = _weights(answers, drawn, inclusion_prob, lam)
+    machine_weight, human_weight = weights
     return {
         "machine_label": machine,
         "human_label": human,
@@ -381,7 +449,7 @@ def _wide(
         "label_source": "adjudicated" if answers.adjudicated else _source(machine, human),
         "error_prob": drawn.error_prob,
         "selected": drawn.selected,
-        "inclusion_prob": inclusion_prob,
+        "inclusion_prob": 1.0 if answers.certain else drawn.inclusion_prob,
         "machine_weight": machine_weight if machine is not None else 0.0,
         "human_weight": human_weight,
         "reviewer": answer.author.username if answer is not None else None,
@@ -390,30 +458,42 @@ def _wide(
     }
 
 
-def _weights(answers: Answers, drawn: Drawn, inclusion_prob: float, lam: float) -> tuple[float, float]:
-    """Weights of the machine's and of the person's label.
+def _weights(
+    drawn: Mapping[int, Drawn], people: Mapping[int, Answers], lam: float
+) -> dict[int, tuple[float, float]]:
+    """Weights of the machine's and of the person's label, by id of each item of the draw.
 
     A selected item that nobody answered counts as not reviewed. So does, where chance decides who is reviewed, an item
     that was picked: its chance to be picked is not known, and the weights are those of the draw. An audit that passed
     it over for that would have taken it with a known chance; its label weighs as much as it would have on average,
     λ(1 − s/π) and s/π instead of λ(1 − δ/π) and δ/π. Without that the items picked would weigh too little.
     """
-    by_chance = answers.audited is not None or not answers.picked
-    if by_chance or answers.certain:
-        is_labeled = answers.counting is not None
-        machine, human = act_weights(np.array([is_labeled]), np.array([inclusion_prob]), lam)
-        return float(machine[0]), float(human[0])
-    share = drawn.audited_share / inclusion_prob if drawn.audited_share else 0.0
-    return lam * (1.0 - share), share
+    labeled, inclusion, shares = [], [], {}
+    for item_id, draw in drawn.items():
+        answers = people.get(item_id, _NOBODY)
+        by_chance = answers.audited is not None or not answers.picked
+        inclusion_prob = 1.0 if answers.certain else draw.inclusion_prob
+        labeled.append(answers.counting is not None and (by_chance or answers.certain))
+        inclusion.append(inclusion_prob)
+        if not (by_chance or answers.certain) and draw.audited_share:
+            shares[item_id] = draw.audited_share / inclusion_prob
+    machine, human = act_weights(np.array(labeled, dtype=np.bool_), np.array(inclusion), lam)
+    found = dict(zip(drawn, zip(machine.tolist(), human.tolist(), strict=True), strict=True))
+    return found | {item_id: (lam * (1.0 - share), share) for item_id, share in shares.items()}
 
 
-def _said(answer: Annotation | Correction | None) -> str | None:
-    """The label's name, or the words of the answer; "" says that the text holds none. None where there is neither."""
+def _said(answer: Correction | None) -> str | None:
+    """What a person answered; None where nobody did."""
     if answer is None:
         return None
-    if answer.start is not None:
-        return answer.answer
-    return answer.label.name if answer.label is not None else answer.answer or None
+    return _words(answer.label.name if answer.label is not None else None, answer.answer, answer.start)
+
+
+def _words(label: str | None, answer: str, start: int | None) -> str | None:
+    """The label's name, or the words of the answer; "" says that the text holds none. None where there is neither."""
+    if start is not None:
+        return answer
+    return label if label is not None else answer or None
 
 
 def _calibrated(calibration: CalibrationLabel) -> str:
@@ -424,11 +504,9 @@ def _calibrated(calibration: CalibrationLabel) -> str:
 
 
 def _starts(
-    item: Item, annotation: Annotation | None, answers: Answers, drawn: Drawn | None
+    machine: int | None, calibration: CalibrationLabel | None, answers: Answers, drawn: Drawn | None
 ) -> dict[str, int | None]:
     """Where the answers of the wide layout begin in the item's text: 0 of "no answer", None where there is none."""
-    machine = None if annotation is None else annotation.start
-    calibration = getattr(item, "calibration_label", None)
     answer = answers.counting if drawn is not None else answers.reviewed
     human: int | None
     if drawn is None and calibration is not None:
@@ -496,7 +574,7 @@ def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
 # --- The images of an image folder -----------------------------------------------------------------------------------
 
 
-def image_names(items: Collection[Item]) -> dict[int, str]:
+def image_names(items: Collection[ItemRow]) -> dict[int, str]:
     """By the id of an image of these items: its file's name, after the first item that shows it.
 
     The same in every export of the project, different for each image, and safe on every file system.

@@ -35,7 +35,7 @@ def _small_parts(monkeypatch, settings, tmp_path):
 
 @pytest.fixture
 def round() -> ReviewRound:
-    round = make_reviewable_round(items=ITEMS)
+    round = make_reviewable_round(ITEMS, 6)
     for task in tasks_claim(round=round, user=round.created_by, count=5):
         answer = Answer("label", label_named(round.project, "positive"))
         task_submit(task=task, user=round.created_by, answer=answer)
