@@ -27,6 +27,7 @@ import numpy.typing as npt
 from route.escalation import Decision, End, MemoryBudget, Outcome, deploy
 from route.replay import (
     POLLING_INTERVALS,
+    RETRIEVAL_STYLES,
     RoutingMetrics,
     choose_setting,
     deployment_order,
@@ -35,7 +36,7 @@ from route.replay import (
     routing_metrics,
     stopping_step,
 )
-from route.retrieval import RETRIEVAL_STYLES, Demonstrations
+from route.retrieval import Demonstrations
 from route.risk import DisagreementScorer, LogisticScorer
 from route.splits import risk_demo_dev
 from route.trace import steps_of

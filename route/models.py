@@ -287,3 +287,23 @@ class RouterQuery(ModelCall):
 
     def __str__(self) -> str:
         return f"{self.item} after step {self.step}"
+
+    @property
+    def prefix(self) -> int:
+        """Item, variant and step in one number, as `prefix_of` makes it: the subject of a job that asks."""
+        return prefix_of(self.item_id, self.variant, self.step)
+
+
+_STEP_BITS, _VARIANT_BITS = 16, 8
+
+
+def prefix_of(item_id: int, variant: int, step: int) -> int:
+    """One number for an item, a variant below 256 and a step below 65,536."""
+    return (item_id << _VARIANT_BITS | variant) << _STEP_BITS | step
+
+
+def parts_of_prefix(prefix: int) -> tuple[int, int, int]:
+    """The item, variant and step of such a number."""
+    rest, step = divmod(prefix, 1 << _STEP_BITS)
+    item_id, variant = divmod(rest, 1 << _VARIANT_BITS)
+    return item_id, variant, step

@@ -16,6 +16,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
 
 POLLING_INTERVALS = (1, 2, 4)
+RETRIEVAL_STYLES = ("nearest", "balanced")
 
 # Shares such as 0.1 + 0.2 stand for 0.3.
 _ROUNDING = 1e-9

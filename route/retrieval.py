@@ -3,13 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
+from route.replay import RETRIEVAL_STYLES
 from route.risk import checked_errors
 from route.splits import unit_rows
 from route.training_data import checked_features
 
 FloatArray = npt.NDArray[np.float64]
-
-RETRIEVAL_STYLES = ("nearest", "balanced")
 
 # Similarities closer than this count as equal, so that rounding in the last digit decides nothing.
 _DECIMALS = 9

@@ -23,10 +23,10 @@ from annotate.prompts import (
 )
 from annotate.task_types import get_task_type
 from mllm.messages import Image, Request
-from route.trace_baselines import RISK_LEVELS
 
 # From the one that escalates least to the one that escalates most.
 STRICTNESS = ("lenient", "balanced", "strict")
+RISK_LEVELS: Mapping[str, int] = MappingProxyType({"low": 1, "medium": 2, "high": 3})
 
 # Stored with every run. A change of wording needs a new number.
 ROUTER_PROMPT_VERSION = "router-1"

@@ -5,18 +5,15 @@ Every baseline gives a boolean array, (n,), with at most B = ⌊ρ·n⌋ items e
 or scored; nothing here calls a model.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
 from route.replay import deployment_order, escalation_budget
 from route.risk import checked_errors
+from route.router_prompts import RISK_LEVELS
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-
-RISK_LEVELS: Mapping[str, int] = {"low": 1, "medium": 2, "high": 3}
 
 # In the order of the table.
 BASELINES = (

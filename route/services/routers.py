@@ -162,11 +162,12 @@ def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> Non
     for agent in choice.agents:
         if agent.alpha < 0 or (agent.beta is not None and agent.beta < 0):
             raise Refusal("α and β must be at least 0.", field="agents")
-    _check_vectors(project, user, choice.vectors)
+    check_vectors(project, user, choice.vectors)
     need_known(project, runs)
 
 
-def _check_vectors(project: Project, user: User, choice: VectorChoice) -> None:
+def check_vectors(project: Project, user: User, choice: VectorChoice) -> None:
+    """Raise Refusal unless vectors of this choice can be made for the project."""
     check_vector_choice(project, choice)
     if choice.connection is not None and not connections_of(user).filter(pk=choice.connection.pk).exists():
         raise Refusal("Choose one of your connections.", field="connection")

@@ -1,0 +1,220 @@
+"""Training a router that reads along: what it asks, what it chooses, and what it says where nothing can be chosen."""
+
+from decimal import Decimal
+
+import pytest
+
+from annotate.errors import Refusal
+from annotate.models import Annotation, ModelPrice, Project
+from jobs.models import Job
+from jobs.running import run_next_chunk
+from mllm.errors import CallError, Failure
+from mllm.messages import Request
+from route.models import Router, RouterQuery, parts_of_prefix, prefix_of
+from route.services.trace_routers import TraceChoice, trace_create, trace_estimate, trace_router_act
+from route.trace_data import DEMO, DEV, RISK, known_traces
+from route.trace_training import Setting, setting_for
+from route.training import kept_scores
+from tests.conftest import Provider
+from tests.route.traced import (
+    KNOWN,
+    LEFT,
+    METAL,
+    READER,
+    answer,
+    make_candidate,
+    make_traced_project,
+    run_out,
+    trace_choice,
+    train_traced,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project() -> Project:
+    return make_traced_project()
+
+
+def test_a_prefix_is_one_number() -> None:
+    for parts in ((1, 0, 1), (7, 255, 65_535), (2**40, 3, 12)):
+        assert parts_of_prefix(prefix_of(*parts)) == parts
+
+
+def test_training_asks_each_prefix_once_a_variant(project: Project, provider: Provider) -> None:
+    reader = provider(answer)
+
+    router = train_traced(project)
+
+    assert router.job.state == Job.State.DONE, router.job.reason
+    known = known_traces(router)
+    dev, _ = known.of(DEV)
+    texts = dict(project.items.values_list("pk", "text"))
+    prefixes = 2 * sum(4 if METAL in texts[pk] else 3 for pk in dev)
+    assert len(reader.requests) == RouterQuery.objects.filter(router=router).count() == prefixes
+    assert router.job.done == router.job.total == prefixes
+    assert {*known.use.tolist()} == {RISK, DEMO, DEV}
+    assert sum("<example>" in str(request.parts) for request in reader.requests) == prefixes // 2
+
+
+def test_no_demonstration_is_an_item_that_is_asked_about(project: Project, provider: Provider) -> None:
+    reader = provider(answer)
+
+    router = train_traced(project)
+
+    dev, _ = known_traces(router).of(DEV)
+    shown = project.items.filter(pk__in=dev).values_list("text", flat=True)
+    for request in reader.requests:
+        whole = "\n".join(part for part in request.parts if isinstance(part, str))
+        assert sum(f"{text}\n" in whole for text in shown) == 1
+
+
+def test_the_setting_is_chosen_within_the_limit(project: Project, provider: Provider) -> None:
+    provider(answer)
+
+    router = train_traced(project)
+
+    metrics = router.metrics
+    assert router.is_trained
+    chosen = metrics["settings"][metrics["chosen"]]
+    assert chosen["missed_errors"] == 0
+    assert 0 < chosen["escalation_rate"] <= 0.3
+    assert setting_for(router, 0.3) == Setting(chosen["variant"], chosen["interval"])
+    assert setting_for(router, 0.0) is None
+    rows = {row["name"]: row for row in metrics["table"]}
+    assert rows["Trace-aware router"]["accuracy"] == 1
+    assert rows["Trace-aware router"]["judge_tokens_saved"] > 0
+    assert rows["AI only"]["accuracy"] < 1
+    assert {"trace only", "one-shot on the full trace", "MLP", "random", "model-stated risk"} < rows.keys()
+    ids, scores = kept_scores(router)
+    assert len(ids) == LEFT
+    assert scores.shape == (LEFT, 1)
+
+
+def test_a_router_that_keeps_to_no_limit_says_so(project: Project, provider: Provider) -> None:
+    provider(lambda request: "[ESCALATE][high]")
+
+    router = train_traced(project)
+
+    assert router.is_trained
+    assert router.metrics["chosen"] is None
+    assert setting_for(router, 0.3) is None
+    assert next(row["name"] for row in router.metrics["table"]) == "AI only"
+
+
+def test_a_model_that_cannot_be_read_trains_nothing(project: Project, provider: Provider) -> None:
+    provider(lambda request: "I would rather not say.")
+
+    router = train_traced(project)
+
+    assert router.job.state == Job.State.FAILED
+    assert "no readable answer" in router.job.reason
+    assert not router.is_trained
+
+
+def test_an_outage_pauses_and_what_was_answered_is_not_asked_again(
+    project: Project, provider: Provider
+) -> None:
+    calls = {"made": 0}
+
+    def breaks(request: Request) -> str | CallError:
+        calls["made"] += 1
+        if calls["made"] > 20:
+            return CallError(Failure.UNREACHABLE, "No connection.")
+        return answer(request)
+
+    provider(breaks)
+    router = train_traced(project)
+    assert router.job.state == Job.State.PAUSED
+    before = set(RouterQuery.objects.filter(router=router).values_list("pk", flat=True))
+
+    again = provider(answer)
+    trace_router_act(router=router, user=project.created_by, action="resume")
+    run_out(router.job_id)
+    router.refresh_from_db()
+
+    assert router.is_trained
+    assert len(before) == 20
+    assert len(again.requests) == router.job.total - 20
+
+
+def test_training_again_gives_the_same_router(project: Project, provider: Provider) -> None:
+    provider(answer)
+
+    first, again = train_traced(project), train_traced(project)
+
+    assert first.data_digest == again.data_digest
+    assert first.metrics == again.metrics
+
+
+def test_the_estimate_counts_the_calls_before_any_is_made(project: Project, provider: Provider) -> None:
+    reader = provider(answer)
+    choice = trace_choice(make_candidate(project))
+    ModelPrice.objects.create(
+        provider="openai", model=READER, input=Decimal(1), output=Decimal(2), updated_by=project.created_by
+    )
+
+    estimate = trace_estimate(project=project, user=project.created_by, choice=choice)
+    router = trace_create(
+        project=project, user=project.created_by, choice=choice, spend_limit=Decimal("0.0001")
+    )
+    run_next_chunk(router.job_id)
+
+    router.job.refresh_from_db()
+    assert not reader.requests
+    assert estimate.calls == router.job.total
+    assert estimate.cost is not None
+    assert estimate.cost > 0
+    assert router.job.failure == "spend_limit"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"limit": 0.0}, "limit"),
+        ({"limit": 1.5}, "limit"),
+        ({"strictness": ()}, "strictness"),
+        ({"intervals": (3,)}, "intervals"),
+        ({"demonstrations": (99,)}, "demonstrations"),
+        ({"styles": ("random",)}, "styles"),
+        ({"model": " "}, "model"),
+        ({"connection": None}, "connection"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(project: Project, change: dict[str, object], field: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        trace_create(
+            project=project,
+            user=project.created_by,
+            choice=trace_choice(make_candidate(project), **change),
+        )
+
+    assert refused.value.field == field
+    assert not Router.objects.exists()
+
+
+def test_an_annotator_without_steps_is_refused(project: Project) -> None:
+    run = make_candidate(project)
+    Annotation.objects.filter(run=run).update(raw_text="")
+
+    with pytest.raises(Refusal, match="no steps"):
+        trace_create(project=project, user=project.created_by, choice=trace_choice(run))
+    run.strategy = "cot"
+    with pytest.raises(Refusal, match="does not number"):
+        trace_create(project=project, user=project.created_by, choice=trace_choice(run))
+
+
+def test_too_little_that_is_known_is_refused(project: Project) -> None:
+    run = make_candidate(project)
+    kept = project.calibration_labels.order_by("pk").values_list("pk", flat=True)[: KNOWN // 4]
+    project.calibration_labels.exclude(pk__in=list(kept)).delete()
+
+    with pytest.raises(Refusal, match="at least 20"):
+        trace_create(project=project, user=project.created_by, choice=trace_choice(run))
+
+
+def test_demonstrations_are_tried_with_every_retrieval_once() -> None:
+    choice = TraceChoice(None, None, "", styles=("nearest", "balanced"))  # type: ignore[arg-type]
+
+    assert len(choice.variants()) == 3 * (1 + 2)
