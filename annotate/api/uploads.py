@@ -60,9 +60,6 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
     step = serializers.CharField(
         read_only=True, help_text="While it is imported: checking, writing or undoing; else empty."
     )
-    same_file_as = serializers.SerializerMethodField(
-        help_text="Id of an earlier upload of the same file, by its content, that was imported; null without one."
-    )
     progress = JobProgressSerializer(source="job", read_only=True, allow_null=True)
     created_by = serializers.CharField(source="created_by.username", read_only=True)
 
@@ -87,7 +84,6 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "differing",
             "replaced",
             "rejected",
-            "same_file_as",
             "progress",
             "created_by",
             "created_at",
@@ -97,10 +93,6 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
     @extend_schema_field(MappingSerializer(allow_null=True))
     def get_mapping(self, upload: Upload) -> dict[str, Any] | None:
         return upload.mapping or None
-
-    def get_same_file_as(self, upload: Upload) -> int | None:
-        earlier = upload_like(upload)
-        return None if earlier is None else earlier.pk
 
 
 class PreviewRowSerializer(serializers.Serializer[Row]):
@@ -128,11 +120,25 @@ class PreviewSerializer(serializers.Serializer[Any]):
     mapping = MappingSerializer(help_text="A suggestion.")
 
 
-class UploadWithPreviewSerializer(UploadSerializer):
-    preview = PreviewSerializer(read_only=True)
+class OneUploadSerializer(UploadSerializer):
+    same_file_as = serializers.SerializerMethodField(
+        help_text="Id of an earlier upload of the same file, by its content, that was imported; null without one."
+    )
 
     class Meta(UploadSerializer.Meta):
-        fields = [*UploadSerializer.Meta.fields, "preview"]
+        fields = [*UploadSerializer.Meta.fields, "same_file_as"]
+        read_only_fields = fields
+
+    def get_same_file_as(self, upload: Upload) -> int | None:
+        earlier = upload_like(upload)
+        return None if earlier is None else earlier.pk
+
+
+class UploadWithPreviewSerializer(OneUploadSerializer):
+    preview = PreviewSerializer(read_only=True)
+
+    class Meta(OneUploadSerializer.Meta):
+        fields = [*OneUploadSerializer.Meta.fields, "preview"]
         read_only_fields = fields
 
 
@@ -208,9 +214,9 @@ class Uploads(UploadEndpoint):
 
 
 class OneUpload(UploadEndpoint):
-    @extend_schema(summary="An upload and its import's progress", responses=UploadSerializer)
+    @extend_schema(summary="An upload and its import's progress", responses=OneUploadSerializer)
     def get(self, request: Request, upload_id: int) -> Response:
-        return self.reply(UploadSerializer, self.upload(upload_id))
+        return self.reply(OneUploadSerializer, self.upload(upload_id))
 
     @extend_schema(summary="Throw away an upload that was not imported", responses={204: None})
     def delete(self, request: Request, upload_id: int) -> Response:

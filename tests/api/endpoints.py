@@ -251,7 +251,7 @@ CASES = [
     Case("export_download", "get", but(SEERS, 409)),
     Case("export_card", "get", but(SEERS, 409)),
     Case("export_resume", "post", but(MANAGERS, 400)),  # it is not paused
-    Case("export_cancel", "post", MANAGERS),
+    Case("export_cancel", "post", but(MANAGERS, 400)),  # its job is over
 ]
 
 LISTS = (
