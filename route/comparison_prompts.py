@@ -101,9 +101,9 @@ def comparison_request(
 ) -> Request:
     """Ask `model` which of the pair's answers is better.
 
-    `instructions` are the project's guidelines; `labels` the label set, where the task has one. Raises ValueError for an
-    unknown task type, strategy or answer format, fewer than two labels where answers are labels, an item that lacks what
-    its task type needs, and a written answer that is empty.
+    `instructions` are the project's guidelines; `labels` the label set, where the task has one. Raises ValueError for
+    an unknown task type, strategy or answer format, fewer than two labels where answers are labels, an item that lacks
+    what its task type needs, and a written answer that is empty.
     """
     check_choices(task_type, strategy, answer_format)
     task = get_task_type(task_type)

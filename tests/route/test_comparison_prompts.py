@@ -64,18 +64,21 @@ def test_the_structured_form_is_a_schema():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "sentence"),
     [
-        {"strategy": "devil"},
-        {"answer_format": "xml"},
-        {"task_type": "poetry"},
-        {"labels": LABELS[:1]},
-        {"pair": Pair(ItemContent(text=""), "positive", "negative")},
-        {"task_type": "rated_answer", "pair": Pair(ItemContent(text="a text"), " ", "other")},
+        ({"strategy": "devil"}, "Unknown strategy"),
+        ({"answer_format": "xml"}, "Unknown answer format"),
+        ({"task_type": "poetry"}, "poetry"),
+        ({"labels": LABELS[:1]}, "at least two labels"),
+        ({"pair": Pair(ItemContent(text=""), "positive", "negative")}, "needs a text"),
+        (
+            {"task_type": "rated_answer", "pair": Pair(ItemContent(text="a"), " ", "b")},
+            "no answer to compare",
+        ),
     ],
 )
-def test_what_cannot_be_asked_is_an_error(change):
-    with pytest.raises(ValueError):
+def test_what_cannot_be_asked_is_an_error(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
         ask(**change)
 
 

@@ -1,0 +1,179 @@
+"""The plan of a meta-router: which items that are left are worth the premium annotator, within a limit."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annotate.errors import Refusal
+from annotate.models import User
+from route.evidence import open_items
+from route.meta import ChosenW, choose_w, premium_items
+from route.meta_metrics import FloatArray
+from route.models import Plan, Router
+from route.services.deferral_plans import PlanPreview
+from route.services.plans import Allocation, plan_start, shares_of
+from route.training import kept_scores
+
+CHEAP, PREMIUM = 0, 1
+_LIMITS = ("premium_share", "extra_cost", "w")
+
+
+@dataclass(frozen=True, slots=True)
+class MetaLimit:
+    """How much the premium annotator may be used; one of the three, or none: wherever a gain is predicted.
+
+    `premium_share` of the items in [0, 1]; `extra_cost`, US$ an item on average, above asking the cheap annotator about
+    everything; or `w` itself, the gold gain that a unit of the premium annotator's extra cost must bring.
+    """
+
+    premium_share: float | None = None
+    extra_cost: float | None = None
+    w: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        """What was chosen."""
+        said = {name: getattr(self, name) for name in _LIMITS}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class MetaPreview(PlanPreview):
+    """A plan between two annotators; the default is the cheap one.
+
+    An item goes to the premium annotator where its predicted gain is above `w` · `cost_gap`; `cost_gap` is US$, or 1
+    where `is_unit`: no price says that the premium annotator costs more. `gain` is what that brings an item, in shares
+    of right answers, on gold that was held out; `premium_accuracy` and `premium_cost` are those of the premium
+    annotator answering everything.
+    """
+
+    w: float
+    cost_gap: float
+    is_unit: bool
+    gain: float
+    premium_accuracy: float
+    premium_cost: Decimal | None
+
+    @property
+    def premium_share(self) -> float:
+        """Of the items."""
+        return self.shares[PREMIUM].items / self.items if self.items else 0.0
+
+    @property
+    def saved(self) -> Decimal | None:
+        """US$ against asking the premium annotator about everything."""
+        return None if self.cost is None or self.premium_cost is None else self.premium_cost - self.cost
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {
+            "w": self.w,
+            "premium_share": self.premium_share,
+            "premium_accuracy": self.premium_accuracy,
+            "premium_cost": None if self.premium_cost is None else str(self.premium_cost),
+            "gain": self.gain,
+        }
+
+
+def meta_preview(*, router: Router, user: User, limit: MetaLimit) -> MetaPreview:
+    """Hand the items out within the limit. Commits nothing. Raises Refusal."""
+    if not router.is_trained or router.kind != Router.Kind.META:
+        raise Refusal("The router is not trained yet. Wait until it is.")
+    _check_limit(limit)
+    gap, is_unit = _cost_gap(router, limit)
+    item_ids, scores = kept_scores(router)
+    left = np.array(open_items(router.project), dtype=np.int64)
+    rows = np.isin(item_ids, left)
+    item_ids, predicted = item_ids[rows], scores[rows, 0]
+    chosen = _chosen(router, predicted, gap, limit)
+    allocation = Allocation(item_ids, premium_items(predicted, chosen.w, gap).astype(np.int64))
+    accuracy = router.metrics["accuracy"]
+    return MetaPreview(
+        allocation=allocation,
+        shares=shares_of(router, allocation, user),
+        accuracy=min(1.0, max(0.0, accuracy["cheap"] + chosen.mean_gain)),
+        default_accuracy=accuracy["cheap"],
+        default_cost=_cost_of_all(router, user, item_ids, CHEAP),
+        added=int((~np.isin(left, item_ids)).sum()),
+        w=chosen.w,
+        cost_gap=gap,
+        is_unit=is_unit,
+        gain=chosen.mean_gain,
+        premium_accuracy=accuracy["premium"],
+        premium_cost=_cost_of_all(router, user, item_ids, PREMIUM),
+    )
+
+
+def _cost_of_all(
+    router: Router, user: User, item_ids: npt.NDArray[np.int64], position: int
+) -> Decimal | None:
+    """US$ of one agent answering everything; None without a price, or where it cannot be asked any more."""
+    everything = Allocation(item_ids, np.full(len(item_ids), position, dtype=np.int64))
+    try:
+        return shares_of(router, everything, user)[position].cost
+    except Refusal:
+        return None
+
+
+def _check_limit(limit: MetaLimit) -> None:
+    if len(limit.as_dict()) > 1:
+        raise Refusal(
+            "Limit the share, or the extra cost, or set w: one of the three.", field="premium_share"
+        )
+    if limit.premium_share is not None and not 0 <= limit.premium_share <= 1:
+        raise Refusal("The premium annotator's share lies between 0 and 1.", field="premium_share")
+    for name in ("extra_cost", "w"):
+        value = getattr(limit, name)
+        if value is not None and not (np.isfinite(value) and value >= 0):
+            raise Refusal("Enter a number of at least 0.", field=name)
+
+
+def _cost_gap(router: Router, limit: MetaLimit) -> tuple[float, bool]:
+    """What a premium answer costs more than a cheap one, and whether that is 1 for want of prices."""
+    cheap, premium = (agent.price for agent in router.agents.all())
+    gap = None if cheap is None or premium is None else float(premium - cheap)
+    if gap is not None and gap > 0:
+        return gap, False
+    if limit.extra_cost is not None:
+        raise Refusal(
+            "It is not known what a premium answer costs more than a cheap one. Enter the prices of both models, and "
+            "train the router again; or limit the share of items."
+            if gap is None
+            else "The premium annotator costs no more than the cheap one, so its extra cost is no limit.",
+            field="extra_cost",
+        )
+    return 1.0, True
+
+
+def _chosen(router: Router, predicted: FloatArray, gap: float, limit: MetaLimit) -> ChosenW:
+    """w, and what it does on gold that was held out.
+
+    It is the smallest that keeps to the limit there and on the items themselves, which may differ from the gold items.
+    """
+    held_out = router.metrics["held_out"]
+    expected, gains = np.array(held_out["predicted"]), np.array(held_out["gains"])
+    w = limit.w or 0.0
+    if limit.premium_share is not None or limit.extra_cost is not None:
+        limits = {"max_share": limit.premium_share, "max_cost": limit.extra_cost}
+        w = choose_w(expected, gains, gap, **limits).w
+        if len(predicted):
+            w = max(w, choose_w(predicted, np.zeros(len(predicted)), gap, **limits).w)
+    is_premium = premium_items(expected, w, gap)
+    share = float(is_premium.mean())
+    return ChosenW(w, share, share * gap, float(np.where(is_premium, gains, 0.0).mean()))
+
+
+def meta_plan_start(
+    *, router: Router, user: User, limit: MetaLimit, spend_limit: Decimal | None = None
+) -> Plan:
+    """Start the plan that `meta_preview` shows. Raises Refusal."""
+    preview = meta_preview(router=router, user=user, limit=limit)
+    return plan_start(
+        router=router,
+        user=user,
+        allocation=preview.allocation,
+        setting=limit.as_dict() | {"w": preview.w},
+        expected=preview.as_dict(),
+        spend_limit=spend_limit,
+    )
