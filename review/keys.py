@@ -22,18 +22,23 @@ class Command:
     words: str
     keys: tuple[str, ...]
     group: str = "Answers"
-    needs: str = ""  # "image", "labels", "written" or "facts": where the command exists; "" everywhere
+    needs: str = (
+        ""  # "image", "labels", "written", "facts", "span" or "words": where it exists; "" everywhere
+    )
 
 
 COMMANDS = (
     Command("search", "Find a label by its name", ("/",), needs="labels"),
     Command("edit", "Change the answer", ("e",), needs="written"),
+    Command("span", "Choose the answer in the text by keyboard", ("m",), needs="span"),
+    Command("place", "Take the next place where the answer stands", ("o",), needs="span"),
+    Command("no_answer", "The text holds no answer", ("x",), needs="span"),
     Command("fact_next", "To the next fact in doubt", ("f",), needs="facts"),
     Command("fact_previous", "To the fact in doubt before", ("Shift+F",), needs="facts"),
     Command("skip", "Skip, with a reason if you like", ("s",)),
     Command("undo", "Undo your last answer; again for the one before", ("u",)),
     Command("note", "Write a note, or quote the marked words in it", ("n",)),
-    Command("words", "Mark words of the text by keyboard", ("v",), group="Text"),
+    Command("words", "Mark words of the text by keyboard", ("v",), group="Text", needs="words"),
     Command("text_larger", "Larger text", (".",), group="Text"),
     Command("text_smaller", "Smaller text", (",",), group="Text"),
     Command("zoom", "Zoom in, and back to the whole image", ("z",), group="Image", needs="image"),
@@ -57,7 +62,10 @@ def commands_of(task: TaskType) -> list[Command]:
         "": True,
         "image": task.needs_image,
         "labels": not task.is_written,
-        "written": task.is_written,
+        "written": task.is_written and not task.is_span,
+        "span": task.is_span,
+        # Where the answer itself is chosen in the text, words are marked in no other way.
+        "words": not task.is_span,
         "facts": task.is_written and task.checks_facts,
     }
     return [command for command in COMMANDS if there[command.needs]]

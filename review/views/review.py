@@ -65,5 +65,7 @@ def _is_digit(name: str) -> bool:
 
 def module_addresses(round: ReviewRound) -> dict[str, str]:
     """The addresses of the modules that a round's screen needs, by name."""
-    names = (*MODULES, "written") if round.project.task.is_written else MODULES
+    task = round.project.task
+    answering = ("span",) if task.is_span else ("written",) if task.is_written else ()
+    names = (*MODULES, *answering)
     return {name: static(f"js/review_{name}.js") for name in names}

@@ -18,6 +18,7 @@ const [
   ["server", "outbox", "voice", "queue", "item", "image", "text", "labels", "keys", "notes", "guidelines"].map(part),
 );
 const { WrittenAnswer } = addresses.written ? await part("written") : {};
+const { SpanAnswer } = addresses.span ? await part("span") : {};
 
 const voice = new Voice();
 const { announce, notify, hint } = Object.fromEntries(
@@ -36,7 +37,10 @@ const given = []; // what was answered here, last one last: for words on the und
 // --- Parts -----------------------------------------------------------------------------------------------------------
 
 const written = WrittenAnswer
-  ? new WrittenAnswer({ save: (text) => answer("label", null, "", text), onMode: () => showProgress(), announce, notify })
+  ? new WrittenAnswer({ save: (text) => answer("label", null, "", { answer: text }), onMode: () => showProgress(), announce, notify })
+  : null;
+const span = SpanAnswer
+  ? new SpanAnswer({ onChange: () => showAccept(queue.shown), bringIntoView: (...box) => reader.bringIntoView(...box), announce })
   : null;
 
 const answers = new Outbox({
@@ -58,10 +62,12 @@ const answers = new Outbox({
     showProgress();
   },
   onRefused: (entry, reply) => {
+    const refused = recent.get(entry.task.id);
     queue.answered.delete(entry.task.id);
     recent.delete(entry.task.id);
     forget(entry.task.id);
     if (entry.body.answer) written?.keepDraft(entry.task.id, entry.body.answer);
+    if (refused) span?.keep(refused.id, refused.item.text, entry.body);
     notify(`Your answer to item ${entry.task.item.external_id} was not kept. ${reply.sentence}`);
     void queue.refill();
   },
@@ -83,12 +89,12 @@ const queue = new Queue({
   server,
   answers,
   channel: root.dataset.storage,
-  isBegun: () => written?.hasDraft === true,
+  isBegun: () => written?.hasDraft === true || span?.hasChoice === true,
   onProgress: (now) => {
     progress = now ?? progress;
     showProgress();
   },
-  onKept: () => notify("Too much time went by: others can get this item now. You can still save your text; it counts unless somebody was faster."),
+  onKept: () => notify(`Too much time went by: others can get this item now. You can still save your ${span ? "answer" : "text"}; it counts unless somebody was faster.`),
   onLost: () => notify("Too much time went by, so the item that you looked at went to somebody else."),
   onShow: show,
   onEmpty: showEmpty,
@@ -96,7 +102,7 @@ const queue = new Queue({
   onStopped: (sentence) => showDone("You cannot go on for now", sentence),
 });
 
-const item = new ItemView({ isWritten: written !== null });
+const item = new ItemView({ isWritten: written !== null, span });
 const viewer = new ImageViewer({
   announce,
   onReady: (task) => {
@@ -133,17 +139,17 @@ const keys = new Keys({
 
 // --- Answers ---------------------------------------------------------------------------------------------------------
 
-// `text` is a written answer, where the project's answers are written.
-function answer(action, label = null, reason = "", text = null) {
+// `said` is an answer in words: `{answer}`, of a span `{answer, start, end}`, or `{no_answer}`.
+function answer(action, label = null, reason = "", said = null) {
   const task = queue.shown;
   if (!task || undoing) return;
-  if (action === "label" && !label && !text) return; // Nobody answers with nothing.
+  if (action === "label" && !label && !said) return; // Nobody answers with nothing.
   if (action === "label" && !ready) return hint("The image is not there yet.");
   const body = {
     action, label: label ? label.id : null, reason, version: task.version, seconds: secondsShown(), key: crypto.randomUUID(),
   };
-  if (text !== null) body.answer = text;
-  const words = label ? label.name : text === null ? "skipped" : text === task.machine?.answer ? "accepted" : "edited";
+  Object.assign(body, said);
+  const words = label ? label.name : said === null ? "skipped" : wordsFor(said, task);
   given.push({ taskId: task.id, words });
   // Of the item only what a sentence needs: texts and reasonings do not belong in the browser's storage.
   const kept = { id: task.id, version: task.version, item: { external_id: task.item.external_id } };
@@ -154,15 +160,28 @@ function answer(action, label = null, reason = "", text = null) {
   queue.answer(task);
 }
 
+// What was done, for the button that takes it back.
+function wordsFor(said, task) {
+  const isNone = said.no_answer === true;
+  if (span) return isNone === (task.machine?.answer === "") && !span.hasChoice && task.machine ? "accepted" : isNone ? "no answer" : "chosen";
+  return said.answer === task.machine?.answer ? "accepted" : "edited";
+}
+
+function acceptSpan() {
+  if (span.canSave) answer("label", null, "", span.said);
+  else hint("There is no answer to accept. Choose the words in the text, or say that it holds none.");
+}
+
 function accept() {
   const task = queue.shown;
   if (!task) return;
+  if (span) return acceptSpan();
   if (!task.machine) {
     return hint(armOf(task) === "blind"
       ? "Nothing is accepted: you see this item without the machine's label. Choose one yourself."
       : "The machine gave no label to accept. Choose one yourself.");
   }
-  if (written) return answer("label", null, "", task.machine.answer);
+  if (written) return answer("label", null, "", { answer: task.machine.answer });
   const label = labels.byId.get(task.machine.label_id);
   if (label) answer("label", label);
 }
@@ -173,12 +192,12 @@ async function undo() {
   root.setAttribute("aria-busy", "true");
   try {
     const unsent = answers.takeBack();
-    if (unsent && recent.has(unsent.task.id)) return takeBack(recent.get(unsent.task.id), unsent.body.answer);
+    if (unsent && recent.has(unsent.task.id)) return takeBack(recent.get(unsent.task.id), unsent.body);
     if (!(await answers.flush())) return notify("Undo needs the server: wait until your answers are saved.");
     const reply = await server.post(server.roundUrl("undo"), {});
     if (reply.status !== 200) return notify(reply.sentence);
     progress = reply.data.progress ?? progress;
-    takeBack(reply.data.task, reply.data.answer);
+    takeBack(reply.data.task, reply.data);
   } catch {
     notify("The server cannot be reached, so nothing was undone.");
   } finally {
@@ -188,8 +207,9 @@ async function undo() {
   }
 }
 
-function takeBack(task, text = "") {
-  if (text && text !== task.machine?.answer) written?.keepDraft(task.id, text);
+function takeBack(task, said) {
+  if (said.answer && said.answer !== task.machine?.answer) written?.keepDraft(task.id, said.answer);
+  span?.keep(task.id, task.item.text, said);
   forget(task.id);
   announce("Undone.");
   queue.putFirst(task);
@@ -237,6 +257,7 @@ function show(task, image) {
   item.show(task);
   labels.show(task);
   written?.show(task);
+  span?.show(task);
   showAccept(task);
   reader.show(task);
   viewer.show(task, image);
@@ -245,15 +266,22 @@ function show(task, image) {
   voice.endHint();
   if (!notes.isOpen) byId("stage").focus({ preventScroll: true });
   if (document.scrollingElement.scrollTop > 0) scrollTo(0, 0); // On a narrow window the page itself scrolls.
+  span?.find();
   announce(item.describe(task));
 }
 
 function showAccept(task) {
-  if (!byId("accept-button")) return;
+  if (!byId("accept-button") || !task) return;
+  if (span) return showAcceptSpan();
   byId("accept-button").disabled = !task.machine;
   if (written) byId("accept-text").textContent = task.machine ? "Accept" : "No answer";
   else if (task.machine) byId("accept-text").textContent = `Accept ${task.machine.label}`;
   else byId("accept-text").textContent = armOf(task) === "blind" ? "Choose a label" : "No label to accept";
+}
+
+function showAcceptSpan() {
+  byId("accept-button").disabled = !span.canSave;
+  byId("accept-text").textContent = span.hasChoice ? "Save" : span.canSave ? "Accept" : "Choose the answer";
 }
 
 // --- What is said about the state ------------------------------------------------------------------------------------
@@ -268,6 +296,7 @@ function setState(state) {
   viewer.hide();
   item.hide();
   written?.hide();
+  span?.hide();
 }
 
 function showLoading(sentence) {
@@ -364,11 +393,14 @@ byId("skip-dialog").addEventListener("keydown", (event) => {
 const commands = {
   search: () => labels.open(""),
   edit: () => written?.edit(),
+  span: () => span?.begin(),
+  place: () => span?.nextPlace(),
+  no_answer: () => answer("label", null, "", { no_answer: true }),
   fact_next: () => written?.jump(1),
   fact_previous: () => written?.jump(-1),
   skip: openSkip,
   undo: () => void undo(),
-  note: () => notes.open(reader.marked),
+  note: () => notes.open(reader.marked || span?.words),
   words: () => reader.mark(),
   text_larger: () => reader.resize(1),
   text_smaller: () => reader.resize(-1),
@@ -397,7 +429,7 @@ function digitOf(event) {
 // What to do at a key; null where it is none of the screen's.
 function meaningOf(event, target) {
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
-  if (reader.onKey(event)) return () => undefined;
+  if (span?.onKey(event) || reader.onKey(event)) return () => undefined;
   if (isPlain && event.key.startsWith("Arrow")) return viewer.move(event.key) ? () => undefined : null;
   const command = keys.commandOf(event);
   if (event.repeat && !REPEATED.has(command)) return null;

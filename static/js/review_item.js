@@ -12,8 +12,10 @@ const ARM_WORDS = {
 export const armOf = (task) => task.arm ?? (task.blind ? "blind" : "criticism");
 
 export class ItemView {
-  constructor({ isWritten }) {
+  // `span` is the part of the screen for answers that are spans of the text, where the project's are.
+  constructor({ isWritten, span }) {
     this.isWritten = isWritten;
+    this.span = span;
   }
 
   show(task) {
@@ -28,8 +30,9 @@ export class ItemView {
   // What a screen reader says of an item as it comes.
   describe(task) {
     if (this.isWritten) return describeAnswer(task);
-    const machine = task.machine ? `The machine says ${task.machine.label}.` : "";
     const doubt = task.criticism?.error_prob != null ? `Error probability ${task.criticism.error_prob.toFixed(3)}.` : "";
+    if (this.span) return [this.span.describe(task), doubt].join(" ");
+    const machine = task.machine ? `The machine says ${task.machine.label}.` : "";
     return [`Item ${task.item.external_id}.`, machine, doubt].join(" ");
   }
 
@@ -51,15 +54,20 @@ export class ItemView {
     byId("words").hidden = !question && !text;
   }
 
+  // What a machine gives, in a word.
+  get #answer() {
+    return this.isWritten || this.span ? "answer" : "label";
+  }
+
   #showMachine(task) {
     if (!byId("machine")) return; // The page of a calibration or an audit has no place for it.
     const { machine, criticism, failure } = task;
-    const words = this.isWritten ? "" : ARM_WORDS[armOf(task)] ?? "";
+    const words = this.isWritten ? "" : ARM_WORDS[armOf(task)]?.replace("label", this.#answer) ?? "";
     write("arm", words);
     byId("machine").hidden = !machine || (this.isWritten && criticism == null);
     byId("machine-voice").hidden = !machine;
     if (machine) {
-      write("machine-label", machine.label);
+      write("machine-label", machine.label ?? "");
       byId("machine-who").textContent = machine.who;
       write("machine-confidence", machine.confidence == null ? "" : `Its confidence is ${machine.confidence.toFixed(2)}.`);
       write("machine-reasoning", machine.reasoning);
@@ -77,7 +85,7 @@ export class ItemView {
     }
     byId("failure").hidden = !failure;
     if (failure) {
-      byId("failure-text").textContent = `The machine gave no ${this.isWritten ? "answer" : "label"}. ${failure.message}`;
+      byId("failure-text").textContent = `The machine gave no ${this.#answer}. ${failure.message}`;
     }
   }
 }

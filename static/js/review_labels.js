@@ -89,7 +89,7 @@ export class Labels {
     this.buttons.forEach((button, index) => { button.hidden = !isFound.has(index); });
     byId("labels").replaceChildren(...found.map((index) => this.buttons[index]),
       ...this.buttons.filter((_, index) => !isFound.has(index)));
-    byId("labels-none").hidden = found.length > 0;
+    byId("labels-none").hidden = found.length > 0 || !this.labels.length;
     this.#pick(typed && found.length ? found[0] : null);
     if (!typed) return;
     this.announce(found.length

@@ -123,7 +123,7 @@ export class TextReader {
     const node = byId("text").firstChild;
     const [first, last] = [Math.min(at, this.anchor), Math.max(at, this.anchor)];
     getSelection().setBaseAndExtent(node, this.words[first][0], node, this.words[last][1]);
-    this.#bringIntoView(this.#box(at));
+    this.bringIntoView(this.#box(at));
     const words = node.data.slice(this.words[first][0], this.words[last][1]);
     this.announce(words.length <= 120 ? words : `${last - first + 1} words marked.`);
   }
@@ -154,17 +154,23 @@ export class TextReader {
     return best;
   }
 
-  #bringIntoView(box) {
+  // Scroll so that a box of the page is seen, wherever the text scrolls; with `centers`, to the middle if it scrolls.
+  bringIntoView(box, { centers = false } = {}) {
+    const question = byId("question"); // Where it stays above the text, nothing behind it is seen.
+    const covered = getComputedStyle(question).position === "sticky" ? question.getBoundingClientRect().bottom : 0;
     for (const panel of panels()) {
       if (!panel.contains(byId("text")) || panel.scrollHeight <= panel.clientHeight) continue;
-      const room = panel.getBoundingClientRect();
-      if (box.top < room.top + 24) panel.scrollTop -= room.top + 48 - box.top;
-      else if (box.bottom > room.bottom - 24) panel.scrollTop += box.bottom + 48 - room.bottom;
+      const { top: edge, bottom: end } = panel.getBoundingClientRect();
+      const start = Math.max(edge, covered);
+      if (box.top >= start + 24 && box.bottom <= end - 24) continue;
+      if (centers) panel.scrollTop += (box.top + box.bottom) / 2 - (start + end) / 2;
+      else if (box.top < start + 24) panel.scrollTop -= start + 48 - box.top;
+      else panel.scrollTop += box.bottom + 48 - end;
     }
     const answer = document.querySelector(".review-answer");
     const bottom = getComputedStyle(answer).position === "sticky" ? answer.getBoundingClientRect().top : innerHeight;
-    if (document.scrollingElement.scrollHeight > innerHeight && (box.top < 0 || box.bottom > bottom)) {
-      scrollBy(0, box.top - bottom / 2);
+    if (document.scrollingElement.scrollHeight > innerHeight && (box.top < covered || box.bottom > bottom)) {
+      scrollBy(0, box.top - (covered + bottom) / 2);
     }
   }
 }

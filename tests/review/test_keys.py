@@ -25,6 +25,9 @@ def test_a_project_has_the_commands_of_its_task() -> None:
     assert {"zoom", "rotate_left", "contrast"} <= names_of("image_classification")
     assert {"edit", "fact_next"} <= names_of("written_facts")
     assert "search" not in names_of("written_facts")
+    assert {"span", "place", "no_answer", "undo"} <= names_of("extractive_qa")
+    assert names_of("extractive_qa").isdisjoint({"search", "edit", "words"})
+    assert "span" not in names_of("written_facts")
 
 
 def test_only_what_differs_from_the_usual_is_kept() -> None:
