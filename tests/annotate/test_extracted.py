@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ ITEM = ItemContent(text=TEXT, question=QUESTION)
 
 
 def ask(**changes):
-    arguments = {
+    arguments: dict[str, Any] = {
         "task_type": "extractive_qa",
         "strategy": "naive",
         "answer_format": "bracket",

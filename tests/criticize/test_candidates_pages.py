@@ -64,7 +64,8 @@ def try_out(project: Project, wrong: int, **fields: Any) -> AnnotationRun:
     """A candidate that gets the first `wrong` items wrong."""
     answers = {}
     for number, item in enumerate(project.items.filter(calibration_label__isnull=False).order_by("pk")):
-        truth = item.calibration_label.label.name
+        known = item.calibration_label.label
+        truth = known.name if known else ""
         answers[item] = truth if number >= wrong else ("negative" if truth == "positive" else "positive")
     return make_annotation_run(project, answers, scope=CALIBRATION, **fields)
 

@@ -281,12 +281,12 @@ class TestCalibration:
         assert counted(round).arm == "blind"
         adjudicate(round, "negative")
         label = CalibrationLabel.objects.get()
-        assert (label.label.name, label.author) == ("negative", round.created_by)
+        assert (label.label and label.label.name, label.author) == ("negative", round.created_by)
         adjudication_undo(round=round, user=round.created_by)
         assert not CalibrationLabel.objects.exists()
         answer_undo(round=round, user=ann)
         label = CalibrationLabel.objects.get()
-        assert (label.label.name, label.author) == ("negative", bob)
+        assert (label.label and label.label.name, label.author) == ("negative", bob)
 
 
 def at_once(*work: Callable[[], Any]) -> list[Any]:

@@ -23,7 +23,7 @@ from review.models import Correction, ReviewRound, ReviewTask
 from review.selectors import final_accuracy, round_progress
 from review.services.queue import Answer, answer_undo, task_submit, tasks_claim
 from review.standing import standing_of
-from tests.api.caller import Caller, call, work
+from tests.api.caller import Caller, call, content_of, work
 from tests.conftest import Provider
 from tests.factories import make_audit_round, make_calibration_round, make_connection, make_user
 from tests.span_answers import TEXT, make_span_round, span_answer
@@ -91,7 +91,7 @@ def exported(user: Any, round: int, format: str, layout: str) -> bytes:
     export = call(user, "post", f"projects/{project}/exports/", body, status=202)
     work()
     response = Caller(user).get(f"exports/{export['id']}/download/")
-    return b"".join(response.streaming_content)
+    return content_of(response)
 
 
 def test_the_whole_loop(project: Project):

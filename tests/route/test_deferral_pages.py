@@ -1,5 +1,7 @@
 """The pages on which a rejector is trained and its plan is started."""
 
+from pathlib import Path
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -9,6 +11,7 @@ from jobs.models import Job
 from jobs.running import run_next_chunk
 from route.models import Plan, Router
 from route.saving import load
+from tests.api.caller import content_of
 from tests.route.test_deferral_plans import FRUIT, METAL, make_annotator, project, train, user
 
 __all__ = ["project", "user"]  # fixtures
@@ -71,12 +74,12 @@ def test_a_router_is_trained_and_its_plan_started_from_the_pages(browser: Client
     assert "outed to" in run_page
 
 
-def test_the_file_can_be_downloaded_and_read(browser: Client, project: Project, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_file_can_be_downloaded_and_read(browser: Client, project: Project, tmp_path: Path) -> None:
     router = train(project)
 
     response = browser.get(reverse("router_download", args=[project.pk, router.pk]))
     path = tmp_path / "router.zip"
-    path.write_bytes(b"".join(response.streaming_content))  # type: ignore[arg-type]
+    path.write_bytes(content_of(response))
     fitted, about = load(path)
 
     assert about["data_digest"] == router.data_digest

@@ -1,6 +1,8 @@
 """Learning to defer in the product: from known items to a plan at work."""
 
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,7 +208,7 @@ def test_a_plan_can_be_cancelled(project: Project) -> None:
         ({}, "two or more"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(project: Project, change: dict[str, object], said: str) -> None:
+def test_what_cannot_be_trained_is_refused(project: Project, change: dict[str, Any], said: str) -> None:
     runs = [
         make_annotator(project, "fruit-model", right_about=FRUIT),
         make_annotator(project, "metal-model", right_about=METAL),
@@ -217,7 +219,7 @@ def test_what_cannot_be_trained_is_refused(project: Project, change: dict[str, o
         deferral_create(
             project=project,
             user=project.created_by,
-            choice=DeferralChoice(**{"agents": agents, "mistake": Decimal("0.5"), **change}),
+            choice=replace(DeferralChoice(agents, mistake=Decimal("0.5")), **change),
         )
 
 
