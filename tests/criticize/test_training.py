@@ -79,7 +79,8 @@ def test_the_calibration_items_of_a_candidate_are_judged_without_their_own_label
     for item_id in (wrong[0], right[0]):
         label = CalibrationLabel.objects.get(item_id=item_id)
         own = label.label
-        label.label = annotation_run.project.labels.exclude(pk=own and own.pk).get()
+        assert own is not None
+        label.label = annotation_run.project.labels.exclude(pk=own.pk).get()
         label.save()
         after = judge()
         assert after[item_id] == before[item_id]
