@@ -10,7 +10,7 @@ from django.db.models import Q
 from annotate.connections import connection_settings, run_price
 from annotate.contents import BLOCK, item_content, items_in_order, label_specs
 from annotate.discussion import opinions_about
-from annotate.models import Annotation, AnnotationRun, Item, ModelRun, Project
+from annotate.models import Annotation, AnnotationRun, Item, Label, ModelRun, Project
 from annotate.prompts import (
     STEPS,
     Example,
@@ -139,21 +139,30 @@ class PromptedAnnotation(CallWork):
         run = job.annotationrun
         labels, specs = label_specs(run.project)
         price = run_price(run)
-        rows = []
-        for outcome in outcomes:
-            row = Annotation(run=run, item_id=outcome.subject, **call_fields(outcome, price))
-            if outcome.reply is not None:
-                index, row.confidence, reasoning = read_reply(run, outcome.reply.text, specs)
-                row.reasoning = storable(reasoning or row.reasoning)
-                if is_cut_off(run, outcome.reply):
-                    row.failure, row.message, row.confidence = Failure.UNPARSEABLE, CUT_OFF, None
-                elif index is None:
-                    row.failure = Failure.UNPARSEABLE
-                    row.message = "The answer does not name one of the labels."
-                else:
-                    row.label = labels[index]
-            rows.append(row)
+        rows = [annotation_of(run, labels, specs, outcome, price) for outcome in outcomes]
         return record_annotations(run, rows)
+
+
+def annotation_of(
+    run: AnnotationRun,
+    labels: Sequence[Label],
+    specs: Sequence[LabelSpec],
+    outcome: Outcome,
+    price: Price | None,
+) -> Annotation:
+    """The annotation that an outcome comes to: with the label that it names, or with why it has none."""
+    row = Annotation(run=run, item_id=outcome.subject, **call_fields(outcome, price))
+    if outcome.reply is not None:
+        index, row.confidence, reasoning = read_reply(run, outcome.reply.text, specs)
+        row.reasoning = storable(reasoning or row.reasoning)
+        if is_cut_off(run, outcome.reply):
+            row.failure, row.message, row.confidence = Failure.UNPARSEABLE, CUT_OFF, None
+        elif index is None:
+            row.failure = Failure.UNPARSEABLE
+            row.message = "The answer does not name one of the labels."
+        else:
+            row.label = labels[index]
+    return row
 
 
 def is_cut_off(run: ModelRun, reply: Reply) -> bool:

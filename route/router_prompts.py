@@ -126,12 +126,12 @@ class Verdict:
 
 
 def router_request(
+    steps: Sequence[str],
     *,
     task_type: str,
     model: str,
     labels: Sequence[LabelSpec],
     item: ItemContent,
-    steps: Sequence[str],
     strictness: str = "balanced",
     demonstrations: Sequence[Demonstration] = (),
     answer_format: str = "bracket",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,19 +107,25 @@ class Asking:
         Without a vector it is shown the first demonstrations of the pool, which is enough to tell what it costs.
         """
         try:
-            return router_request(
-                task_type=self._project.task_type,
-                model=self._router.parameters["model"],
-                labels=self._specs,
-                item=item_content(item),
-                steps=steps,
-                strictness=variant.strictness,
-                demonstrations=self._demonstrations(variant, item, vector),
-                answer_format=self._router.parameters["answer_format"],
-                instructions=self._project.instructions,
-            )
+            return self.about(variant, item, vector)(steps)
         except ValueError as error:
             raise CallError(Failure.BAD_REQUEST, str(error)) from error
+
+    def about(
+        self, variant: Variant, item: Item, vector: FloatArray | None
+    ) -> Callable[[Sequence[str]], Request]:
+        """Makes the requests about one item from its steps; what it makes needs no database. Raises CallError."""
+        return partial(
+            router_request,
+            task_type=self._project.task_type,
+            model=self._router.parameters["model"],
+            labels=self._specs,
+            item=item_content(item),
+            strictness=variant.strictness,
+            demonstrations=self._demonstrations(variant, item, vector),
+            answer_format=self._router.parameters["answer_format"],
+            instructions=self._project.instructions,
+        )
 
     def _demonstrations(self, variant: Variant, item: Item, vector: FloatArray | None) -> list[Demonstration]:
         if not variant.m:
@@ -165,7 +172,8 @@ class _Pool:
             self._retrieval = Demonstrations(rows, self._is_error)
         content = content_of(item)
         copies = frozenset(place for place, each in enumerate(self._contents) if each == content)
-        return self._retrieval.retrieve(vector, variant.m, variant.style, without=copies)
+        found: list[int] = self._retrieval.retrieve(vector, variant.m, variant.style, without=copies)
+        return found
 
     def shown(self, places: Sequence[int]) -> list[Demonstration]:
         return [

@@ -76,7 +76,7 @@ class TraceReplay(CallWork):
             return Progress()
 
         lease.write(write)
-        router.scores.storage.delete(before)
+        router.scores.storage.delete(str(before))
         return True
 
     def connection(self, job: Job) -> ConnectionSettings:

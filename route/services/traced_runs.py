@@ -1,0 +1,230 @@
+"""Starting traced runs: an annotator over the project's items, with a trained router that reads along."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+from django.db import transaction
+from django.db.models import Avg
+
+from annotate.errors import Refusal
+from annotate.models import Annotation, AnnotationRun, ModelRun, User
+from annotate.services.combining import choice_of_run
+from annotate.services.runs import (
+    Estimate,
+    ModelChoice,
+    annotation_estimate,
+    check_limit,
+    items_to_annotate,
+    record_run,
+)
+from jobs.models import Job
+from jobs.services import job_create
+from review.services.routed import routed_round_create
+from route.models import Router, RouterQuery, TracedRun
+from route.replay import choose_setting, deployment_order, escalation_budget
+from route.trace_queries import annotator_of
+
+
+@dataclass(frozen=True, slots=True)
+class TracedPreview:
+    """What a traced run would do: how many items, at most how many for people, and what it would take.
+
+    `estimate` is of annotating every item to the end; `router_cost` is US$ of the router's calls at most, None
+    without a price. `settings` has the chosen setting's row of `Router.metrics`.
+    """
+
+    items: int
+    budget: int
+    estimate: Estimate
+    router_cost: Decimal | None
+    setting: dict[str, object]
+
+    @property
+    def cost(self) -> Decimal | None:
+        if self.estimate.cost is None or self.router_cost is None:
+            return None
+        return self.estimate.cost + self.router_cost
+
+
+def ordered_items(router: Router) -> list[int]:
+    """The project's items that are no calibration items, by falling p̂; those that came after the training last."""
+    from route.training import kept_scores
+
+    scored, scores = kept_scores(router)
+    said = dict(zip(scored.tolist(), scores[:, 0].tolist(), strict=True))
+    ids = items_to_annotate(router.project)
+    order = deployment_order(np.array([said.get(pk, -1.0) for pk in ids])) if ids else []
+    return [ids[place] for place in order]
+
+
+def traced_run_preview(*, router: Router, limit: float) -> TracedPreview:
+    """Raises Refusal where the router cannot be set to work within this limit."""
+    if router.kind != Router.Kind.TRACE:
+        raise Refusal("This router does not read along. Choose one that was trained on traces.")
+    if not router.is_trained:
+        raise Refusal(f"The router is not trained: its training is {router.job.get_state_display().lower()}.")
+    if not 0 <= limit <= 1:
+        raise Refusal("The share that may go to people must lie between 0 and 1.", field="limit")
+    setting = _setting(router, limit)
+    ids = items_to_annotate(router.project)
+    if not ids:
+        raise Refusal("There are no items to annotate. Upload some first.")
+    budget = escalation_budget(limit, len(ids))
+    if not budget:
+        raise Refusal(
+            f"{limit:.0%} of {len(ids):,} items is less than one item. Allow more, or annotate without a router.",
+            field="limit",
+        )
+    run = annotator_of(router)
+    choice = _choice(run)
+    estimate = annotation_estimate(project=router.project, choice=choice, items=ids)
+    return TracedPreview(len(ids), budget, estimate, _router_cost(router, setting, len(ids)), setting)
+
+
+def _setting(router: Router, limit: float) -> dict[str, object]:
+    from route.replay import Replay
+
+    rows = router.metrics["settings"]
+    replays = [Replay(row["missed_errors"], row["escalation_rate"], row["effort"]) for row in rows]
+    chosen = choose_setting(replays, limit)
+    if chosen is None:
+        raise Refusal(
+            f"No setting of this router kept to {limit:.0%} of the items on the development traces. Allow more, or "
+            "train another with a more lenient wording.",
+            field="limit",
+        )
+    found: dict[str, object] = rows[chosen]
+    return found
+
+
+def _choice(run: AnnotationRun) -> ModelChoice:
+    if run.connection is None:
+        raise Refusal("The connection of the router's annotator was deleted. Train a router on another run.")
+    return choice_of_run(run)
+
+
+def _router_cost(router: Router, setting: dict[str, object], n_items: int) -> Decimal | None:
+    """By what the development items took with this setting, each read to its end."""
+    queries = RouterQuery.objects.filter(router=router, traced_run=None, variant=setting["variant"])
+    mean: Decimal | None = queries.aggregate(mean=Avg("cost"))["mean"]
+    if mean is None:
+        return None
+    items = queries.values("item").distinct().count()
+    asked = queries.count() / max(1, items) / int(str(setting["interval"])) + 1
+    return Decimal(mean) * Decimal(asked) * n_items
+
+
+@transaction.atomic
+def traced_run_create(
+    *, router: Router, user: User, limit: float, spend_limit: Decimal | None = None
+) -> TracedRun:
+    """Start to annotate, at most ⌊ρ·n⌋ of the n items going to people. `limit` is ρ. Raises Refusal."""
+    preview = traced_run_preview(router=router, limit=limit)
+    annotator = annotator_of(router)
+    choice = _choice(annotator)
+    check_limit(choice, spend_limit)
+    if spend_limit is not None and preview.router_cost is None:
+        raise Refusal(
+            f"There is no price for {router.parameters['model']}, so a spend limit could not be kept. Enter its price "
+            "first.",
+            field="spend_limit",
+        )
+    assert annotator.connection is not None  # noqa: S101 (_choice was here)
+    ids = ordered_items(router)
+    job = job_create(
+        kind="traced_annotation",
+        subjects=ids,
+        in_flight=annotator.connection.in_flight,
+        connection_key=annotator.connection.key_of_jobs,
+        spend_limit=spend_limit,
+        expected_call_cost=preview.estimate.cost_per_call + (preview.router_cost or Decimal(0)) / len(ids),
+    )
+    Job.objects.filter(pk=job.pk).update(parallel=1)  # one chunk at a time, in order
+    run = AnnotationRun.objects.create(
+        project=router.project,
+        kind=ModelRun.Kind.PROMPTED,
+        scope=AnnotationRun.Scope.PROJECT,
+        job=job,
+        seed=router.project.seed,
+        created_by=user,
+        connection=annotator.connection,
+        provider=annotator.provider,
+        model=annotator.model,
+        strategy=annotator.strategy,
+        answer_format=annotator.answer_format,
+        prompt_version=annotator.prompt_version,
+        parameters=annotator.parameters | {"setting": preview.setting, "router": router.pk},
+    )
+    traced = TracedRun.objects.create(run=run, router=router, limit=limit, budget=preview.budget)
+    routed_round_create(run=run, user=user, budget=preview.budget, population=len(ids))
+    record_run(
+        router.project,
+        run,
+        user,
+        "started",
+        new={
+            "items": len(ids),
+            "router": router.name,
+            "for_people_at_most": preview.budget,
+            "spend_limit": None if spend_limit is None else f"${spend_limit}",
+        },
+    )
+    return traced
+
+
+@dataclass(frozen=True, slots=True)
+class TracedFigures:
+    """What routing did so far: escalations of the budget, and what was spent against annotating every item to its end.
+
+    Tokens saved are of the annotator's output; `mean_full_tokens` and `mean_full_seconds` are of the items that it
+    wrote to the end in this run. None where nothing was written yet.
+    """
+
+    done: int
+    escalated: int
+    budget: int
+    tokens: int
+    router_tokens: int
+    full_tokens: int | None
+    tokens_saved: float | None
+    seconds: float
+    full_seconds: float | None
+    seconds_saved: float | None
+    n_estimated: int
+    unreadable: int
+
+
+def traced_figures(traced: TracedRun) -> TracedFigures:
+    """The figures of the run's page."""
+    rows = Annotation.objects.filter(run=traced.run)
+    finished = list(rows.filter(failure="").values_list("output_tokens", "latency"))
+    stopped = list(
+        rows.filter(failure=Annotation.TO_PERSON).values_list("output_tokens", "latency", "message")
+    )
+    queries = RouterQuery.objects.filter(traced_run=traced)
+    tokens = sum(each[0] for each in finished) + sum(each[0] for each in stopped)
+    seconds = sum(each[1] for each in finished) + sum(each[1] for each in stopped)
+    n = len(finished) + len(stopped)
+    full_tokens = None if not finished else round(_mean([each[0] for each in finished]) * n)
+    full_seconds = None if not finished else _mean([each[1] for each in finished]) * n
+    router_tokens = sum(sum(pair) for pair in queries.values_list("input_tokens", "output_tokens"))
+    return TracedFigures(
+        done=rows.count(),
+        escalated=len(stopped),
+        budget=traced.budget,
+        tokens=tokens,
+        router_tokens=router_tokens,
+        full_tokens=full_tokens,
+        tokens_saved=1 - tokens / full_tokens if full_tokens else None,
+        seconds=seconds,
+        full_seconds=full_seconds,
+        seconds_saved=1 - seconds / full_seconds if full_seconds else None,
+        n_estimated=sum("estimate" in each[2] for each in stopped),
+        unreadable=queries.exclude(failure="").count(),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
