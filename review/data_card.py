@@ -20,6 +20,7 @@ from criticize.models import CriticismRun
 from review.certification import OPEN, certification_now
 from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
 from review.models import Export, ReviewRound, ReviewTask
+from review.squad_export import FIELDS
 
 CARD_VERSION = 1
 README, CARD = "README.md", "data_card.json"
@@ -85,8 +86,17 @@ def product_version() -> str:
         return str(tomllib.load(file)["project"]["version"])
 
 
-def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None = None) -> dict[str, Any]:
-    """Everything that somebody who trains on the export wants to know, as JSON. It names no reviewer."""
+def data_card(
+    export: Export,
+    *,
+    rows: int,
+    columns: Mapping[Column, str] | None = None,
+    left_out: int | None = None,
+) -> dict[str, Any]:
+    """Everything that somebody who trains on the export wants to know, as JSON. It names no reviewer.
+
+    `left_out`: the items that the format has no place for, where it is one that leaves some out.
+    """
     round, project = export.round, export.project
     run, annotator = round.criticism_run, round.annotation_run
     assert annotator is not None  # noqa: S101 (only rounds about a run's answers are exported)
@@ -115,7 +125,8 @@ def data_card(export: Export, *, rows: int, columns: Mapping[Column, str] | None
             "rows": rows,
             "formulas_escaped": export.format == Export.Format.CSV and export.escape_formulas,
             "columns": _columns(export, columns),
-        },
+        }
+        | ({} if left_out is None else {"left_out": left_out}),
     }
 
 
@@ -279,6 +290,18 @@ def _cost(
 
 
 def _columns(export: Export, columns: Mapping[Column, str]) -> list[dict[str, str]]:
+    if export.format == Export.Format.SQUAD:
+        kinds = {
+            "data": "list",
+            "paragraphs": "list",
+            "qas": "list",
+            "answers": "list",
+            "is_impossible": "boolean",
+        }
+        return [
+            {"name": name, "type": kinds.get(name, "text"), "meaning": meaning}
+            for name, meaning in FIELDS.items()
+        ]
     own = {name: column for column, name in columns.items()}
     said = []
     for name in header(export, columns):
@@ -349,6 +372,11 @@ def sections(card: Mapping[str, Any]) -> list[Section]:
 
 
 def _layout_in_words(export: Mapping[str, Any]) -> str:
+    if export["format"] == Export.Format.SQUAD:
+        return (
+            f"SQuAD JSON of version 2.0: {export['rows']:,} items with their final answers. Items without a final "
+            f"answer, which are left out: {export['left_out']:,}."
+        )
     if export["layout"] == Export.Layout.ANSWERS:
         return (
             "Layout: answers. One row for everything that a person answered or skipped, in the order given."
@@ -363,6 +391,7 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) ->
     """The card as Markdown. `configs` are the paths of the data by configuration; by default the export's own file."""
     export = card["export"]
     is_folder = export["format"] == Export.Format.IMAGE_FOLDER
+    is_squad = export["format"] == Export.Format.SQUAD
     configs = configs or {"default": "train/**" if is_folder else export["file"]}
     parts = [
         _front_matter(card, configs),
@@ -372,7 +401,7 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) ->
         *(_markdown(section) for section in sections(card)),
         _guidelines(card["project"]["guidelines"]),
         "## Reading it",
-        _reading(configs, is_folder=is_folder),
+        _reading_squad(export["file"]) if is_squad else _reading(configs, is_folder=is_folder),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -523,6 +552,11 @@ def _reading(configs: Mapping[str, str], *, is_folder: bool) -> str:
         call = f'load_dataset("the/folder/of/this/file", "{next(iter(configs))}", split="train")'
     needs = "\n\nIt needs `datasets` 3.4 or later." if is_folder else ""
     return f"```python\nfrom datasets import load_dataset\n\ndata = {call}\n```{needs}"
+
+
+def _reading_squad(file: str) -> str:
+    opened = f'with open("{file}", encoding="utf-8") as file:\n    articles = json.load(file)["data"]'
+    return f"```python\nimport json\n\n{opened}\n```"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -24,6 +24,7 @@ from review.export_files import Archive, CsvWriter, ExportWriter, JsonLinesWrite
 from review.export_parts import Parts, concatenate, digest_of, folder_of, forget_parts, keep_only, parts_of
 from review.export_rows import BOOLEANS, INTEGERS, NUMBERS, header, images, own_columns, row_blocks, source_of
 from review.models import Export
+from review.squad_export import Questions, squad_columns, write_squad
 
 # A worker that dies loses no more than a part, which takes seconds.
 _ROWS_A_PART = 50_000
@@ -67,7 +68,10 @@ class _Writing:
         self._export = export
         self._signs = _Signs(lease)
         self._is_answers = export.layout == Export.Layout.ANSWERS
+        self._is_squad = export.format == Export.Format.SQUAD
         self._columns = {} if self._is_answers else own_columns(export)
+        if self._is_squad:
+            self._columns = squad_columns(self._columns)
         self._header = header(export, self._columns)
 
     def to_the_end(self) -> None:
@@ -81,13 +85,17 @@ class _Writing:
         table = path.with_name(f"{path.name}.{lease.token.hex}.part")
         archive = path.with_name(f"{path.name}.{lease.token.hex}.zip.part")
         try:
-            card = data_card(export, rows=parts.rows, columns=self._columns)
-            self._join(parts, table, card)
+            questions = self._write_squad(parts, table) if self._is_squad else None
+            rows = parts.rows if questions is None else questions.written
+            left_out = None if questions is None else questions.left_out
+            card = data_card(export, rows=rows, columns=self._columns, left_out=left_out)
+            if questions is None:
+                self._join(parts, table, card)
             whole = table
             if export.is_archive:
                 self._write_archive(archive, table, card)
                 whole = archive
-            lease.write(lambda: self._publish(name, whole, parts.rows, card))
+            lease.write(lambda: self._publish(name, whole, rows, card))
         finally:
             table.unlink(missing_ok=True)
             archive.unlink(missing_ok=True)
@@ -164,6 +172,13 @@ class _Writing:
                 return
         _must(concatenate(files, path, goes_on=self._signs.may_go_on))
 
+    def _write_squad(self, parts: Parts, path: Path) -> Questions:
+        files = [folder_of(self._export) / name for name in parts.names]
+        questions = write_squad(files, path, self._columns, goes_on=self._signs.may_go_on)
+        if questions is None:
+            raise _Stopped
+        return questions
+
     def _writer(self, path: Path) -> ExportWriter:
         return _writer(self._export, path, self._header, self._columns.values())
 
@@ -238,7 +253,7 @@ def _writer(export: Export, path: Path, columns: list[str], own: Collection[str]
     match export.format:
         case Export.Format.CSV:
             return CsvWriter(path, columns, escape_formulas=export.escape_formulas)
-        case Export.Format.JSONL:
+        case Export.Format.JSONL | Export.Format.SQUAD:  # whose parts are lines until they are put together
             return JsonLinesWriter(path, columns)
         case Export.Format.PARQUET | Export.Format.IMAGE_FOLDER:
             # `datasets` documents metadata.csv, .jsonl and .parquet for image folders, with the image's path in the

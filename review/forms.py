@@ -455,10 +455,14 @@ class ExportForm(RefusableForm):
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not project.task.needs_image:
-            self.fields["format"].choices = [  # type: ignore[attr-defined]
-                choice for choice in Export.Format.choices if choice[0] in Export.TABLES
-            ]
+        formats = {str(format) for format in Export.TABLES}
+        if project.task.needs_image:
+            formats.add(Export.Format.IMAGE_FOLDER)
+        if project.task.is_span:
+            formats.add(Export.Format.SQUAD)
+        self.fields["format"].choices = [  # type: ignore[attr-defined]
+            choice for choice in Export.Format.choices if choice[0] in formats
+        ]
         self.fields["round"].queryset = project.review_rounds.filter(  # type: ignore[attr-defined]
             kind__in=ReviewRound.EXPORTED
         ).select_related("criticism_run__annotation_run", "routed_run")

@@ -396,6 +396,7 @@ class Export(models.Model):
         JSONL = "jsonl", "JSON Lines"
         PARQUET = "parquet", "Parquet"
         IMAGE_FOLDER = "imagefolder", "Image folder"
+        SQUAD = "squad", "SQuAD JSON"
 
     TABLES = (Format.CSV, Format.JSONL, Format.PARQUET)
     TO_TRAIN_ON = (Layout.WIDE, Layout.LONG)
@@ -441,6 +442,8 @@ class Export(models.Model):
         """The file of rows, by itself or in the archive. An image folder has it beside its images."""
         if self.format == self.Format.IMAGE_FOLDER:
             return "train/metadata.parquet"
+        if self.format == self.Format.SQUAD:
+            return f"{self._stem}.json"
         return f"{self._stem}.{self.format}"
 
     @property
@@ -449,5 +452,8 @@ class Export(models.Model):
 
     @property
     def _stem(self) -> str:
+        start = f"overread-{self.project_id}-round-{self.round_id}"
+        if self.format == self.Format.SQUAD:
+            return f"{start}-squad"
         images = "-images" if self.format == self.Format.IMAGE_FOLDER else ""
-        return f"overread-{self.project_id}-round-{self.round_id}-{self.layout}{images}"
+        return f"{start}-{self.layout}{images}"

@@ -48,6 +48,8 @@ def export_create(
         raise Refusal(
             "An image folder holds items, not answers: choose CSV, JSON Lines or Parquet.", field="format"
         )
+    if format == Export.Format.SQUAD:
+        _require_squad(round, layout)
     if not 0 <= lam <= 1:
         raise Refusal("λ must be between 0 and 1.", field="lam")
     export = Export.objects.create(
@@ -70,6 +72,20 @@ def export_create(
         new={"format": str(export.get_format_display()), "layout": layout, "λ": lam},
     )
     return export
+
+
+def _require_squad(round: ReviewRound, layout: str) -> None:
+    if not round.project.task.is_span:
+        raise Refusal(
+            "Only answers that are spans of a text can be exported in SQuAD's JSON: choose CSV, JSON Lines or "
+            "Parquet.",
+            field="format",
+        )
+    if layout != Export.Layout.WIDE:
+        raise Refusal(
+            "SQuAD's JSON holds each item once, with its final answer: choose the wide layout.",
+            field="layout",
+        )
 
 
 @transaction.atomic

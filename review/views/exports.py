@@ -19,6 +19,7 @@ CONTENT_TYPES = {
     Export.Format.CSV: "text/csv; charset=utf-8",
     Export.Format.JSONL: "application/x-ndjson; charset=utf-8",
     Export.Format.PARQUET: "application/vnd.apache.parquet",
+    Export.Format.SQUAD: "application/json",
 }
 ARCHIVE_TYPE = "application/zip"
 
