@@ -1,6 +1,6 @@
 from django.urls import path
 
-from route.views import plans, routers, routing
+from route.views import judge_runs, meta, plans, routers, routing
 
 _ROUTING = "projects/<int:project_id>/routing/"
 _ROUTER = f"{_ROUTING}routers/<int:router_id>/"
@@ -9,6 +9,16 @@ _PLAN = f"{_ROUTING}plans/<int:plan_id>/"
 urlpatterns = [
     path(_ROUTING, routing.routing, name="routing"),
     path(f"{_ROUTING}deferral/", routers.deferral_new, name="deferral_new"),
+    path(f"{_ROUTING}meta/", meta.meta_new, name="meta_new"),
+    path(f"{_ROUTING}meta/check/", meta.meta_check, name="meta_check"),
+    path(f"{_ROUTING}comparisons/new/", judge_runs.judge_run_new, name="judge_run_new"),
+    path(f"{_ROUTING}comparisons/estimate/", judge_runs.judge_estimate, name="judge_run_estimate"),
+    path(f"{_ROUTING}comparisons/<int:run_id>/", judge_runs.judge_run, name="judge_run"),
+    path(
+        f"{_ROUTING}comparisons/<int:run_id>/<str:action>/",
+        judge_runs.judge_run_action,
+        name="judge_run_action",
+    ),
     path(_ROUTER, routers.router, name="router"),
     path(f"{_ROUTER}file/", routers.router_download, name="router_download"),
     path(f"{_ROUTER}plan/", routers.plan_new, name="plan_new"),

@@ -79,6 +79,11 @@ GETS: dict[str, Expected] = {
     "review_round_audits": SEERS,
     "routing": SEERS,
     "deferral_new": SEERS,
+    "meta_new": SEERS,
+    "meta_check": MANAGERS,
+    "judge_run_new": SEERS,
+    "judge_run_estimate": MANAGERS,
+    "judge_run": SEERS,
     "router": SEERS,
     "router_download": but(MANAGERS, 404),  # it is not trained
     "plan_preview": MANAGERS,
@@ -155,6 +160,9 @@ POSTS: dict[str, Expected] = {
     "adjudicate": MANAGERS,
     "adjudication_take_back": MANAGERS,
     "deferral_new": MANAGERS,
+    "meta_new": MANAGERS,
+    "judge_run_new": MANAGERS,
+    "judge_run_action": MANAGERS,
     "router_action": MANAGERS,
     "plan_new": MANAGERS,
     "plan_action": MANAGERS,
@@ -192,4 +200,6 @@ def page_address(pattern: URLPattern, world: World) -> str:
 def _run_of(name: str) -> str:
     if name.startswith("criticism"):
         return "criticism_run_id"
+    if name.startswith("judge"):
+        return "judge_run_id"
     return "candidate_run_id" if name.startswith("candidate") else "annotation_run_id"

@@ -205,6 +205,47 @@ def curves(
     return {"lines": lines, "ideals": ideals, "rows": rows, "x_label": x_label, "y_label": y_label}
 
 
+_GAINS_DRAWN = 4
+
+
+@register.inclusion_tag("charts/gains.html")
+def gain_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Efficiency gains, of any sign and size, over the premium share in [0, 1], with a line at 0.
+
+    Each of `lines` has a `name`, a `kind` and `points`. The router, the oracle and the first others are drawn; all are
+    in the table.
+    """
+    order = {"router": 0, "oracle": 1}
+    shown = sorted(lines, key=lambda line: order.get(line["kind"], 2))[:_GAINS_DRAWN]
+    values = [y for line in shown for _, y in line["points"]]
+    high, low = max([*values, 0.0]), min([*values, 0.0])
+    if high == low:
+        high = 1.0
+
+    def down(gain: float) -> str:
+        return _units(HEIGHT * (high - gain) / (high - low))
+
+    return {
+        "lines": [
+            {
+                "name": line["name"],
+                "number": number,
+                "path": " ".join(f"{_units(WIDTH * x)},{down(y)}" for x, y in line["points"]),
+            }
+            for number, line in enumerate(shown)
+        ],
+        "zero": down(0.0),
+        "top": f"{high:.2f}",
+        "middle": f"{(high + low) / 2:.2f}",
+        "bottom": f"{low:.2f}",
+        "names": [line["name"] for line in lines],
+        "rows": [
+            (f"{10 * tenth}%", [f"{_at(line['points'], tenth / 10):.3f}" for line in lines])
+            for tenth in range(11)
+        ],
+    }
+
+
 def _at(points: Sequence[tuple[float, float]], x: float) -> float:
     """The line through the points at x."""
     for (x0, y0), (x1, y1) in itertools.pairwise(points):

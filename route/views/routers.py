@@ -16,6 +16,7 @@ from route.forms import DeferralForm, DeferralPlanForm
 from route.models import Router
 from route.services.deferral_plans import deferral_plan_start, deferral_preview
 from route.services.routers import deferral_create, router_cancel
+from route.views.meta import meta_context, meta_plan_new, meta_plan_preview
 
 
 @require_http_methods(["GET", "POST"])
@@ -51,6 +52,8 @@ def router(request: PageRequest, project_id: int, router_id: int) -> HttpRespons
         return render(request, "route/router_progress.html", context)
     if found.kind == Router.Kind.DEFERRAL and found.is_trained:
         context |= {"plan_form": DeferralPlanForm(), "points": _points(found)}
+    if found.kind == Router.Kind.META:
+        context |= meta_context(found)
     return render(request, f"route/router_{found.kind}.html", context)
 
 
@@ -120,6 +123,8 @@ def plan_preview(request: PageRequest, project_id: int, router_id: int) -> HttpR
     """What the plan that the form describes would do; part of the form, asked for as it changes."""
     project = project_for(request.user, project_id, may=May.MANAGE)
     found = router_of(project, router_id)
+    if found.kind == Router.Kind.META:
+        return meta_plan_preview(request, found)
     form = DeferralPlanForm(request.GET)
     context: dict[str, Any] = {"project": project, "router": found}
     if form.is_valid():
@@ -138,6 +143,8 @@ def plan_preview(request: PageRequest, project_id: int, router_id: int) -> HttpR
 def plan_new(request: PageRequest, project_id: int, router_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.MANAGE)
     found = router_of(project, router_id)
+    if found.kind == Router.Kind.META:
+        return meta_plan_new(request, found, router_context(request, found))
     form = DeferralPlanForm(request.POST)
     if form.is_valid():
         try:

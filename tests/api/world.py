@@ -24,7 +24,7 @@ from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
 from review.services.pauses import pause
-from route.models import Agent, Plan, Router
+from route.models import Agent, JudgeRun, Plan, Preference, Router
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -122,6 +122,7 @@ def make_world() -> World:
         "task_id": round.tasks.earliest("rank").pk,
         "export_id": make_export(round, state=Job.State.FAILED).pk,
         **_routing(project, owner, candidate),
+        "judge_run_id": _judge_run(project, annotations, candidate).pk,
         "connection_id": make_connection(owner, key=KEY).pk,
         "price_id": price.pk,
         "key": AuthToken.objects.create(user=owner)[0].token_key,
@@ -151,6 +152,23 @@ def _routing(project: Project, owner: User, candidate: AnnotationRun) -> dict[st
     expected = {"items": 1, "accuracy": 0.9, "default_accuracy": 0.8, "cost": "0.1", "shares": shares}
     plan = Plan.objects.create(router=router, expected=expected, run=run, created_by=owner)
     return {"router_id": router.pk, "plan_id": plan.pk}
+
+
+def _judge_run(project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> JudgeRun:
+    """A finished comparison with one preference."""
+    run = JudgeRun.objects.create(
+        project=project,
+        cheap=cheap,
+        premium=premium,
+        kind=ModelRun.Kind.PROMPTED,
+        provider="openai",
+        model="judge",
+        strategy="cot",
+        job=make_job(kind="comparison", total=1, done=1),
+        created_by=project.created_by,
+    )
+    Preference.objects.create(run=run, item=project.items.earliest("pk"), value=1)
+    return run
 
 
 def more_of_everything(world: World) -> None:

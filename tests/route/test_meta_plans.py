@@ -30,6 +30,12 @@ pytestmark = pytest.mark.django_db
 GAP = float(PREMIUM_PRICE - CHEAP_PRICE)
 
 
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here does not depend on how large forests are, and they are most of the time."""
+    monkeypatch.setattr("route.meta._TREES", 8)
+
+
 @pytest.fixture
 def project() -> Project:
     return make_metal_project()
@@ -53,8 +59,7 @@ def preview_of(router: Router, **limit: float):
     return meta_preview(router=router, user=router.project.created_by, limit=MetaLimit(**limit))
 
 
-@pytest.mark.parametrize("learner", ["dr", "r"])
-@pytest.mark.parametrize("regressor", ["forest", "boosting"])
+@pytest.mark.parametrize(("learner", "regressor"), [("dr", "forest"), ("r", "forest"), ("dr", "boosting")])
 def test_it_learns_where_the_premium_annotator_is_better(judge_run, learner, regressor) -> None:
     router = train(judge_run, learner=learner, regressor=regressor)
 

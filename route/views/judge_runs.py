@@ -1,0 +1,119 @@
+"""Judge runs: the form for a new one, a run's page with its live parts, and its buttons."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import trigger_client_event
+
+from annotate.access import May, permissions, project_for, to_manage
+from annotate.errors import Refusal
+from annotate.models import Project
+from annotate.requests import PageRequest
+from annotate.views.runs import act_on_run, failures_context, progress_context, render_estimate, render_run
+from route.meta_forms import JudgeRunForm
+from route.models import JudgeRun
+from route.services.judge_runs import judge_run_create, judge_run_estimate, judge_run_retry
+
+
+@require_http_methods(["GET", "POST"])
+def judge_run_new(request: PageRequest, project_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, may=to_manage(request.method))
+    form = JudgeRunForm(request.POST or None, user=request.user, project=project)
+    if request.method == "POST" and form.is_valid():
+        try:
+            run = judge_run_create(
+                project=project,
+                user=request.user,
+                choice=form.choice(),
+                spend_limit=form.cleaned_data["spend_limit"],
+                **form.pair(),
+            )
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            messages.success(request, "The answers are being compared.")
+            return redirect("judge_run", project.pk, run.pk)
+    context = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "form": form,
+        "estimate_url": reverse("judge_run_estimate", args=[project.pk]),
+    }
+    return render(request, "route/judge_new.html", context)
+
+
+@require_GET
+def judge_estimate(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the comparison that the form describes would take; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, may=May.MANAGE)
+    form = JudgeRunForm(request.GET, user=request.user, project=project)
+    return render_estimate(
+        request,
+        form,
+        lambda: judge_run_estimate(project=project, choice=form.choice(), **form.pair()),
+        project,
+    )
+
+
+def judge_run_of(project: Project, run_id: int) -> JudgeRun:
+    """The project's judge run. Raises Http404."""
+    runs = project.judge_runs.select_related("job", "created_by", "cheap", "premium", "connection")
+    run: JudgeRun = get_object_or_404(runs, pk=run_id)
+    run.project = project
+    return run
+
+
+@require_GET
+def judge_run(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
+    project = project_for(request.user, project_id, may=May.SEE)
+    run = judge_run_of(project, run_id)
+    failed = run.preferences.exclude(failure="").select_related("item").order_by("pk")
+    if name := request.GET.get("failure", ""):
+        failed = failed.filter(failure=name)
+    return render_run(
+        request,
+        run,
+        page="judge_run",
+        template="route/judge_run.html",
+        parts={
+            "progress": lambda: progress_context(request, run, project, "judge_run", run.preferences.all()),
+            "outcome": lambda: {"preferred": preferred(run)},
+            "failures": lambda: failures_context(request, failed),
+        },
+        context={"project": project, "run": run, "job": run.job},
+    )
+
+
+def preferred(run: JudgeRun) -> dict[str, int]:
+    """How many answers were preferred: the premium, the cheap one's, neither; of the latter, those that are equal."""
+    counts = dict(
+        run.preferences.filter(failure="")
+        .values_list("value")
+        .annotate(Count("pk"))
+        .values_list("value", "pk__count")
+    )
+    return {
+        "premium": counts.get(1, 0),
+        "cheap": counts.get(-1, 0),
+        "neither": counts.get(0, 0),
+        "equal": run.preferences.filter(attempts=0).count(),
+    }
+
+
+@require_POST
+def judge_run_action(request: PageRequest, project_id: int, run_id: int, action: str) -> HttpResponse:
+    project = project_for(request.user, project_id, may=May.MANAGE)
+    run = judge_run_of(project, run_id)
+    problem = act_on_run(request, project, run, action, retry=lambda: judge_run_retry(run=run))
+    if not request.htmx:
+        if problem:
+            messages.error(request, problem)
+        return redirect("judge_run", project.pk, run.pk)
+    context: dict[str, Any] = progress_context(request, run, project, "judge_run", run.preferences.all())
+    context |= {"project": project, "run": run, "job": run.job, "problem": problem}
+    return trigger_client_event(render(request, "route/judge_run_progress.html", context), "run-changed")
