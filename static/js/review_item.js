@@ -70,8 +70,9 @@ export class ItemView {
       write("machine-label", machine.label ?? "");
       byId("machine-who").textContent = machine.who;
       write("machine-confidence", machine.confidence == null ? "" : `Its confidence is ${machine.confidence.toFixed(2)}.`);
-      write("machine-reasoning", machine.reasoning);
+      write("machine-reasoning", task.steps?.length ? "" : machine.reasoning);
     }
+    showSteps(task.steps ?? [], task.stopped_at);
     const doubt = criticism?.error_prob ?? criticism?.quality;
     byId("doubt-line").hidden = doubt == null;
     if (doubt != null) {
@@ -88,6 +89,24 @@ export class ItemView {
       byId("failure-text").textContent = `The machine gave no ${this.#answer}. ${failure.message}`;
     }
   }
+}
+
+// The annotator's reasoning where a router read along; it ends where the router stopped it.
+function showSteps(steps, stoppedAt) {
+  byId("steps").hidden = !steps.length;
+  const items = steps.map((step, place) => {
+    const item = element("li", step);
+    item.className = "plain-text";
+    item.dir = "auto";
+    if (place + 1 === stoppedAt) {
+      const mark = element("span", "stopped here");
+      mark.className = "badge badge-plain";
+      mark.dataset.tone = "warn";
+      item.append(" ", mark);
+    }
+    return item;
+  });
+  byId("steps-list").replaceChildren(...items);
 }
 
 function describeAnswer(task) {
