@@ -235,9 +235,9 @@ class Streams:
         finally:
             await stream.aclose()
 
-    async def _judge(self, reading: Reading, steps: Sequence[str]) -> Decision:
+    async def _judge(self, item: Reading, steps: Sequence[str]) -> Decision:
         """Ask the router; a failure is kept, and counts as going on."""
-        step = len(steps)
+        reading, step = item, len(steps)
         request = reading.about(steps)
         most = most_cost(self._router_price, request)
         if not self._spending.reserve(most):

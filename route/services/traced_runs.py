@@ -55,8 +55,8 @@ def ordered_items(router: Router) -> list[int]:
     scored, scores = kept_scores(router)
     said = dict(zip(scored.tolist(), scores[:, 0].tolist(), strict=True))
     ids = items_to_annotate(router.project)
-    order = deployment_order(np.array([said.get(pk, -1.0) for pk in ids])) if ids else []
-    return [ids[place] for place in order]
+    order = deployment_order(np.array([said.get(pk, -1.0) for pk in ids], dtype=np.float64))
+    return [ids[place] for place in order.tolist()]
 
 
 def traced_run_preview(*, router: Router, limit: float) -> TracedPreview:
@@ -107,7 +107,7 @@ def _choice(run: AnnotationRun) -> ModelChoice:
 
 def _router_cost(router: Router, setting: dict[str, object], n_items: int) -> Decimal | None:
     """By what the development items took with this setting, each read to its end."""
-    queries = RouterQuery.objects.filter(router=router, traced_run=None, variant=setting["variant"])
+    queries = RouterQuery.objects.filter(router=router, traced_run=None, variant=int(str(setting["variant"])))
     mean: Decimal | None = queries.aggregate(mean=Avg("cost"))["mean"]
     if mean is None:
         return None
