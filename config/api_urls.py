@@ -25,7 +25,7 @@ from review.api import (
     rounds,
 )
 from review.api import items as listed_items
-from route.api import plan_actions, routers
+from route.api import meta_routers, plan_actions, routers
 
 app_name = "api"
 
@@ -298,6 +298,32 @@ urlpatterns = [
         "projects/<int:project_id>/routers/deferral/",
         routers.DeferralRouters.as_view(),
         name="deferral_routers",
+    ),
+    path("projects/<int:project_id>/routers/meta/", meta_routers.MetaRouters.as_view(), name="meta_routers"),
+    path("projects/<int:project_id>/judge-runs/", meta_routers.JudgeRuns.as_view(), name="judge_runs"),
+    path(
+        "projects/<int:project_id>/judge-runs/estimate/",
+        meta_routers.JudgeRunEstimate.as_view(),
+        name="judge_run_estimate",
+    ),
+    path("judge-runs/<int:judge_run_id>/", meta_routers.OneJudgeRun.as_view(), name="judge_run"),
+    path(
+        "judge-runs/<int:judge_run_id>/preferences/",
+        meta_routers.Preferences.as_view(),
+        name="judge_run_preferences",
+    ),
+    *(
+        path(
+            f"judge-runs/<int:judge_run_id>/{action}/",
+            meta_routers.JudgeRunAction.as_view(action_name=action),
+            name=f"judge_run_{action}",
+        )
+        for action in ("pause", "cancel", "retry")
+    ),
+    path(
+        "judge-runs/<int:judge_run_id>/resume/",
+        meta_routers.JudgeRunResume.as_view(),
+        name="judge_run_resume",
     ),
     path("routers/<int:router_id>/", routers.OneRouter.as_view(), name="router"),
     path("routers/<int:router_id>/cancel/", routers.RouterCancel.as_view(), name="router_cancel"),

@@ -17,7 +17,7 @@ from annotate.vectors import VectorChoice
 from jobs.api import JobProgressSerializer
 from jobs.services import JobStateError
 from route.models import Agent, Plan, Router
-from route.services.deferral_plans import deferral_plan_start, deferral_preview
+from route.services.planning import plan_preview, router_plan_start
 from route.services.routers import AgentChoice, DeferralChoice, deferral_create, router_cancel
 
 
@@ -114,11 +114,35 @@ class RoutingPreviewSerializer(serializers.Serializer[Any]):
     added = serializers.IntegerField(
         help_text="Items that came after the training, and are in no plan of it."
     )
+    w = serializers.FloatField(
+        required=False, help_text="Of a router between two annotators: the gain that each extra US$ brings."
+    )
+    premium_share = serializers.FloatField(required=False, help_text="Of a router between two annotators.")
+    premium_accuracy = serializers.FloatField(
+        required=False, help_text="Of the premium annotator answering everything."
+    )
+    premium_cost = serializers.FloatField(required=False, allow_null=True, help_text="US$ of the same.")
+    saved = serializers.FloatField(
+        required=False, allow_null=True, help_text="US$ against the premium annotator answering everything."
+    )
 
 
 class PlanLimitSerializer(Input):
     people = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, help_text="The most items that people get."
+    )
+    premium_share = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=1,
+        help_text="Of a router between two annotators: the most of the items that the premium one gets.",
+    )
+    extra_cost = serializers.FloatField(
+        required=False, allow_null=True, min_value=0, help_text="Or: US$ an item above all cheap, on average."
+    )
+    w = serializers.FloatField(
+        required=False, allow_null=True, min_value=0, help_text="Or: the gain that each extra US$ must bring."
     )
 
 
@@ -282,8 +306,10 @@ class PlanPreviews(RouterEndpoint):
     )
     def post(self, request: Request, router_id: int) -> Response:
         router = self.router(router_id)
-        given = self.given(PlanLimitSerializer)
-        return self.reply(RoutingPreviewSerializer, deferral_preview(router=router, user=self.user, **given))
+        limits = self.given(PlanLimitSerializer)
+        return self.reply(
+            RoutingPreviewSerializer, plan_preview(router=router, user=self.user, limits=limits)
+        )
 
 
 class Plans(RouterEndpoint):
@@ -301,7 +327,9 @@ class Plans(RouterEndpoint):
     )
     def post(self, request: Request, router_id: int) -> Response:
         router = self.router(router_id)
-        plan = deferral_plan_start(router=router, user=self.user, **self.given(PlanCreateSerializer))
+        limits = self.given(PlanCreateSerializer)
+        spend_limit = limits.pop("spend_limit", None)
+        plan = router_plan_start(router=router, user=self.user, limits=limits, spend_limit=spend_limit)
         return self.reply(RoutingPlanSerializer, plan, status=202)
 
 

@@ -83,6 +83,7 @@ _TRAINED = {"kind": "trained"}
 _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5-mini", "strategy": "naive"}
 _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
+_COMPARED = {"cheap": "@annotation_run_id", "premium": "@candidate_run_id", **_PROMPTED}
 _HALF = {"by": "shares", "shares": [{"reviewer": "rita", "share": 0.5}]}
 CASES = [
     Case("schema", "get", ANYBODY),
@@ -205,6 +206,16 @@ CASES = [
         but(MANAGERS, 400),  # too little is known
         {"agents": [{"run": "@candidate_run_id"}, {"run": None}], "mistake": "0.4"},
     ),
+    Case("meta_routers", "post", but(MANAGERS, 400), {"judge_run": "@judge_run_id"}),  # too little is known
+    Case("judge_runs", "get", SEERS),
+    Case("judge_runs", "post", but(MANAGERS, 400), _COMPARED),  # only one of them has answered other items
+    Case("judge_run_estimate", "post", but(MANAGERS, 400), _COMPARED),
+    Case("judge_run", "get", SEERS),
+    Case("judge_run_preferences", "get", SEERS),
+    Case("judge_run_pause", "post", but(MANAGERS, 409)),
+    Case("judge_run_resume", "post", but(MANAGERS, 409)),
+    Case("judge_run_cancel", "post", but(MANAGERS, 409)),
+    Case("judge_run_retry", "post", but(MANAGERS, 409)),
     Case("router", "get", SEERS),
     Case("router_cancel", "post", but(MANAGERS, 409)),
     Case("router_file", "get", but(SEERS, 409)),

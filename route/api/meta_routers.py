@@ -1,0 +1,238 @@
+"""Judge runs, which compare two annotators' answers, and routers between a cheap and a premium annotator."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.access import found_for, project_for
+from annotate.api.endpoint import Input, chosen
+from annotate.api.runs import (
+    MODEL_RUN_FIELDS,
+    EstimateSerializer,
+    ModelChoiceSerializer,
+    ModelRunSerializer,
+    NothingSerializer,
+    ResumeSerializer,
+    choice_of,
+)
+from annotate.models import AnnotationRun, Project
+from annotate.services.runs import run_act
+from route.api.routers import RouterDetailSerializer, RouterEndpoint, VectorChoiceSerializer, vector_choice
+from route.models import JudgeRun, Preference
+from route.services.judge_runs import judge_run_create, judge_run_estimate, judge_run_retry
+from route.services.meta_routers import MetaChoice, meta_create
+
+
+class JudgeRunSerializer(ModelRunSerializer, serializers.ModelSerializer[JudgeRun]):
+    class Meta:
+        model = JudgeRun
+        fields = ["project", "cheap", "premium", *MODEL_RUN_FIELDS]
+        read_only_fields = fields
+
+
+class PreferenceSerializer(serializers.ModelSerializer[Preference]):
+    external_id = serializers.CharField(source="item.external_id", read_only=True)
+    cost = serializers.FloatField(read_only=True, allow_null=True, help_text="US$; null without a price.")
+
+    class Meta:
+        model = Preference
+        fields = [
+            "id",
+            "item",
+            "external_id",
+            "value",
+            "premium_first",
+            "failure",
+            "message",
+            "reasoning",
+            "cost",
+            "attempts",
+            "recorded_at",
+        ]
+        read_only_fields = fields
+
+
+class JudgeChoiceSerializer(ModelChoiceSerializer):
+    """Whose answers a model compares, and which model."""
+
+    cheap = serializers.IntegerField(help_text="An annotation run of the cheap annotator.")
+    premium = serializers.IntegerField(help_text="An annotation run of the premium annotator.")
+
+
+class JudgeRunCreateSerializer(JudgeChoiceSerializer):
+    spend_limit = serializers.DecimalField(
+        required=False,
+        allow_null=True,
+        max_digits=12,
+        decimal_places=4,
+        help_text="US$; the run pauses before it would spend more.",
+    )
+
+
+class MetaCreateSerializer(Input):
+    judge_run = serializers.IntegerField(help_text="It says who the cheap and the premium annotator are.")
+    learner = serializers.ChoiceField(["dr", "r"], required=False, help_text="`dr` by default.")
+    regressor = serializers.ChoiceField(
+        ["forest", "boosting"], required=False, help_text="`forest` by default."
+    )
+    scaling = serializers.ChoiceField(
+        ["variance", "maximum", "wasserstein"],
+        required=False,
+        allow_null=True,
+        help_text="`variance` by default; null: gold gains as they are.",
+    )
+    vectors = VectorChoiceSerializer(required=False)
+    name = serializers.CharField(required=False, max_length=120)
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+
+
+def _pair(project: Project, given: dict[str, Any]) -> dict[str, AnnotationRun]:
+    runs = project.annotation_runs.select_related("project", "job", "connection")
+    return {
+        field: chosen(runs, given[field], field=field, what="annotation run")
+        for field in ("cheap", "premium")
+    }
+
+
+class JudgeRunEndpoint(RouterEndpoint):
+    def judge_run(self, judge_run_id: int) -> JudgeRun:
+        rows = JudgeRun.objects.select_related("project", "job", "created_by", "connection")
+        return found_for(self.user, rows, judge_run_id, project="project", may=self.needed)
+
+
+class JudgeRuns(JudgeRunEndpoint):
+    @extend_schema(
+        summary="A project's comparisons of two annotators, newest first",
+        responses=JudgeRunSerializer(many=True),
+    )
+    def get(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        return self.page(project.judge_runs.select_related("job", "created_by"), JudgeRunSerializer)
+
+    @extend_schema(
+        summary="Let a model compare two annotators' answers to the items that nobody has labeled",
+        request=JudgeRunCreateSerializer,
+        responses={201: JudgeRunSerializer},
+        examples=[
+            OpenApiExample(
+                "A model compares",
+                value={
+                    "cheap": 1,
+                    "premium": 2,
+                    "kind": "prompted",
+                    "connection": 1,
+                    "model": "gpt-5-mini",
+                    "spend_limit": "5",
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        given = self.given(JudgeRunCreateSerializer)
+        run = judge_run_create(
+            project=project,
+            user=self.user,
+            choice=choice_of(self.user, given),
+            spend_limit=given.get("spend_limit"),
+            **_pair(project, given),
+        )
+        return self.reply(JudgeRunSerializer, run, status=201)
+
+
+class JudgeRunEstimate(JudgeRunEndpoint):
+    @extend_schema(
+        summary="What comparing two annotators' answers would take",
+        request=JudgeChoiceSerializer,
+        responses={200: EstimateSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        given = self.given(JudgeChoiceSerializer)
+        estimate = judge_run_estimate(
+            project=project, choice=choice_of(self.user, given), **_pair(project, given)
+        )
+        return self.reply(EstimateSerializer, estimate)
+
+
+class OneJudgeRun(JudgeRunEndpoint):
+    @extend_schema(summary="Read a comparison", responses=JudgeRunSerializer)
+    def get(self, request: Request, judge_run_id: int) -> Response:
+        return self.reply(JudgeRunSerializer, self.judge_run(judge_run_id))
+
+
+class JudgeRunAction(JudgeRunEndpoint):
+    """Pause, cancel or retry; which one is said where the address is."""
+
+    action_name = ""
+    input_serializer: type[Input] = NothingSerializer
+
+    @extend_schema(
+        summary="Pause, cancel or retry a comparison", request=None, responses={200: JudgeRunSerializer}
+    )
+    def post(self, request: Request, judge_run_id: int) -> Response:
+        run = self.judge_run(judge_run_id)
+        given = self.given(self.input_serializer)
+        run_act(
+            project=run.project,
+            run=run,
+            user=self.user,
+            action=self.action_name,
+            retry=lambda: judge_run_retry(run=run),
+            **given,
+        )
+        return self.reply(JudgeRunSerializer, run)
+
+
+class JudgeRunResume(JudgeRunAction):
+    action_name = "resume"
+    input_serializer = ResumeSerializer
+
+    @extend_schema(
+        summary="Go on with a paused comparison",
+        request=ResumeSerializer,
+        responses={200: JudgeRunSerializer},
+    )
+    def post(self, request: Request, judge_run_id: int) -> Response:
+        return super().post(request, judge_run_id)
+
+
+class Preferences(JudgeRunEndpoint):
+    @extend_schema(
+        summary="Which answers a comparison found better, by item",
+        description="1: the premium annotator's, −1: the cheap one's, 0: neither, null where it failed. Equal answers "
+        "are 0 without a call: `attempts` is 0.",
+        responses=PreferenceSerializer(many=True),
+    )
+    def get(self, request: Request, judge_run_id: int) -> Response:
+        rows = self.judge_run(judge_run_id).preferences.select_related("item")
+        return self.page(rows, PreferenceSerializer, order="item_id")
+
+
+class MetaRouters(RouterEndpoint):
+    @extend_schema(
+        summary="Train a router between a cheap and a premium annotator",
+        request=MetaCreateSerializer,
+        responses={202: RouterDetailSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        given = self.given(MetaCreateSerializer)
+        runs = project.judge_runs.select_related(
+            "project", "job", "cheap__project", "cheap__job", "premium__project", "premium__job"
+        )
+        choice = MetaChoice(
+            judge_run=chosen(runs, given["judge_run"], field="judge_run", what="comparison"),
+            learner=given.get("learner", "dr"),
+            regressor=given.get("regressor", "forest"),
+            scaling=given.get("scaling", "variance"),
+            vectors=vector_choice(self.user, given.get("vectors", {})),
+            name=given.get("name", ""),
+            seed=given.get("seed"),
+        )
+        router = meta_create(project=project, user=self.user, choice=choice)
+        return self.reply(RouterDetailSerializer, router, status=202)
