@@ -4,6 +4,7 @@ from urllib.parse import urlencode
 
 from django.db.models import Q
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from annotate.models import Annotation, CalibrationLabel, Item
 from review.models import Correction, ReviewRound, ReviewTask
@@ -118,11 +119,19 @@ def _known(calibration: CalibrationLabel) -> str:
 def _machines(annotation: Annotation | None) -> str:
     if annotation is None or annotation.failure:
         return "None"
+    if annotation.start is not None:
+        return f"The machine's {_span(annotation.answer)}"
     return f"The machine's “{annotation.label.name}”" if annotation.label else "The machine's answer"
 
 
 def _said(answer: Correction) -> str:
+    if answer.start is not None:
+        return _span(answer.answer)
     return f"“{answer.label.name}”" if answer.label else "A person's answer"
+
+
+def _span(words: str) -> str:
+    return f"“{Truncator(words).chars(80)}”" if words else "“no answer”"
 
 
 def _author(answer: Correction) -> str:

@@ -1,6 +1,7 @@
 """The adjudication queue: items whose reviewers differ, and the page on which a manager decides one after the other."""
 
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -29,6 +30,7 @@ from review.commenting import comments_shown
 from review.models import Correction, ReviewTask
 from review.selectors import task_for_reviewer
 from review.services.queue import Answer, Conflict, adjudication_undo, task_submit
+from review.span_marks import SpanMark, marked
 
 CONFLICTS_A_PAGE = 50
 _DIGITS = tuple("0123456789")
@@ -122,6 +124,18 @@ def _said(correction: Correction) -> str:
     return f"“{correction.label.name}”" if correction.label else "an answer of their own choice"
 
 
+def _marks(given: Sequence[Choice], shown: Mapping[str, Any]) -> list[SpanMark]:
+    """What people and the machine, as far as it is shown, said of the item."""
+    marks = [
+        SpanMark(choice.start, choice.end, "human", ", ".join(choice.reviewers))
+        for choice in given
+        if choice.start is not None and choice.end is not None
+    ]
+    if machine := shown["machine"]:
+        marks.append(SpanMark(machine["start"], machine["end"], "machine", machine["who"]))
+    return marks
+
+
 def _decide_page(
     request: PageRequest,
     project: Project,
@@ -163,6 +177,8 @@ def _decide_page(
         "problem": problem,
         "worker_missing": False,  # people decide without one
     }
+    if project.task.is_span:
+        context["pieces"] = marked(item.text, _marks(given, shown))
     return render(request, "review/adjudicate.html", context, status=422 if problem else 200)
 
 

@@ -21,6 +21,7 @@ from review.browsing import Chain, ItemFilter
 from review.commenting import comments_shown, may_comment, may_read_all, may_resolve, require_may_comment
 from review.models import Correction, ReviewRound
 from review.provenance import deciding_round, how_final, permalink
+from review.span_marks import marked, marks_of_item
 from review.views.browse import Listing, listing_of
 from review.walking import MOST_COUNTED, Neighbors, Walk
 
@@ -138,6 +139,12 @@ def _page(
     calibration: CalibrationLabel | None = context.get("calibration_label")
     if calibration is not None:
         named.add(calibration.label_id)
+    if project.task.is_span:
+        marks = marks_of_item(
+            row, context.get("annotations", []), corrections, calibration, with_gold=can.manage
+        )
+        context["pieces"] = marked(row.text, marks)
+        context["marked_tones"] = {mark.tone for mark in marks if mark.start < mark.end}
     labels = [pk for pk in named if pk is not None]
     context["labels"] = project.labels.filter(pk__in=labels).order_by("position")
     return render(request, "items/item.html", context, status=422 if comment_problem else 200)

@@ -4,9 +4,10 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from django.http import StreamingHttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -159,8 +160,13 @@ def test_it_stops_when_it_is_told_to(tmp_path: Path) -> None:
     columns = {("part", "text"): "text", ("part", "question"): "question"}
 
     assert write_squad([part], tmp_path / "out", columns, goes_on=lambda: False) is None
-    asked: list[bool] = []
-    counted = write_squad([part], tmp_path / "out", columns, goes_on=lambda: asked.append(True) or True)
+    asked: list[int] = []
+
+    def goes_on() -> bool:
+        asked.append(1)
+        return True
+
+    counted = write_squad([part], tmp_path / "out", columns, goes_on=goes_on)
     assert counted == Questions(written=3000)
     assert len(asked) == 4
 
@@ -222,7 +228,7 @@ def test_the_api_writes_it() -> None:
     work()
 
     response = Caller(user).get(f"exports/{made['id']}/download/")
-    written = json.loads(b"".join(response.streaming_content))
+    written = json.loads(b"".join(cast(StreamingHttpResponse, response).streaming_content))
     assert len(written["data"]) == 3
     card = call(user, "get", f"exports/{made['id']}/card/")
     assert card["export"]["left_out"] == 2
