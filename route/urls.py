@@ -1,6 +1,6 @@
 from django.urls import path
 
-from route.views import judge_runs, meta, plans, routers, routing
+from route.views import judge_runs, meta, plans, routers, routing, traces
 
 _ROUTING = "projects/<int:project_id>/routing/"
 _ROUTER = f"{_ROUTING}routers/<int:router_id>/"
@@ -23,6 +23,12 @@ urlpatterns = [
     path(f"{_ROUTER}file/", routers.router_download, name="router_download"),
     path(f"{_ROUTER}plan/", routers.plan_new, name="plan_new"),
     path(f"{_ROUTER}plan/preview/", routers.plan_preview, name="plan_preview"),
+    path(f"{_ROUTING}traces/", traces.trace_new, name="trace_new"),
+    path(f"{_ROUTING}traces/cost/", traces.trace_cost, name="trace_cost"),
+    path(f"{_ROUTING}traced/<int:traced_id>/", traces.traced_run, name="traced_run"),
+    path(f"{_ROUTER}traced/", traces.traced_new, name="traced_new"),
+    path(f"{_ROUTER}traced/preview/", traces.traced_preview, name="traced_preview"),
+    path(f"{_ROUTER}training/<str:action>/", traces.trace_training, name="trace_training"),
     path(f"{_ROUTER}<str:action>/", routers.router_action, name="router_action"),
     path(_PLAN, plans.plan, name="plan"),
     path(f"{_PLAN}<str:action>/", plans.plan_action, name="plan_action"),

@@ -16,6 +16,7 @@ from route.forms import DeferralForm, DeferralPlanForm
 from route.models import Router
 from route.services.deferral_plans import deferral_plan_start, deferral_preview
 from route.services.routers import deferral_create, router_cancel
+from route.trace_pages import trace_context
 from route.views.meta import meta_context, meta_plan_new, meta_plan_preview
 
 
@@ -54,6 +55,8 @@ def router(request: PageRequest, project_id: int, router_id: int) -> HttpRespons
         context |= {"plan_form": DeferralPlanForm(), "points": _points(found)}
     if found.kind == Router.Kind.META:
         context |= meta_context(found)
+    if found.kind == Router.Kind.TRACE and found.is_trained:
+        context |= trace_context(found)
     return render(request, f"route/router_{found.kind}.html", context)
 
 

@@ -24,7 +24,7 @@ from annotate.services.uploads import upload_receive
 from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
 from review.services.pauses import pause
-from route.models import Agent, JudgeRun, Plan, Preference, Router
+from route.models import Agent, JudgeRun, Plan, Preference, Router, TracedRun
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -151,7 +151,19 @@ def _routing(project: Project, owner: User, candidate: AnnotationRun) -> dict[st
     shares = [{"agent": "small", "items": 1, "answered": 0, "cost": "0.1"}]
     expected = {"items": 1, "accuracy": 0.9, "default_accuracy": 0.8, "cost": "0.1", "shares": shares}
     plan = Plan.objects.create(router=router, expected=expected, run=run, created_by=owner)
-    return {"router_id": router.pk, "plan_id": plan.pk}
+    traced = TracedRun.objects.create(
+        run=AnnotationRun.objects.create(
+            project=project,
+            kind=ModelRun.Kind.PROMPTED,
+            strategy="steps",
+            job=make_job(kind="traced_annotation", state=Job.State.CANCELLED),
+            created_by=owner,
+        ),
+        router=router,
+        limit=0.3,
+        budget=1,
+    )
+    return {"router_id": router.pk, "plan_id": plan.pk, "traced_id": traced.pk}
 
 
 def _judge_run(project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> JudgeRun:

@@ -1,0 +1,89 @@
+"""The pages of routers that read along, from choosing the models to the run's figures."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from annotate.models import Project
+from route.models import Router, TracedRun
+from tests.conftest import Provider
+from tests.route.traced import READER, answer, make_candidate, make_traced_project, run_out, train_traced
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project() -> Project:
+    return make_traced_project()
+
+
+@pytest.fixture
+def page(project: Project) -> Client:
+    client = Client()
+    client.force_login(project.created_by)
+    return client
+
+
+def test_a_router_is_trained_and_set_to_work_from_the_pages(
+    project: Project, page: Client, provider: Provider
+) -> None:
+    provider(answer)
+    run = make_candidate(project)
+    assert run.connection is not None
+    said: dict[str, Any] = {
+        "run": run.pk,
+        "connection": run.connection.pk,
+        "model": READER,
+        "limit": "30",
+        "strictness": ["balanced"],
+        "demonstrations": "2",
+        "vectors": "plain",
+    }
+    cost = page.get(reverse("trace_cost", args=[project.pk]), said)
+    assert "every step of the development items" in cost.content.decode()
+
+    page.post(reverse("trace_new", args=[project.pk]), said)
+    router = Router.objects.get()
+    address = reverse("router", args=[project.pk, router.pk])
+    assert "questions to reader" in page.get(address).content.decode()
+    page.post(reverse("trace_training", args=[project.pk, router.pk, "pause"]))
+    assert "Resume" in page.get(address).content.decode()
+    page.post(reverse("trace_training", args=[project.pk, router.pk, "resume"]))
+    run_out(router.job_id)
+
+    shown = page.get(address).content.decode()
+    assert "Against simpler ways" in shown
+    assert "one-shot on the full trace" in shown
+    assert "chosen" in shown
+    preview = page.get(reverse("traced_preview", args=[project.pk, router.pk]), {"limit": "30"})
+    assert "To people, at most" in preview.content.decode()
+    response = page.post(reverse("traced_new", args=[project.pk, router.pk]), {"limit": "30"})
+    traced = TracedRun.objects.get()
+    assert response["Location"] == reverse("traced_run", args=[project.pk, traced.pk])
+    run_out(traced.run.job_id)
+
+    shown = page.get(response["Location"]).content.decode()
+    assert "Annotator tokens saved" in shown
+    assert f"of at most {traced.budget}" in shown
+    assert "The tokens of 6 stopped items are an estimate." in shown
+    facts = page.get(reverse("annotation_run", args=[project.pk, traced.run_id])).content.decode()
+    assert response["Location"] in facts
+
+
+def test_a_limit_that_cannot_be_kept_is_said(project: Project, page: Client, provider: Provider) -> None:
+    provider(answer)
+    router = train_traced(project)
+
+    preview = page.get(reverse("traced_preview", args=[project.pk, router.pk]), {"limit": "0"})
+    page.post(reverse("traced_new", args=[project.pk, router.pk]), {"limit": "0"})
+
+    assert "No setting of this router" in preview.content.decode()
+    assert not TracedRun.objects.exists()
+
+
+def test_without_an_annotator_in_steps_the_page_says_what_to_do(project: Project, page: Client) -> None:
+    shown = page.get(reverse("trace_new", args=[project.pk])).content.decode()
+
+    assert "No annotator reasons in numbered steps yet" in shown
