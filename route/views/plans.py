@@ -16,6 +16,7 @@ from review.models import ReviewRound
 from review.services.routed import answered_by_people
 from route.models import Plan
 from route.services.plans import asking_runs, plan_act
+from route.watch import watch_of
 
 
 def plan_of(project: Project, plan_id: int) -> Plan:
@@ -30,12 +31,10 @@ def plan_of(project: Project, plan_id: int) -> Plan:
 def plan(request: PageRequest, project_id: int, plan_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.SEE)
     found = plan_of(project, plan_id)
-    is_progress = request.htmx and request.GET.get("part") == "progress"
-    return render(
-        request,
-        "route/plan_progress.html" if is_progress else "route/plan.html",
-        plan_context(request, found),
-    )
+    context = plan_context(request, found)
+    if request.htmx and request.GET.get("part") == "progress":
+        return render(request, "route/plan_progress.html", context)
+    return render(request, "route/plan.html", context | {"watch": watch_of(found)})
 
 
 def plan_context(request: PageRequest, found: Plan) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_from_two_annotators_to_a_plan_by_the_pages(client: Client, provider) ->
     answer = client.post(f"{trained['Location']}plan/", limit)
     plan = Plan.objects.get()
     assert answer["Location"] == f"{routing}plans/{plan.pk}/"
-    assert client.get(answer["Location"]).status_code == 200
+    assert "As soon as people answer items of the plan" in client.get(answer["Location"]).content.decode()
 
 
 def test_viewers_see_and_start_nothing(client: Client) -> None:

@@ -13,7 +13,8 @@ from route.saving import load
 from route.services.meta_plans import MetaLimit, meta_plan_start, meta_preview
 from route.services.meta_routers import MetaChoice, meta_create
 from route.training import kept_scores
-from tests.factories import make_item
+from route.watch import watch_of
+from tests.factories import make_calibration_label, make_item
 from tests.route.two_annotators import (
     CHEAP_PRICE,
     KNOWN,
@@ -98,8 +99,14 @@ def test_the_file_holds_the_router_and_training_again_gives_the_same(judge_run) 
     assert loaded.n_gold_ == KNOWN
     assert first.data_digest == again.data_digest
     assert first.metrics == again.metrics
-    assert first.file.read() == again.file.read()
+    assert written(first) == written(again)
     assert [part.tolist() for part in kept_scores(first)] == [part.tolist() for part in kept_scores(again)]
+
+
+def written(router: Router) -> bytes:
+    with router.file.open("rb") as file:
+        content: bytes = file.read()
+        return content
 
 
 def test_without_a_limit_every_item_with_a_gain_is_premium(judge_run) -> None:
@@ -150,7 +157,7 @@ def test_only_what_was_not_answered_costs(project) -> None:
     )
     router = train(make_judge_run(project, cheap, premium))
 
-    preview = preview_of(router)
+    preview = preview_of(router, premium_share=0.5)
 
     assert sum(share.items - share.answered for share in preview.shares) == 6
     assert 0 < preview.default_cost < preview.cost < preview.premium_cost
@@ -224,6 +231,26 @@ def test_a_plan_asks_each_annotator_about_what_it_has_not_answered(project, prov
         sorted(request.model for request in adapter.requests) == ["cheap-model"] * 3 + ["premium-model"] * 3
     )
     assert plan.run.annotations.filter(failure="").count() == LEFT
+
+
+def test_the_watch_says_what_people_found_since(judge_run) -> None:
+    router = train(judge_run)
+    limit = MetaLimit(premium_share=0.5)
+    plan = meta_plan_start(router=router, user=judge_run.project.created_by, limit=limit)
+    finish(plan)
+    before = watch_of(plan)
+    cheap, premium = plan.router.agents.all()
+    left = list(judge_run.project.items.filter(calibration_label__isnull=True).order_by("pk"))
+    for item in left[:4]:
+        make_calibration_label(item, "positive" if METAL in item.text else "negative")
+
+    watch = watch_of(plan)
+
+    assert (before.whole.items, before.whole.judged, before.whole.accuracy) == (LEFT, 0, None)
+    assert [(part.name, part.share) for part in watch.agents] == [(cheap.name, 0.5), (premium.name, 0.5)]
+    assert [(part.right, part.judged) for part in watch.agents] == [(0, 2), (2, 2)]
+    assert watch.whole.low < watch.whole.accuracy == 0.5 < watch.whole.high
+    assert watch.cost == 0
 
 
 def test_too_little_is_refused_before_anything_is_trained(judge_run) -> None:
