@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -94,7 +93,9 @@ def work(job_id: int, profile: Path | None) -> None:
     job = Job.objects.get(pk=job_id)
     if job.state != Job.State.DONE:
         raise SystemExit(f"The job is {job.state}: {job.reason}")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage's, which begins with that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
     print(json.dumps({"seconds": seconds, "cpu": cpu, "memory": memory}))
 
 
