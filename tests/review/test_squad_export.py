@@ -228,7 +228,7 @@ def test_the_api_writes_it() -> None:
     work()
 
     response = Caller(user).get(f"exports/{made['id']}/download/")
-    written = json.loads(b"".join(cast(StreamingHttpResponse, response).streaming_content))
+    written = json.loads(cast(StreamingHttpResponse, response).getvalue())
     assert len(written["data"]) == 3
     card = call(user, "get", f"exports/{made['id']}/card/")
     assert card["export"]["left_out"] == 2
