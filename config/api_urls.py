@@ -25,7 +25,7 @@ from review.api import (
     rounds,
 )
 from review.api import items as listed_items
-from route.api import meta_routers, plan_actions, routers
+from route.api import meta_routers, plan_actions, routers, trace_routers
 
 app_name = "api"
 
@@ -325,7 +325,24 @@ urlpatterns = [
         meta_routers.JudgeRunResume.as_view(),
         name="judge_run_resume",
     ),
+    path(
+        "projects/<int:project_id>/routers/trace/", trace_routers.TraceRouters.as_view(), name="trace_routers"
+    ),
+    path(
+        "projects/<int:project_id>/routers/trace/estimate/",
+        trace_routers.TraceRouterEstimate.as_view(),
+        name="trace_router_estimate",
+    ),
     path("routers/<int:router_id>/", routers.OneRouter.as_view(), name="router"),
+    path("routers/<int:router_id>/pause/", trace_routers.RouterPause.as_view(), name="router_pause"),
+    path("routers/<int:router_id>/resume/", trace_routers.RouterResume.as_view(), name="router_resume"),
+    path(
+        "routers/<int:router_id>/traced-preview/",
+        trace_routers.TracedPreviews.as_view(),
+        name="traced_preview",
+    ),
+    path("routers/<int:router_id>/traced-runs/", trace_routers.TracedRuns.as_view(), name="traced_runs"),
+    path("traced-runs/<int:traced_id>/", trace_routers.OneTracedRun.as_view(), name="traced_run"),
     path("routers/<int:router_id>/cancel/", routers.RouterCancel.as_view(), name="router_cancel"),
     path("routers/<int:router_id>/file/", routers.RouterFile.as_view(), name="router_file"),
     path("routers/<int:router_id>/plan-preview/", routers.PlanPreviews.as_view(), name="plan_preview"),

@@ -83,6 +83,7 @@ _TRAINED = {"kind": "trained"}
 _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5-mini", "strategy": "naive"}
 _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
+_READ_ALONG = {"run": "@candidate_run_id", "connection": "@connection_id", "model": "small"}
 _COMPARED = {"cheap": "@annotation_run_id", "premium": "@candidate_run_id", **_PROMPTED}
 _HALF = {"by": "shares", "shares": [{"reviewer": "rita", "share": 0.5}]}
 CASES = [
@@ -216,6 +217,14 @@ CASES = [
     Case("judge_run_resume", "post", but(MANAGERS, 409)),
     Case("judge_run_cancel", "post", but(MANAGERS, 409)),
     Case("judge_run_retry", "post", but(MANAGERS, 409)),
+    Case("trace_routers", "post", but(MANAGERS, 400), _READ_ALONG),  # it does not number its steps
+    Case("trace_router_estimate", "post", but(MANAGERS, 400), _READ_ALONG),
+    Case("router_pause", "post", but(MANAGERS, 409)),
+    Case("router_resume", "post", but(MANAGERS, 409)),
+    Case("traced_preview", "post", but(MANAGERS, 400), {"limit": 0.3}),  # it reads no traces
+    Case("traced_runs", "get", SEERS),
+    Case("traced_runs", "post", but(MANAGERS, 400), {"limit": 0.3}),
+    Case("traced_run", "get", SEERS),
     Case("router", "get", SEERS),
     Case("router_cancel", "post", but(MANAGERS, 409)),
     Case("router_file", "get", but(SEERS, 409)),
