@@ -11,8 +11,6 @@ from annotate.errors import Refusal
 from annotate.label_sets import need_label_set
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
 from annotate.spans import gold_texts
-from criticize.cdi import CdiDetector
-from criticize.combination import Combination, rank_shares
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import answer_key
@@ -109,6 +107,9 @@ def is_training(round: ReviewRound) -> bool:
 
 def _combined(run: CriticismRun, items: Population, judged: Judged) -> tuple[Population, dict[str, Any]]:
     known = _known(judged, _judged_candidate(run, with_criticism=True), with_criticism=True)
+    # scikit-learn takes a second to import: only a process that needs it pays.
+    from criticize.combination import Combination
+
     try:
         fitted = Combination().fit(known.doubts, known.confidences, known.is_error)
     except ValueError as error:
@@ -129,6 +130,9 @@ def _combined(run: CriticismRun, items: Population, judged: Judged) -> tuple[Pop
 def _by_detector(run: CriticismRun, items: Population, judged: Judged) -> tuple[Population, dict[str, Any]]:
     project = run.annotation_run.project
     known = _known(judged, _judged_candidate(run, with_criticism=False), with_criticism=False)
+    # scikit-learn takes a second to import: only a process that needs it pays.
+    from criticize.cdi import CdiDetector
+
     try:
         fitted = CdiDetector(project.seed).fit(
             known.confidences, known.labels, known.is_error, n_labels=max(1, project.labels.count())
@@ -280,6 +284,9 @@ def _doubts(run: CriticismRun | None, annotation_ids: Sequence[int]) -> np.ndarr
     doubts = np.array([given.get(pk, np.nan) for pk in annotation_ids], dtype=np.float64)
     if run.ranks_only:
         there = ~np.isnan(doubts)
+        # scikit-learn takes a second to import: only a process that needs it pays.
+        from criticize.combination import rank_shares
+
         doubts[there] = rank_shares(doubts[there])
     return doubts
 

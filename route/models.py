@@ -84,9 +84,9 @@ class Router(models.Model):
     parameters = models.JSONField(default=dict, help_text="What was chosen when it was trained.")
     seed = models.PositiveIntegerField(default=42)
     comparison_set = models.ForeignKey(
-        ComparisonSet, on_delete=models.PROTECT, null=True, related_name="routers"
+        ComparisonSet, on_delete=models.RESTRICT, null=True, related_name="routers"
     )
-    judge_run = models.ForeignKey("JudgeRun", on_delete=models.PROTECT, null=True, related_name="routers")
+    judge_run = models.ForeignKey("JudgeRun", on_delete=models.RESTRICT, null=True, related_name="routers")
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="router")
     file = models.FileField(upload_to=router_path, max_length=255, blank=True)
     scores = models.FileField(upload_to=router_path, max_length=255, blank=True)
@@ -118,7 +118,7 @@ class Agent(models.Model):
     router = models.ForeignKey(Router, on_delete=models.CASCADE, related_name="agents")
     position = models.PositiveSmallIntegerField()
     name = models.CharField(max_length=240)
-    run = models.ForeignKey(AnnotationRun, on_delete=models.PROTECT, null=True, related_name="+")
+    run = models.ForeignKey(AnnotationRun, on_delete=models.RESTRICT, null=True, related_name="+")
     alpha = models.FloatField(default=1.0)
     beta = models.FloatField(default=0.0)
     price = models.DecimalField(max_digits=12, decimal_places=8, null=True)
@@ -148,7 +148,7 @@ class Plan(models.Model):
     `expected` is the preview as it was when the plan was started.
     """
 
-    router = models.ForeignKey(Router, on_delete=models.PROTECT, related_name="plans")
+    router = models.ForeignKey(Router, on_delete=models.RESTRICT, related_name="plans")
     setting = models.JSONField(default=dict, help_text="Limits and weights as they were chosen.")
     expected = models.JSONField(default=dict)
     run = models.OneToOneField(AnnotationRun, on_delete=models.CASCADE, related_name="plan")
@@ -240,7 +240,7 @@ class TracedRun(models.Model):
     """
 
     run = models.OneToOneField(AnnotationRun, on_delete=models.CASCADE, related_name="traced")
-    router = models.ForeignKey(Router, on_delete=models.PROTECT, related_name="traced_runs")
+    router = models.ForeignKey(Router, on_delete=models.RESTRICT, related_name="traced_runs")
     limit = models.FloatField(help_text="ρ: the most of the items that may go to people.")
     budget = models.PositiveIntegerField()
     taken = models.PositiveIntegerField(default=0)

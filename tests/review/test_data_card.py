@@ -307,6 +307,7 @@ class TestCard:
             "calibration": 2,
             "annotated": 9,
             "annotation_failed": 1,
+            "given_to_people": 0,
             "drawn_from": 10,
         }
         assert (card["round"]["rule"], card["round"]["budget"], card["round"]["seed"]) == ("threshold", 4, 11)
