@@ -1,5 +1,7 @@
 """What a judge is asked about two answers, and how its reply is read."""
 
+from typing import Any
+
 import pytest
 
 from annotate.prompts import ItemContent, LabelSpec
@@ -17,7 +19,7 @@ LABELS = [LabelSpec("negative", "Bad news"), LabelSpec("positive")]
 
 
 def ask(task_type: str = "text_classification", *, pair: Pair | None = None, **changes: object):
-    fields = {
+    fields: dict[str, Any] = {
         "task_type": task_type,
         "strategy": "cot",
         "answer_format": "bracket",

@@ -1,5 +1,7 @@
 """Pages of comparisons, of the router between two annotators, and of its plan."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -36,7 +38,7 @@ def test_from_two_annotators_to_a_plan_by_the_pages(client: Client, provider) ->
     assert f"{routing}meta/" in client.get(routing).content.decode()
     assert "let a model compare" in client.get(f"{routing}meta/").content.decode()
     runs = {run.model: run.pk for run in (cheap, premium)}
-    form = {
+    form: dict[str, Any] = {
         "kind": "prompted",
         "cheap": runs["cheap-model"],
         "premium": runs["premium-model"],
@@ -121,7 +123,7 @@ def test_what_cannot_be_learned_is_said_before_it_is_tried(client: Client) -> No
     run = make_judge_run(project, *make_two(project))
     run.preferences.update(value=1)
     client.force_login(project.created_by)
-    form = {"judge_run": run.pk, "learner": "dr", "regressor": "forest", "vectors": "plain"}
+    form: dict[str, Any] = {"judge_run": run.pk, "learner": "dr", "regressor": "forest", "vectors": "plain"}
     address = f"/projects/{project.pk}/routing/meta/"
 
     assert "everywhere" in client.get(f"{address}check/", form).content.decode()

@@ -1,6 +1,7 @@
 """The meta-router in the product: from comparisons to a plan at work."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def judge_run(project: Project) -> JudgeRun:
     return make_judge_run(project, *make_two(project))
 
 
-def train(judge_run: JudgeRun, **choice: object) -> Router:
+def train(judge_run: JudgeRun, **choice: Any) -> Router:
     project = judge_run.project
     router = meta_create(project=project, user=project.created_by, choice=MetaChoice(judge_run, **choice))
     while run_next_chunk(router.job_id):
@@ -249,18 +250,23 @@ def test_the_watch_says_what_people_found_since(judge_run) -> None:
     assert (before.whole.items, before.whole.judged, before.whole.accuracy) == (LEFT, 0, None)
     assert [(part.name, part.share) for part in watch.agents] == [(cheap.name, 0.5), (premium.name, 0.5)]
     assert [(part.right, part.judged) for part in watch.agents] == [(0, 2), (2, 2)]
-    assert watch.whole.low < watch.whole.accuracy == 0.5 < watch.whole.high
+    low, accuracy, high = watch.whole.low, watch.whole.accuracy, watch.whole.high
+    assert low is not None
+    assert high is not None
+    assert low < 0.5 < high
+    assert accuracy == 0.5
     assert watch.cost == 0
 
 
 def test_too_little_is_refused_before_anything_is_trained(judge_run) -> None:
     project = judge_run.project
     choice = MetaChoice(judge_run)
+    other = make_metal_project()
     cases = [
         (replace(choice, learner="x"), "learner"),
         (replace(choice, regressor="x"), "regressor"),
         (replace(choice, scaling="x"), "scaling"),
-        (MetaChoice(make_judge_run(other := make_metal_project(), *make_two(other))), "of this project"),
+        (MetaChoice(make_judge_run(other, *make_two(other))), "of this project"),
     ]
     for wrong, sentence in cases:
         with pytest.raises(Refusal, match=sentence):
