@@ -10,8 +10,8 @@ import numpy.typing as npt
 from annotate.errors import Refusal
 from annotate.models import User
 from route.evidence import open_items
-from route.meta import ChosenW, choose_w, premium_items
-from route.meta_metrics import FloatArray
+from route.meta import choose_w, premium_items
+from route.meta_metrics import FloatArray, efficiency_curve
 from route.models import Plan, Router
 from route.services.deferral_plans import PlanPreview
 from route.services.plans import Allocation, plan_start, shares_of
@@ -86,20 +86,22 @@ def meta_preview(*, router: Router, user: User, limit: MetaLimit) -> MetaPreview
     left = np.array(open_items(router.project), dtype=np.int64)
     rows = np.isin(item_ids, left)
     item_ids, predicted = item_ids[rows], scores[rows, 0]
-    chosen = _chosen(router, predicted, gap, limit)
-    allocation = Allocation(item_ids, premium_items(predicted, chosen.w, gap).astype(np.int64))
+    w = _chosen_w(router, predicted, gap, limit)
+    is_premium = premium_items(predicted, w, gap)
+    allocation = Allocation(item_ids, is_premium.astype(np.int64))
+    gain = _expected_gain(router, float(is_premium.mean()) if len(is_premium) else 0.0)
     accuracy = router.metrics["accuracy"]
     return MetaPreview(
         allocation=allocation,
         shares=shares_of(router, allocation, user),
-        accuracy=min(1.0, max(0.0, accuracy["cheap"] + chosen.mean_gain)),
+        accuracy=min(1.0, max(0.0, accuracy["cheap"] + gain)),
         default_accuracy=accuracy["cheap"],
         default_cost=_cost_of_all(router, user, item_ids, CHEAP),
         added=int((~np.isin(left, item_ids)).sum()),
-        w=chosen.w,
+        w=w,
         cost_gap=gap,
         is_unit=is_unit,
-        gain=chosen.mean_gain,
+        gain=gain,
         premium_accuracy=accuracy["premium"],
         premium_cost=_cost_of_all(router, user, item_ids, PREMIUM),
     )
@@ -146,22 +148,32 @@ def _cost_gap(router: Router, limit: MetaLimit) -> tuple[float, bool]:
     return 1.0, True
 
 
-def _chosen(router: Router, predicted: FloatArray, gap: float, limit: MetaLimit) -> ChosenW:
-    """w, and what it does on gold that was held out.
+def _chosen_w(router: Router, predicted: FloatArray, gap: float, limit: MetaLimit) -> float:
+    """The smallest w that keeps to the limit on gold that was held out, and on the items, which may differ."""
+    if limit.premium_share is None and limit.extra_cost is None:
+        return limit.w or 0.0
+    expected, gains = _held_out(router)
+    limits = {"max_share": limit.premium_share, "max_cost": limit.extra_cost}
+    w = choose_w(expected, gains, gap, **limits).w
+    if len(predicted):
+        w = max(w, choose_w(predicted, np.zeros(len(predicted)), gap, **limits).w)
+    return w
 
-    It is the smallest that keeps to the limit there and on the items themselves, which may differ from the gold items.
+
+def _expected_gain(router: Router, share: float) -> float:
+    """The mean gold gain where the premium annotator answers this share of the items, the largest gains first.
+
+    By the share and not by w: a router that has seen an item's label predicts larger gains than one that has not.
     """
+    expected, gains = _held_out(router)
+    curve = efficiency_curve(expected, gains)
+    return float(np.interp(share, curve.premium_share, curve.total_efficiency)) / len(gains)
+
+
+def _held_out(router: Router) -> tuple[FloatArray, FloatArray]:
+    """Predicted and gold gains of the known items, each predicted without it."""
     held_out = router.metrics["held_out"]
-    expected, gains = np.array(held_out["predicted"]), np.array(held_out["gains"])
-    w = limit.w or 0.0
-    if limit.premium_share is not None or limit.extra_cost is not None:
-        limits = {"max_share": limit.premium_share, "max_cost": limit.extra_cost}
-        w = choose_w(expected, gains, gap, **limits).w
-        if len(predicted):
-            w = max(w, choose_w(predicted, np.zeros(len(predicted)), gap, **limits).w)
-    is_premium = premium_items(expected, w, gap)
-    share = float(is_premium.mean())
-    return ChosenW(w, share, share * gap, float(np.where(is_premium, gains, 0.0).mean()))
+    return np.array(held_out["predicted"]), np.array(held_out["gains"])
 
 
 def meta_plan_start(
