@@ -174,6 +174,8 @@ POSTS: dict[str, Expected] = {
     "plan_new": MANAGERS,
     "plan_action": MANAGERS,
     "exports": MANAGERS,
+    "export_resume": MANAGERS,
+    "export_cancel": MANAGERS,
 }
 
 # What an address says in a word.

@@ -1,9 +1,8 @@
 """Routers that read along with an annotator, and the runs in which they do."""
 
-from dataclasses import asdict
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,7 +23,7 @@ from route.models import TracedRun
 from route.replay import POLLING_INTERVALS, RETRIEVAL_STYLES
 from route.router_prompts import STRICTNESS
 from route.services.trace_routers import TraceChoice, trace_create, trace_estimate, trace_router_act
-from route.services.traced_runs import traced_figures, traced_run_create, traced_run_preview
+from route.services.traced_runs import TracedFigures, traced_figures, traced_run_create, traced_run_preview
 
 
 class TraceChoiceSerializer(Input):
@@ -104,17 +103,33 @@ class TracedRunSerializer(serializers.ModelSerializer[TracedRun]):
         return None if round is None else int(round.pk)
 
 
+class TracedFiguresSerializer(serializers.Serializer[TracedFigures]):
+    """What routing did so far, against annotating every item to its end; null where nothing is known yet."""
+
+    done = serializers.IntegerField()
+    escalated = serializers.IntegerField()
+    budget = serializers.IntegerField()
+    tokens = serializers.IntegerField(help_text="Of the annotator's output.")
+    router_tokens = serializers.IntegerField()
+    full_tokens = serializers.IntegerField(allow_null=True)
+    tokens_saved = serializers.FloatField(allow_null=True)
+    seconds = serializers.FloatField()
+    full_seconds = serializers.FloatField(allow_null=True)
+    seconds_saved = serializers.FloatField(allow_null=True)
+    n_estimated = serializers.IntegerField(help_text="Items whose tokens are estimated.")
+    unreadable = serializers.IntegerField(help_text="Answers of the router that could not be read.")
+
+
 class TracedRunDetailSerializer(TracedRunSerializer):
-    figures = serializers.SerializerMethodField(
-        help_text="Escalations, and tokens and seconds that were saved; null where nothing is known yet."
-    )
+    figures = serializers.SerializerMethodField()
 
     class Meta(TracedRunSerializer.Meta):
         fields = [*TracedRunSerializer.Meta.fields, "figures"]
         read_only_fields = fields
 
-    def get_figures(self, traced: TracedRun) -> dict[str, float | None]:
-        return asdict(traced_figures(traced))
+    @extend_schema_field(TracedFiguresSerializer)
+    def get_figures(self, traced: TracedRun) -> Any:
+        return TracedFiguresSerializer(traced_figures(traced)).data
 
 
 def trace_choice(project: Project, user: User, given: dict[str, Any]) -> TraceChoice:

@@ -23,6 +23,8 @@ MORE_QUERIES = {"items": 15}
 NO_VALUES = (
     "upload_resume",
     "upload_cancel",
+    "export_resume",
+    "export_cancel",
     "tokens",
     "review_round_undo",
     "item_action_undo",

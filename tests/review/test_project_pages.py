@@ -34,7 +34,7 @@ def test_the_second_level_shows_the_pages_of_the_current_group(client: Client, p
     found = levels(client, project, project.created_by, "items")
 
     assert found == {
-        "Project": ["Overview", "{Data}", "Models", "Review", "Exports", "Team", "Settings"],
+        "Project": ["Overview", "{Data}", "Models", "Review", "Routing", "Exports", "Team", "Settings"],
         "Data": ["Uploads", "[Items]", "Guidelines", "Comments"],
     }
 

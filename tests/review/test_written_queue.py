@@ -214,6 +214,9 @@ class TestAudits:
             "reasoning": "",
             "confidence": None,
             "who": "",
+            "start": None,
+            "end": None,
+            "occurrences": [],
         }
         assert task["criticism"] is None
         assert "reads well enough" not in json.dumps(reply)
