@@ -65,7 +65,7 @@ def test_from_upload_to_export(
         page.locator("form[data-upload] button[type=submit]").click()
     expect(page.get_by_role("heading", name="Match the columns")).to_be_visible()
     page.get_by_role("button", name="Import").click()
-    expect(page.get_by_text("already in this project")).to_be_visible()  # the row with a doubled id, by name
+    expect(page.get_by_text("is in this file twice")).to_be_visible()  # the row with a doubled id, by name
 
     page.get_by_role("navigation", name="Project").get_by_role("link", name="Models").click()
     take = page.locator("form", has=page.get_by_role("button", name="Take random ones"))

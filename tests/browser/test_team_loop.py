@@ -201,6 +201,7 @@ def adjudicate_by_keyboard(page: Page, project: Project, disputed: str) -> None:
     said = page.locator(".decide-answers")
     for words in ("rita", "rob", "good", "bad"):
         expect(said).to_contain_text(words)
+    page.wait_for_load_state()  # the words are there before the keys are
     page.keyboard.press(KEYS[truth(disputed)])
     expect(page.get_by_role("heading", name="Everything is decided")).to_be_visible()
     assert ReviewTask.objects.filter(purpose="adjudication", state="answered").count() == 1
