@@ -320,8 +320,9 @@ def breaks(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[
 
 
 def test_a_database_that_breaks_off_in_the_middle_of_a_chunk_is_waited_for(
-    breaks: Breaks, patient: None, counting: CountingWork, provider: Provider
+    breaks: Breaks, patient: None, counting: CountingWork, provider: Provider, settings
 ):
+    settings.WRITE_BATCH = 50  # so that there are writes after the third, however fast the machine is
     adapter = provider(lambda request: "yes", latency=0.001)
     job = make_counting_job(400, in_flight=4)
 
