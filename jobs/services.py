@@ -17,8 +17,8 @@ from jobs.work import work_of
 log = logging.getLogger(__name__)
 
 # A chunk keeps its calls in flight full to the end when it holds many times as many subjects.
-LARGEST_CHUNK = 1000
-SUBJECTS_PER_CALL_IN_FLIGHT = 8
+LARGEST_CHUNK = 2000
+SUBJECTS_PER_CALL_IN_FLIGHT = 16
 # What is lost when a batch expires, and what is waited for before anything is seen.
 SUBJECTS_A_BATCH = 2000
 CANCELLED_LOOK = timedelta(minutes=1)
