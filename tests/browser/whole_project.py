@@ -253,8 +253,8 @@ def _conflicts(criticisms: CriticismRun, people: People) -> tuple[ReviewRound, R
     for place in range(10):
         for number, reviewer in enumerate(people.reviewers):
             (task,) = tasks_claim(round=round, user=reviewer)
-            differs = place % 2 == 0 and number  # some of these turns are known items
-            label = label_named(project, LABELS[(task.item_id + int(bool(differs))) % 3])
+            differs = number == 1 and task.item_id % 3 != 0
+            label = label_named(project, LABELS[(task.item_id + int(differs)) % 3])
             answer = Answer("label", label, seconds=2.5 + place)
             if place == 5:
                 answer = Answer("skip", reason="cannot tell")
