@@ -21,18 +21,23 @@ def router_path(router: "Router", filename: str) -> str:
 
 
 class ComparisonSet(models.Model):
-    """An uploaded file of queries with two responses each, for those who only want a router."""
+    """An uploaded file of queries with two responses each, for those who only want a router.
+
+    Without a job it waits to be told what its columns hold; its comparisons are complete when the job is done.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="comparison_sets")
     file = models.FileField(upload_to=comparisons_path, max_length=255)
     filename = models.CharField(max_length=255)
+    size = models.PositiveBigIntegerField(default=0, help_text="Bytes.")
+    encoding = models.CharField(max_length=20, blank=True, help_text="Empty: found out from the file.")
     mapping = models.JSONField(
         default=dict, help_text="Which column holds what, and which response is premium."
     )
     imported = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
     problems = models.JSONField(default=list, help_text="The first rejected rows, each `{row, message}`.")
-    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="comparison_set")
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, null=True, related_name="comparison_set")
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -42,9 +47,17 @@ class ComparisonSet(models.Model):
     def __str__(self) -> str:
         return self.filename
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether all of its comparisons are there."""
+        return self.job is not None and self.job.state == Job.State.DONE
+
 
 class Comparison(models.Model):
-    """A query with a cheap and a premium response. Gains are premium minus cheap, by people (gold) and by a judge."""
+    """A query with a cheap and a premium response. Gains are premium minus cheap, by people (gold) and by a judge.
+
+    Without either it is a query of which the router says what it expects. Costs are US$, where the file states them.
+    """
 
     comparison_set = models.ForeignKey(ComparisonSet, on_delete=models.CASCADE, related_name="comparisons")
     position = models.PositiveIntegerField()
@@ -53,6 +66,8 @@ class Comparison(models.Model):
     premium_response = models.TextField(blank=True)
     gold_gain = models.FloatField(null=True)
     preference = models.FloatField(null=True)
+    cheap_cost = models.FloatField(null=True)
+    premium_cost = models.FloatField(null=True)
 
     class Meta:
         ordering = ["comparison_set", "position"]
