@@ -50,7 +50,8 @@ class Agreement:
     """Agreement of all raters on `items` items with `answers` answers, each item with at least two.
 
     `percent` in [0, 1]: the mean over items of the share of pairs of answers that are equal. `kappa`: Fleiss' κ;
-    `alpha`: Krippendorff's α for nominal data; both at most 1, 0 where agreement is what chance gives.
+    `alpha`: Krippendorff's α for nominal data; both at most 1, 0 where agreement is what chance gives. `f1` in [0, 1]
+    of spans of a text: the mean over items of the token F1 of pairs of answers.
     """
 
     items: int
@@ -58,6 +59,7 @@ class Agreement:
     percent: Figure
     kappa: Figure
     alpha: Figure
+    f1: Figure = UNDEFINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class LabelAgreement:
 class PairAgreement:
     """Agreement of two raters on the `items` that both answered; `kappa` is Cohen's κ.
 
-    `confusion` (K, K): how often the first gave the row's label and the second the column's.
+    `confusion` (K, K): how often the first gave the row's label and the second the column's. `f1` in [0, 1]: the mean
+    token F1 where answers are spans of a text.
     """
 
     first: int
@@ -86,6 +89,7 @@ class PairAgreement:
     kappa: Figure
     alpha: Figure
     confusion: Labels
+    f1: Figure = UNDEFINED
 
 
 # --- Figures of whole tables -----------------------------------------------------------------------------------------
@@ -276,6 +280,28 @@ def confusion_agreement(
         alpha=_figure(alpha[0], alphas),
         confusion=table,
     )
+
+
+def mean_figure(
+    values: npt.ArrayLike, *, seed: int | Sequence[int], replicates: int = REPLICATES
+) -> Figure:
+    """The mean of a number that each item has, with its interval; not defined without items.
+
+    `values` (N,), one an item. The same values and seed give the same interval. Raises ValueError for other shapes.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise ValueError("There is one number an item.")
+    if not len(numbers):
+        return UNDEFINED
+    # Items with the same number are drawn together, which is the same and much faster.
+    different, counts = np.unique(numbers, return_counts=True)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        rng.multinomial(len(numbers), counts / len(numbers), size=size) @ different / len(numbers)
+        for size in _blocks(replicates, len(different))
+    ]
+    return _figure(float(numbers.mean()), np.concatenate(drawn))
 
 
 # --- Parts -----------------------------------------------------------------------------------------------------------

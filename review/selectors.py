@@ -12,21 +12,22 @@ from django.db import connection
 from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Value, When
 
 from annotate.models import Annotation, AnnotationRun, Project, User
-from annotate.rightness import Truth, judgments
-from annotate.spans import is_right, locate
+from annotate.spans import locate
 from criticize.models import CriticismRun
 from jobs.models import Job
 from review.answers import AGREED
+from review.final_spans import final_spans
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.queue import arm_shown, what_is_shown
 from review.services.settling import DONE
 
 # Of `quick_progress`: reviews in rounds that are counted with every answer; how long counts are kept, in seconds and in
-# times of what counting takes; items that are few.
+# times of what counting takes; how long the first count is waited for, in seconds; items that are few.
 _COUNTED_EACH_TIME = 500
 _KEPT_AT_LEAST = 1.0
 _KEPT_TIMES = 50
 _COUNTING_AT_MOST = 120
+_WAITED_FOR = 0.02
 _FORGOTTEN_AFTER = 24 * 3600
 _FEW_LEFT = 100
 
@@ -52,14 +53,25 @@ def round_progress(round: ReviewRound, user: User | None = None) -> RoundProgres
     return _progress(round, user, _item_counts(round))
 
 
-def quick_progress(round: ReviewRound, user: User) -> RoundProgress:
-    """As `round_progress`, for who answers item after item: in large rounds it may be some seconds old.
+def progress_on_entry(round: ReviewRound, user: User) -> RoundProgress:
+    """As `quick_progress`, for who begins: the first to do so waits until the round is counted."""
+    progress = quick_progress(round, user, patience=_COUNTING_AT_MOST)
+    return progress or as_reviewers_see(round, round_progress(round, user))
+
+
+def quick_progress(
+    round: ReviewRound, user: User, *, patience: float = _WAITED_FOR
+) -> RoundProgress | None:
+    """As `round_progress`, for who answers item after item: in large rounds it may be some seconds old, and is None
+    where counting such a round for the first time takes longer than `patience`, in seconds.
 
     What the user did is always exact, and so are the items left once they are few.
     """
     if round.budget <= _COUNTED_EACH_TIME:
         return as_reviewers_see(round, round_progress(round, user))
-    counts = _recent_counts(round)
+    counts = _recent_counts(round, patience)
+    if counts is None:
+        return None
     if counts["waiting"] + counts["leased"] <= _FEW_LEFT:
         counts = counts | _exact_end(round, counts)
     return as_reviewers_see(round, _progress(round, user, counts))
@@ -120,24 +132,26 @@ def _item_counts(round: ReviewRound) -> dict[str, int]:
     }
 
 
-def _recent_counts(round: ReviewRound) -> dict[str, int]:
-    """Counts, kept the longer, the longer counting takes. Who asks for old ones has them counted anew, and does not
-    wait for it: counting a million items takes longer than answering one may.
+def _recent_counts(round: ReviewRound, patience: float) -> dict[str, int] | None:
+    """Counts, kept the longer, the longer counting takes. Of all who ask for old ones, one has them counted anew, and
+    nobody waits for it: counting a million items takes longer than answering one may.
     """
     key = _counts_key(round)
     kept: tuple[float, dict[str, int]] | None = cache.get(key)
-    if kept is None:
-        return _count(round)
-    if time.time() >= kept[0] and cache.add(f"{key}-counting", True, _COUNTING_AT_MOST):
-        _in_background(partial(_count, round))
-    return kept[1]
+    is_old = kept is None or time.time() >= kept[0]
+    if is_old and cache.add(f"{key}-counting", True, _COUNTING_AT_MOST):
+        counting = _in_background(partial(_count, round))
+        if kept is None:
+            counting.join(patience)
+            kept = cache.get(key)
+    return kept[1] if kept else None
 
 
 def _counts_key(round: ReviewRound) -> str:
     return f"progress-{round.pk}-{round.draw_number}"
 
 
-def _count(round: ReviewRound) -> dict[str, int]:
+def _count(round: ReviewRound) -> None:
     key = _counts_key(round)
     started = time.time()
     try:
@@ -147,17 +161,18 @@ def _count(round: ReviewRound) -> dict[str, int]:
         cache.set(key, (kept_until, counts), _FORGOTTEN_AFTER)
     finally:
         cache.delete(f"{key}-counting")
-    return counts
 
 
-def _in_background(count: Callable[[], Any]) -> None:
+def _in_background(count: Callable[[], None]) -> threading.Thread:
     def run() -> None:
         try:
             count()
         finally:
             connection.close()
 
-    threading.Thread(target=run, name="progress", daemon=True).start()
+    thread = threading.Thread(target=run, name="progress", daemon=True)
+    thread.start()
+    return thread
 
 
 def _exact_end(round: ReviewRound, counts: dict[str, int]) -> dict[str, int]:
@@ -269,7 +284,8 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
     if run is None:
         return 0, 0
     if round.project.task.is_span:
-        return _final_spans(round, run)
+        found = final_spans(round, run)
+        return sum(each.is_right for each in found), len(found)
     annotations = run.annotation_run.annotations.filter(item__gold__isnull=False)
     reviewed = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
     audited = ReviewTask.counted.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
@@ -283,25 +299,6 @@ def final_accuracy(round: ReviewRound) -> tuple[int, int]:
         .count()
     )
     return right_by_people + right_by_machine, annotations.count()
-
-
-def _final_spans(round: ReviewRound, run: CriticismRun) -> tuple[int, int]:
-    """The same where answers are spans."""
-    found = {
-        each.item_id: each.is_right
-        for each in judgments(run.annotation_run.annotations.all(), round.project.task, Truth.GOLD)
-    }
-    answered = ReviewTask.counted.filter(
-        Q(round=round) | Q(round__audited=round),
-        state=ReviewTask.State.ANSWERED,
-        item__gold_answers__isnull=False,
-    )
-    # Of an item that was audited before it was reviewed, the review's answer is the last word.
-    rows = answered.order_by("-round_id").values_list("item_id", "correction__answer", "item__gold_answers")
-    for item_id, answer, gold in rows:
-        if item_id in found and gold is not None:
-            found[item_id] = is_right(answer, gold)
-    return sum(found.values()), len(found)
 
 
 def history(task: ReviewTask) -> list[Correction]:

@@ -165,7 +165,9 @@ class ClaimSerializer(Input):
 
 class ClaimedSerializer(serializers.Serializer[Any]):
     tasks = ReviewTaskSerializer(many=True)
-    progress = ReviewRoundProgressSerializer()
+    progress = ReviewRoundProgressSerializer(
+        allow_null=True, help_text="Null while a large round is counted for the first time."
+    )
     closed = serializers.BooleanField(help_text="Whether the round is closed: then it hands out nothing.")
 
 
@@ -218,7 +220,9 @@ class AnswerSerializer(Input):
 class AnswerReplySerializer(serializers.Serializer[Any]):
     correction = CorrectionSerializer()
     task = TaskVersionSerializer()
-    progress = ReviewRoundProgressSerializer()
+    progress = ReviewRoundProgressSerializer(
+        allow_null=True, help_text="Null while a large round is counted for the first time."
+    )
     tasks = ReviewTaskSerializer(
         many=True,
         required=False,
@@ -231,7 +235,9 @@ class UndoSerializer(serializers.Serializer[Any]):
     answer = serializers.CharField(help_text="The answer in words that was taken back.")
     start = serializers.IntegerField(allow_null=True, help_text="Of an answer that is a span of the text.")
     end = serializers.IntegerField(allow_null=True)
-    progress = ReviewRoundProgressSerializer()
+    progress = ReviewRoundProgressSerializer(
+        allow_null=True, help_text="Null while a large round is counted for the first time."
+    )
 
 
 class ReleaseSerializer(Input):

@@ -12,7 +12,7 @@ from annotate.requests import PageRequest
 from review.keys import commands_of
 from review.models import ReviewRound
 from review.own_work import left_for
-from review.selectors import as_reviewers_see, round_progress
+from review.selectors import progress_on_entry
 from review.views.rounds import round_of
 
 # The screen's parts: modules in static/js. The page says their addresses, since static names change with the content.
@@ -39,7 +39,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         {"id": label.pk, "name": label.name, "description": label.description}
         for label in project.labels.order_by("position")
     ]
-    progress = as_reviewers_see(round, round_progress(round, request.user))
+    progress = progress_on_entry(round, request.user)
     commands = commands_of(project.task)
     context = {
         "project": project,

@@ -3,6 +3,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -296,6 +297,16 @@ class TestArms:
         assert before["purpose"] == "review"
 
 
+def count_at_once(monkeypatch):
+    """Another connection does not see what a test has not committed."""
+
+    def in_foreground(count):
+        count()
+        return SimpleNamespace(join=lambda patience: None)
+
+    monkeypatch.setattr(selectors, "_in_background", in_foreground)
+
+
 class TestProgress:
     def test_large_rounds_are_counted_now_and_then_and_what_is_ones_own_at_once(
         self, round, positive, ann, monkeypatch
@@ -303,6 +314,7 @@ class TestProgress:
         monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", 0)
         monkeypatch.setattr(selectors, "_FEW_LEFT", 0)
         monkeypatch.setattr(selectors, "_KEPT_AT_LEAST", 1000.0)
+        count_at_once(monkeypatch)
         assert quick_progress(round, ann).answered == 0
         task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive))
 
@@ -334,8 +346,7 @@ class TestProgress:
     @pytest.mark.parametrize("limit", [0, 500])
     def test_near_the_end_they_are_exact(self, limit, round, positive, ann, monkeypatch):
         monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", limit)
-        # Another connection does not see what a test has not committed.
-        monkeypatch.setattr(selectors, "_in_background", lambda count: count())
+        count_at_once(monkeypatch)
         for place in range(6):
             answer = Answer("label", positive) if place % 2 else Answer("skip")
             task_submit(task=claim_one(round, ann), user=ann, answer=answer)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from django.utils import timezone
 from annotate.models import User
 from review import selectors
 from review.models import ReviewRound, ReviewTask
-from review.selectors import quick_progress, round_progress
+from review.selectors import progress_on_entry, quick_progress, round_progress
 from review.services import queue
 from review.services.queue import Answer, Busy, task_submit, tasks_claim, tasks_release
 from review.services.rounds import round_create
@@ -94,7 +95,7 @@ def test_an_answer_and_the_next_item_take_as_much_in_a_large_round(
     # As in rounds above it: others count.
     monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", 0)
     monkeypatch.setattr(selectors, "_FEW_LEFT", 0)
-    monkeypatch.setattr(selectors, "_in_background", lambda count: None)
+    count_later(monkeypatch)
     taken = []
     for items in (FEW, MANY):
         round = make_round_of(items, **setup)
@@ -141,23 +142,59 @@ def soon() -> Any:
     return timezone.now() + timedelta(minutes=9)
 
 
+def count_later(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What would be counted behind the requests, for the test to do."""
+    left: list[Callable[[], None]] = []
+
+    def keep(count: Callable[[], None]) -> SimpleNamespace:
+        left.append(count)
+        return SimpleNamespace(join=lambda patience: None)
+
+    monkeypatch.setattr(selectors, "_in_background", keep)
+    return left
+
+
 def test_nobody_waits_for_a_large_round_to_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[Callable[[], Any]] = []
     monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", 0)
     monkeypatch.setattr(selectors, "_FEW_LEFT", 0)
     monkeypatch.setattr(selectors, "_KEPT_AT_LEAST", 0.0)
     monkeypatch.setattr(selectors, "_KEPT_TIMES", 0)
-    monkeypatch.setattr(selectors, "_in_background", left.append)
+    left = count_later(monkeypatch)
     round = make_reviewable_round()
     ann = make_user("ann")
+
+    assert quick_progress(round, ann) is quick_progress(round, ann) is None
+    left.pop()()
     before = quick_progress(round, ann)
+    assert before == round_progress(round, ann)
+    left.clear()
     (task,) = tasks_claim(round=round, user=ann)
     task_submit(task=task, user=ann, answer=Answer("skip"))
 
-    assert quick_progress(round, ann).skipped == quick_progress(round, ann).skipped == before.skipped
-    (count,) = left  # of many who ask, one has them counted
-    count()
+    first, second = quick_progress(round, ann), quick_progress(round, ann)
+    assert first is not None and second is not None
+    assert first.skipped == second.skipped == before.skipped == 0
+    assert not left  # who asked for `before` has them counted still
+    cache.delete(f"progress-{round.pk}-0-counting")
+    quick_progress(round, ann)
+    left.pop()()
     assert quick_progress(round, ann) == round_progress(round, ann)
+
+
+def test_a_round_that_is_being_counted_is_reviewed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selectors, "_COUNTED_EACH_TIME", 0)
+    left = count_later(monkeypatch)
+    round = make_reviewable_round()
+    (ann,) = make_people(round.project, "ann")
+
+    claimed = call(ann, "post", f"review-rounds/{round.pk}/next/", {"count": 1})
+    address = f"review-tasks/{claimed['tasks'][0]['id']}/submit/"
+    skipped = call(ann, "post", address, {"action": "skip"})
+    assert claimed["progress"] is skipped["progress"] is None
+    assert progress_on_entry(round, ann) == round_progress(round, ann)
+    left.pop()()
+    undone = call(ann, "post", f"review-rounds/{round.pk}/undo/")
+    assert (undone["progress"]["skipped"], undone["progress"]["mine"]) == (0, 0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -168,7 +205,7 @@ def test_counting_behind_a_request_ends(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(selectors, "_KEPT_TIMES", 0)
     round = make_reviewable_round()
     ann = make_user("ann")
-    quick_progress(round, ann)
+    assert progress_on_entry(round, ann).leased == 0
     (task,) = tasks_claim(round=round, user=ann)
 
     quick_progress(round, ann)
