@@ -13,6 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
 from tests.browser.conftest import SignedIn, keep_problems
+from tests.browser.routed_project import models_say, pages_of_routers_in_the_making, pages_of_routing
 from tests.browser.whole_project import (
     Page,
     People,
@@ -25,6 +26,7 @@ from tests.browser.whole_project import (
     pages_of_written_answers,
     pages_without_a_project,
 )
+from tests.conftest import Provider
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,6 +37,8 @@ PARTS = [
     pages_of_work,
     pages_of_images,
     pages_of_written_answers,
+    pages_of_routing,
+    pages_of_routers_in_the_making,
     pages_of_an_empty_project,
 ]
 AXE = Axe()
@@ -136,8 +140,14 @@ def wrong_with(page: BrowserPage, each: Page) -> list[str]:
 @pytest.mark.parametrize("pages_of", PARTS, ids=lambda pages_of: pages_of.__name__)
 @pytest.mark.timeout(400)
 def test_no_page_has_a_barrier(
-    people: People, open_for: OpenFor, pages_of: Callable[[People], list[Page]]
+    people: People,
+    open_for: OpenFor,
+    pages_of: Callable[[People], list[Page]],
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    provider(models_say)
+    monkeypatch.setattr("route.meta._TREES", 8)  # forests are most of the time that a router's training takes
     wrong: list[str] = []
     for each in pages_of(people):
         page = open_for(each.person)

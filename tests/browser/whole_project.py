@@ -85,7 +85,7 @@ def make_people() -> People:
     return People(owner, manager, (rita, rob), viewer, stranger)
 
 
-def _page(name: str, person: User, *, title: str = "", query: str = "", **ids: int | str) -> Page:
+def page_of(name: str, person: User, *, title: str = "", query: str = "", **ids: int | str) -> Page:
     return Page(title or name, reverse(name, kwargs=ids) + query, person)
 
 
@@ -104,9 +104,9 @@ def pages_without_a_project(people: People) -> list[Page]:
     )
     return [
         Page("sign_in", reverse("sign_in"), None),
-        *(_page(name, people.owner) for name in names),
-        _page("connection", people.owner, connection_id=connection.pk),
-        _page("projects", people.stranger, title="projects, none"),
+        *(page_of(name, people.owner) for name in names),
+        page_of("connection", people.owner, connection_id=connection.pk),
+        page_of("projects", people.stranger, title="projects, none"),
         Page("not found", "/nowhere/", people.owner, status=404),
     ]
 
@@ -161,20 +161,20 @@ def pages_of_data(people: People) -> list[Page]:
     names = "project project_settings people history uploads items comments guidelines calibration"
     shared = "project project_settings people uploads items"
     return [
-        *(_page(name, owner, **ids) for name in names.split()),
-        *(_page(name, viewer, title=f"{name}, viewer", **ids) for name in shared.split()),
-        _page("project", people.manager, title="project, manager", **ids),
-        _page("project", reviewer, title="project, reviewer", **ids),
-        _page("guidelines", reviewer, title="guidelines, reviewer", **ids),
-        _page("projects", reviewer, title="projects, reviewer"),
-        _page("upload", owner, title="upload, imported", upload_id=texts.imported.pk, **ids),
-        _page("upload", owner, title="upload, mapping", upload_id=texts.waiting.pk, **ids),
-        _page("items", owner, title="items, filtered", query="?status=reviewed&eps_min=0.1&q=room", **ids),
-        _page("items", owner, title="items, nothing matches", query="?q=nowhere+to+be+found", **ids),
-        _page("item", owner, item_id=item.pk, **ids),
-        _page("item", viewer, title="item, viewer", item_id=item.pk, **ids),
+        *(page_of(name, owner, **ids) for name in names.split()),
+        *(page_of(name, viewer, title=f"{name}, viewer", **ids) for name in shared.split()),
+        page_of("project", people.manager, title="project, manager", **ids),
+        page_of("project", reviewer, title="project, reviewer", **ids),
+        page_of("guidelines", reviewer, title="guidelines, reviewer", **ids),
+        page_of("projects", reviewer, title="projects, reviewer"),
+        page_of("upload", owner, title="upload, imported", upload_id=texts.imported.pk, **ids),
+        page_of("upload", owner, title="upload, mapping", upload_id=texts.waiting.pk, **ids),
+        page_of("items", owner, title="items, filtered", query="?status=reviewed&eps_min=0.1&q=room", **ids),
+        page_of("items", owner, title="items, nothing matches", query="?q=nowhere+to+be+found", **ids),
+        page_of("item", owner, item_id=item.pk, **ids),
+        page_of("item", viewer, title="item, viewer", item_id=item.pk, **ids),
         Page("item, gone", reverse("item_permalink", args=[project.pk, "no such item"]), owner, status=404),
-        _page("label_guideline", owner, label_id=label.pk, **ids),
+        page_of("label_guideline", owner, label_id=label.pk, **ids),
         Page("join", reverse("join", args=[invitation_token(invitation)]), people.stranger),
         Page("join, refused", reverse("join", args=["no-invitation"]), people.stranger, status=410),
     ]
@@ -190,20 +190,20 @@ def pages_of_work(people: People) -> list[Page]:
     names += " adjudication agreement dashboard exports"
     shared = "candidates annotation_runs criticism_runs budget_planner"
     return [
-        *(_page(name, owner, **ids) for name in names.split()),
-        *(_page(name, viewer, title=f"{name}, viewer", **ids) for name in shared.split()),
-        _page("annotation_run", owner, run_id=texts.run.pk, **ids),
-        _page("criticism_run", owner, run_id=texts.criticisms.pk, **ids),
-        _page("review_round", owner, round_id=texts.round.pk, **ids),
-        _page("review_round", viewer, title="review_round, viewer", round_id=texts.round.pk, **ids),
-        _page("review_round", owner, title="review_round, closed", round_id=texts.closed.pk, **ids),
-        _page("review_round", owner, title="review_round, audit", round_id=texts.audit.pk, **ids),
-        _page("review_round", owner, title="review_round, blind", round_id=texts.blind.pk, **ids),
-        _page("review_round_audits", owner, round_id=texts.closed.pk, **ids),
-        _page("review", people.reviewers[0], round_id=texts.round.pk, **ids),
-        _page("adjudicate", owner, task_id=texts.decide.pk, **ids),
-        _page("adjudicate", viewer, title="adjudicate, viewer", task_id=texts.decide.pk, **ids),
-        _page("export_card", owner, export_id=export.pk, **ids),
+        *(page_of(name, owner, **ids) for name in names.split()),
+        *(page_of(name, viewer, title=f"{name}, viewer", **ids) for name in shared.split()),
+        page_of("annotation_run", owner, run_id=texts.run.pk, **ids),
+        page_of("criticism_run", owner, run_id=texts.criticisms.pk, **ids),
+        page_of("review_round", owner, round_id=texts.round.pk, **ids),
+        page_of("review_round", viewer, title="review_round, viewer", round_id=texts.round.pk, **ids),
+        page_of("review_round", owner, title="review_round, closed", round_id=texts.closed.pk, **ids),
+        page_of("review_round", owner, title="review_round, audit", round_id=texts.audit.pk, **ids),
+        page_of("review_round", owner, title="review_round, blind", round_id=texts.blind.pk, **ids),
+        page_of("review_round_audits", owner, round_id=texts.closed.pk, **ids),
+        page_of("review", people.reviewers[0], round_id=texts.round.pk, **ids),
+        page_of("adjudicate", owner, task_id=texts.decide.pk, **ids),
+        page_of("adjudicate", viewer, title="adjudicate, viewer", task_id=texts.decide.pk, **ids),
+        page_of("export_card", owner, export_id=export.pk, **ids),
     ]
 
 
@@ -299,12 +299,12 @@ def pages_of_images(people: People) -> list[Page]:
     task_submit(task=task, user=owner, answer=Answer("label", label_named(project, "dog")))
     ids: dict[str, Any] = {"project_id": project.pk}
     return [
-        _page("items", owner, title="items, grid", **ids),
-        _page("items", owner, title="items, table of images", query="?view=table", **ids),
-        _page("item", owner, title="item, image", item_id=task.item_id, **ids),
-        _page("guidelines", owner, title="guidelines, images", **ids),
-        _page("dashboard", owner, title="dashboard, images", **ids),
-        _page("review", people.reviewers[0], title="review, image", round_id=round.pk, **ids),
+        page_of("items", owner, title="items, grid", **ids),
+        page_of("items", owner, title="items, table of images", query="?view=table", **ids),
+        page_of("item", owner, title="item, image", item_id=task.item_id, **ids),
+        page_of("guidelines", owner, title="guidelines, images", **ids),
+        page_of("dashboard", owner, title="dashboard, images", **ids),
+        page_of("review", people.reviewers[0], title="review, image", round_id=round.pk, **ids),
     ]
 
 
@@ -334,13 +334,13 @@ def pages_of_written_answers(people: People) -> list[Page]:
         "dashboard",
     )
     return [
-        *(_page(name, owner, title=f"{name}, written", **ids) for name in names),
-        _page("item", owner, title="item, written", item_id=decide.item_id, **ids),
-        _page("annotation_run", owner, title="annotation_run, written", run_id=run.pk, **ids),
-        _page("criticism_run", owner, title="criticism_run, written", run_id=checks.pk, **ids),
-        _page("review_round", owner, title="review_round, written", round_id=round.pk, **ids),
-        _page("review", people.reviewers[0], title="review, written", round_id=round.pk, **ids),
-        _page("adjudicate", owner, title="adjudicate, written", task_id=decide.pk, **ids),
+        *(page_of(name, owner, title=f"{name}, written", **ids) for name in names),
+        page_of("item", owner, title="item, written", item_id=decide.item_id, **ids),
+        page_of("annotation_run", owner, title="annotation_run, written", run_id=run.pk, **ids),
+        page_of("criticism_run", owner, title="criticism_run, written", run_id=checks.pk, **ids),
+        page_of("review_round", owner, title="review_round, written", round_id=round.pk, **ids),
+        page_of("review", people.reviewers[0], title="review, written", round_id=round.pk, **ids),
+        page_of("adjudicate", owner, title="adjudicate, written", task_id=decide.pk, **ids),
     ]
 
 
@@ -351,4 +351,4 @@ def pages_of_an_empty_project(people: People) -> list[Page]:
         "budget_planner review_rounds adjudication agreement dashboard people exports"
     )
     pages = names.split()
-    return [_page(name, people.owner, title=f"{name}, empty", project_id=project.pk) for name in pages]
+    return [page_of(name, people.owner, title=f"{name}, empty", project_id=project.pk) for name in pages]
