@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from annotate.errors import Refusal
+from annotate.full_disk import NOTHING_KEPT, is_full_disk
 from jobs.services import JobStateError
 
 
@@ -48,13 +49,16 @@ class Pagination(CursorPagination):
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
     """The response for an error that a view raised; None (a plain server error) for what nobody foresaw."""
     errors: dict[str, Any] | None = None
-    if isinstance(error, Refusal):
+    headers: dict[str, str]
+    if is_full_disk(error):
+        status, detail, headers = HTTPStatus.INSUFFICIENT_STORAGE, NOTHING_KEPT, {}
+    elif isinstance(error, Refusal):
         status = HTTPStatus.CONFLICT if error.is_conflict else HTTPStatus.BAD_REQUEST
         if error.is_passing:
             status = HTTPStatus.SERVICE_UNAVAILABLE
         detail = error.sentence
         errors = {error.field: [error.sentence]} if error.field else None
-        headers: dict[str, str] = {}
+        headers = {}
     elif isinstance(error, JobStateError):
         status, detail, headers = HTTPStatus.CONFLICT, str(error), {}
     else:

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from annotate.connections import ConnectionProblem, price_of, settings_of
 from annotate.contents import BLOCK
+from annotate.full_disk import pausing_on_full_disk
 from annotate.models import ItemVector, VectorVersion
 from annotate.vectors import (
     Kind,
@@ -45,11 +46,14 @@ class VectorWork(Work):
         version = (
             VectorVersion.objects.defer("fitted").select_related("project", "connection").get(job=lease.job)
         )
-        try:
-            fit_version(version, lease.renew_if_due)
-        except ValueError as error:
-            raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST) from error
-        return self._embed(version, lease) if version.kind == Kind.EMBEDDINGS else self._make(version, lease)
+        with pausing_on_full_disk():
+            try:
+                fit_version(version, lease.renew_if_due)
+            except ValueError as error:
+                raise CannotGoOn(str(error), failure=Failure.BAD_REQUEST) from error
+            if version.kind == Kind.EMBEDDINGS:
+                return self._embed(version, lease)
+            return self._make(version, lease)
 
     def _embed(self, version: VectorVersion, lease: Lease) -> bool:
         together = _Embedding(version, TEXTS_A_CALL)

@@ -245,7 +245,7 @@ KEY_VARIABLES: list[str] = env.list(
 GGUF_MODEL_DIRS: list[str] = env.list("OVERREAD_GGUF_MODEL_DIRS", [str(DATA_DIR / "models")])
 MAX_UPLOAD_BYTES: int = env.int("OVERREAD_MAX_UPLOAD_MB", 2048) * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_HANDLERS = ["annotate.spooling.PromptSpooling"]
 
 # --- API -------------------------------------------------------------------------------------------------------------
 

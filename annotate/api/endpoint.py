@@ -75,6 +75,7 @@ _PROBLEMS = {
     "403": "Your role in the project does not allow this.",
     "404": "There is no such thing, or you are not a member of its project.",
     "409": "The state it is in does not allow this, or somebody was faster.",
+    "507": "The disk of the server is full. Nothing of what was sent is kept.",
 }
 
 
@@ -101,6 +102,8 @@ class EndpointSchema(AutoSchema):
     def _can_answer(self, status: str) -> bool:
         if status == "404":
             return "{" in self.path or self._is_list_view()
+        if status == "507":
+            return self.method != "GET"
         return status != "409" or self.method == "POST"
 
 

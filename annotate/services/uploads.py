@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from annotate.errors import Refusal
-from annotate.full_disk import is_full_disk
+from annotate.full_disk import FullDisk, is_full_disk
 from annotate.history import record
 from annotate.import_rows import open_reader
 from annotate.importing import ITEMS_TAKEN_BACK_AT_ONCE, NOTHING_IMPORTED, remove_items
@@ -43,7 +43,10 @@ class Preview:
 
 
 def upload_receive(*, project: Project, user: User, file: "File[bytes]", encoding: str = "") -> Upload:
-    """Keep the file and find out what it is. Raises Refusal, and keeps nothing, when it cannot be read."""
+    """Keep the file and find out what it is.
+
+    Raises Refusal, and keeps nothing, when it cannot be read; FullDisk when there is no room for it.
+    """
     size = file.size or 0
     if size > settings.MAX_UPLOAD_BYTES:
         raise Refusal(
@@ -70,7 +73,7 @@ def upload_receive(*, project: Project, user: User, file: "File[bytes]", encodin
         if isinstance(error, UploadError):
             raise Refusal(error.sentence, field="file") from error
         if is_full_disk(error):
-            raise Refusal(FULL_DISK, field="file") from error
+            raise FullDisk(FULL_DISK, field="file") from error
         raise
     return upload
 

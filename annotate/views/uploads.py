@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
@@ -13,7 +14,7 @@ from annotate.access import permissions, project_for, to_manage
 from annotate.csv_response import csv_response
 from annotate.errors import Refusal
 from annotate.forms import MappingForm, UploadForm, sent
-from annotate.full_disk import is_full_disk
+from annotate.full_disk import FullDisk, is_full_disk
 from annotate.models import Project, Upload
 from annotate.rejections import rejection_table
 from annotate.requests import PageRequest
@@ -56,10 +57,10 @@ def uploads(request: HttpRequest, project_id: int) -> HttpResponse:
         return response
     try:
         return _uploads(page_request, project)
-    except OSError as error:
+    except (OSError, DatabaseError, FullDisk) as error:
         if not is_full_disk(error):
             raise
-        # There was no room for it while it came in.
+        # There was no room for it while it came in, or where it is kept.
         response = _uploads_page(page_request, project, UploadForm(), problem=FULL_DISK, status=507)
         response.headers["Connection"] = "close"
         return response
@@ -76,6 +77,8 @@ def _uploads(request: Any, project: Project) -> HttpResponse:
                 file=form.cleaned_data["file"],
                 encoding=form.cleaned_data["encoding"],
             )
+        except FullDisk:
+            raise
         except Refusal as refusal:
             form.refuse(refusal)
         else:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.db import OperationalError
 
 from annotate import text_encoder, vectors
 from annotate.errors import Refusal
@@ -225,6 +226,23 @@ class TestPlain:
 
 
 class TestNow:
+    def test_a_database_without_room_pauses_the_job_and_it_goes_on(self, monkeypatch):
+        project = make_project()
+        make_items(project, 6)
+
+        def no_room(*args: Any, **options: Any) -> None:
+            raise OperationalError("database or disk is full")
+
+        with monkeypatch.context() as full:
+            full.setattr("annotate.vectors.ItemVector.objects.bulk_create", no_room)
+            version = made(project)
+        assert (version.job.state, version.job.failure) == (Job.State.PAUSED, "disk_full")
+        assert "Free some space there, then go on." in version.job.reason
+        assert not version.vectors.exists()
+
+        assert made(project) == version
+        assert_counters(version.job, done=6)
+
     def test_they_are_made_at_once_without_a_worker(self):
         project = make_project()
         make_items(project, 8)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import OperationalError
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from tests.api.caller import Caller, openapi
@@ -82,3 +83,15 @@ def test_the_examples_have_the_shapes_that_the_schema_asks_for() -> None:
                 checked += 1
 
     assert checked > 10
+
+
+def test_a_database_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(**values: Any) -> None:
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr("annotate.api.projects.project_create", no_room)
+    body = {"name": "A", "task_type": "text_classification", "labels": ["a", "b"]}
+
+    problem = check_problem(Caller(make_user()).post("projects/", body), 507)
+
+    assert problem["detail"].endswith("then send it again.")

@@ -1,5 +1,7 @@
+import errno
 import io
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +76,35 @@ def test_rejected_rows_come_as_a_file_with_their_own_columns() -> None:
     assert lines[0] == "row,message,id,tweet,label"
     assert lines[1] == "2,Row 2 has no text in column “tweet”.,2,,negative"
     assert lines[2].endswith(",3,<script>alert(1)</script>,unheard")
+
+
+@pytest.mark.parametrize(
+    "full_at",
+    [
+        "django.core.files.uploadhandler.TemporaryFileUploadHandler.receive_data_chunk",  # while it comes in
+        "django.core.files.storage.FileSystemStorage._save",  # while it is put in its place
+        "annotate.models.Upload.save",  # while it is written down
+    ],
+)
+def test_a_full_disk_is_a_problem_and_leaves_nothing(
+    full_at: str, monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = str(tmp_path / "media")
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    project = make_project()
+
+    def no_room(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(full_at, no_room)
+        problem = send(project, CSV, status=507)
+    assert problem["title"] == "Insufficient Storage"
+    assert problem["detail"].startswith("The disk of the server is full")
+    assert not Upload.objects.exists()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+    send(project, CSV)
 
 
 def test_the_same_rows_again_are_counted_and_not_made_twice() -> None:
