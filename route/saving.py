@@ -43,6 +43,7 @@ from annotate.array_files import MOST_BYTES, DamagedFile, read_arrays, write_arr
 from route.deferral import Rejector
 from route.meta import MetaRouter
 from route.risk import DisagreementScorer, LogisticScorer
+from route.text_router import LOCAL, TextRouter, TextVectors
 
 Array = npt.NDArray[Any]
 State = dict[str, Any]
@@ -90,7 +91,7 @@ def data_digest(*arrays: npt.ArrayLike) -> str:
 def save(router: Any, to: str | Path | IO[bytes], *, about: Mapping[str, Any]) -> None:
     """Write a fitted router to a path or a file opened for writing bytes.
 
-    `router` is a `Rejector`, `MetaRouter` or `DisagreementScorer`, or a regressor or classifier of `KINDS`. `about` is
+    `router` is a `Rejector`, `MetaRouter`, `TextRouter` or `DisagreementScorer`, or a regressor or classifier of `KINDS`. `about` is
     kept beside it, as JSON: the digest of its data and its metrics, say; its seed, kind and the versions of what
     trained it are added. Raises ValueError, and writes nothing, for what cannot be kept or is not fitted.
     """
@@ -271,6 +272,24 @@ def _check_meta_router(router: MetaRouter) -> None:
             n_features(router.model_) == router.reduction_.n_components_,
             "its components do not fit its regression",
         )
+
+
+def _check_text_vectors(vectors: TextVectors) -> None:
+    words = vectors.words_
+    _need(
+        isinstance(words, np.ndarray) and words.dtype == np.uint8 and words.ndim == 1, "its words are wrong"
+    )
+    _need((len(words) == 0) == (vectors.sees == LOCAL), "its words are missing")
+    if vectors.sees != LOCAL:
+        _need(vectors.transform([""]).shape == (1, n_features(vectors)), "its words are none of texts")
+
+
+def _check_text_router(router: TextRouter) -> None:
+    _need(isinstance(router.vectors, TextVectors), "it does not say how texts become vectors")
+    _need(isinstance(router.router, MetaRouter), "its router is missing")
+    _check_text_vectors(router.vectors)
+    _check(router.router)
+    _need(n_features(router.vectors) == n_features(router.router), "its vectors do not fit its router")
 
 
 def _check_disagreement_scorer(scorer: DisagreementScorer) -> None:
@@ -513,7 +532,7 @@ def _check_branches(
 
 # --- The kinds --------------------------------------------------------------------------------------------------------
 
-_OWN = (Rejector, MetaRouter, DisagreementScorer, LogisticScorer)
+_OWN = (Rejector, MetaRouter, DisagreementScorer, LogisticScorer, TextVectors, TextRouter)
 _LEARNED = re.compile(r"[a-z][a-z_]*[a-z]_")
 _FOREST = ("n_features_in_",)
 _NETWORK = (
@@ -531,6 +550,8 @@ _NETWORK = (
 _ALL = (
     _Kind(Rejector, _check_rejector),
     _Kind(MetaRouter, _check_meta_router),
+    _Kind(TextVectors, _check_text_vectors),
+    _Kind(TextRouter, _check_text_router),
     _Kind(DisagreementScorer, _check_disagreement_scorer),
     _Kind(LogisticScorer, _check_logistic_scorer),
     _Kind(RandomForestRegressor, _check_trees, _FOREST, _take_forest, _give_forest),
@@ -598,6 +619,10 @@ def n_features(router: Any) -> int:
             return int(router.n_features_)
         case Pipeline():
             return n_features(router.steps[0][1])
+        case TextVectors():
+            return router.width
+        case TextRouter():
+            return n_features(router.router)
     return int(router.n_features_in_)
 
 
@@ -607,9 +632,11 @@ def _check(router: Any) -> None:
     if kind is None or kind.made_by is not type(router):
         raise ValueError(f"A {type(router).__name__} cannot be kept. What can: {', '.join(KINDS)}.")
     is_fitted = set(kind.learned) <= set(vars(router)) if kind.learned else bool(kind.learned_by(router))
-    if not is_fitted and kind.made_by is not Pipeline:
+    if not is_fitted and kind.made_by not in (Pipeline, TextRouter):
         raise ValueError(f"The {type(router).__name__} has to be fitted before it is kept.")
     kind.check(router)
+    if isinstance(router, TextRouter | TextVectors):  # asked about texts, as far as they can be here
+        return
     item = np.zeros((1, n_features(router)))
     if isinstance(router, Rejector):
         said = router.scores(item)

@@ -24,6 +24,7 @@ from route.deferral import Rejector
 from route.meta import MetaRouter
 from route.risk import DisagreementScorer, LogisticScorer
 from route.saving import KINDS, data_digest, load, n_features, save
+from route.text_router import TextRouter, TextVectors
 
 N, WIDTH = 120, 8
 RNG = np.random.default_rng(3)
@@ -38,7 +39,26 @@ WIDE = RNG.normal(size=(N, 60))
 NEW = RNG.normal(size=(50, WIDTH))
 FOREST = RandomForestRegressor(3, min_samples_leaf=5)
 
+
+def texts_of(items) -> list[str]:
+    """A text for each row of numbers: the places and signs of its first ones."""
+    return [
+        " ".join(f"{'more' if x > 0 else 'less'}{place}" for place, x in enumerate(row[:6])) for row in items
+    ]
+
+
+TEXTS = texts_of(FEATURES)
+
+
+def text_router() -> TextRouter:
+    vectors = TextVectors(components=4, random_state=1).fit(TEXTS)
+    router = MetaRouter(regressor=FOREST, random_state=1)
+    return TextRouter(vectors, router.fit(vectors.transform(TEXTS), IS_GOLD, OUTCOME))
+
+
 ROUTERS = {
+    "router of texts": text_router,
+    "vectors of texts": lambda: TextVectors(components=4, random_state=1).fit(TEXTS),
     "linear rejector": lambda: Rejector(random_state=1).fit(FEATURES, COSTS),
     "rejector of spans": lambda: Rejector(nu=2, hidden=(4, 3), random_state=1).fit(FEATURES, HEAD_COSTS),
     "rejector with a fallback": lambda: Rejector(random_state=1).fit(FEATURES, np.ones((N, 2))),
@@ -96,6 +116,8 @@ def loaded(content: bytes):
 
 def answers(router, items) -> list[bytes]:
     """Everything that the router says of items, to the last bit."""
+    if isinstance(router, TextRouter | TextVectors):
+        items = texts_of(items)
     ways = ("predict", "predict_proba", "head_scores", "allocate", "transform")
     return [np.asarray(getattr(router, way)(items)).tobytes() for way in ways if hasattr(router, way)]
 
