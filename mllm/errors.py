@@ -33,7 +33,8 @@ class CallError(Exception):
 
     `message` is for the user; `raw` is the start of what the provider said, with keys removed. `retryable`:
     the same call may succeed later. `fatal`: every further call of the job would fail in the same way.
-    `retry_after` is the provider's wish in seconds. Tokens are set where the failed call was charged for.
+    `retry_after` is the provider's wish in seconds. Tokens are set where the failed call was charged for;
+    `is_estimated` where a stream broke off before the provider told them.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class CallError(Exception):
         input_tokens: int = 0,
         output_tokens: int = 0,
         cached_tokens: int = 0,
+        is_estimated: bool = False,
         attempts: int = 1,
     ) -> None:
         super().__init__(failure, message)  # what a copy in another process is made from
@@ -60,6 +62,7 @@ class CallError(Exception):
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.cached_tokens = cached_tokens
+        self.is_estimated = is_estimated
         self.attempts = attempts
 
     def __str__(self) -> str:

@@ -58,7 +58,8 @@ class Reply:
     """A model's answer. `finish_reason` is "stop", "length", or the provider's own word.
 
     `input_tokens` counts every input token, `cached_tokens` those among them that came from the provider's
-    prompt cache. `latency` is seconds for the attempt that succeeded; `attempts` counts failed ones too.
+    prompt cache; `is_estimated` where a stream's provider did not tell them. `latency` is seconds for the attempt that
+    succeeded, without the time in which a stream waited for its reader; `attempts` counts failed ones too.
     """
 
     text: str
@@ -72,6 +73,7 @@ class Reply:
     latency: float
     attempts: int = 1
     request_id: str = ""
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,23 @@ class Embeddings(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of a call so far. `is_estimated`: some of them are an estimate, or older than what was written."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    is_estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer; the last one has empty text and carries the whole `Reply`."""
+    """A piece of a streamed answer; the last one has empty text and carries the whole `Reply`.
+
+    `usage` is what the provider has told of the call so far, None before it told anything.
+    """
 
     text: str
     reasoning: str = ""
     reply: Reply | None = None
+    usage: Usage | None = None

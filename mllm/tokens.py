@@ -3,9 +3,10 @@
 import io
 import json
 import math
+from dataclasses import replace
 from functools import lru_cache
 
-from mllm.messages import Image, Request
+from mllm.messages import Image, Request, Usage
 
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
@@ -26,6 +27,20 @@ def estimate_tokens(request: Request) -> int:
     text_tokens = sum(math.ceil(len(text.encode()) / _BYTES_PER_TOKEN) for text in texts)
     messages = 2 if request.system else 1
     return text_tokens + messages * _TOKENS_PER_MESSAGE + sum(map(image_tokens, request.images))
+
+
+def usage_of(request: Request, written: str, told: Usage | None) -> Usage:
+    """The tokens of a call that wrote this much: the provider's figures where it told them, else estimates.
+
+    Of a figure that is older than what was written at least as much is taken as it says.
+    """
+    told = told or Usage(0, 0, is_estimated=True)
+    at_least = math.ceil(len(written.encode(errors="replace")) / _BYTES_PER_TOKEN)
+    if told.is_estimated or (at_least and not told.output_tokens):
+        told = replace(told, output_tokens=max(told.output_tokens, at_least), is_estimated=True)
+    if not told.input_tokens:
+        told = replace(told, input_tokens=estimate_tokens(request), is_estimated=True)
+    return told
 
 
 @lru_cache(maxsize=256)

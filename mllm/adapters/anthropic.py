@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncGenerator, Mapping, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from mllm.adapters.failures import Problem, name_failure, read_problem
 from mllm.adapters.http import HttpAdapter, StreamReader, refuse_impossible
 from mllm.adapters.sse import Event
 from mllm.errors import CallError, Failure
-from mllm.messages import Delta, Image, Reply, Request
+from mllm.messages import Delta, Image, Reply, Request, Usage
 
 if TYPE_CHECKING:
     import httpx2
@@ -254,30 +255,34 @@ class _Gathered:
             name: value for name, value in (message.get("usage") or {}).items() if value is not None
         }
 
+    def told(self) -> Usage:
+        """What the provider said of the tokens, those from and into its cache among the input."""
+        cached = int(self.usage.get("cache_read_input_tokens") or 0)
+        kept = int(self.usage.get("cache_creation_input_tokens") or 0)
+        input_tokens = int(self.usage.get("input_tokens") or 0) + cached + kept
+        return Usage(input_tokens, int(self.usage.get("output_tokens") or 0), cached)
+
     def reply(self, headers: Mapping[str, str]) -> Reply:
         """Raises `CallError` for a refusal, which was charged for."""
-        cached = int(self.usage.get("cache_read_input_tokens") or 0)
-        written = int(self.usage.get("cache_creation_input_tokens") or 0)
-        input_tokens = int(self.usage.get("input_tokens") or 0) + cached + written
-        output_tokens = int(self.usage.get("output_tokens") or 0)
+        usage = self.told()
         text = "".join(self.texts)
         if self.stop_reason == "refusal":
             raise CallError(
                 Failure.REFUSED,
                 "The model refused to answer.",
                 raw=text,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                cached_tokens=cached,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
             )
         return Reply(
             text=text,
             reasoning="".join(self.reasonings),
             model=self.model,
             finish_reason=_FINISH_REASONS.get(self.stop_reason, self.stop_reason),
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_tokens=cached,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
             logprobs=(),
             latency=0.0,
             request_id=headers.get("request-id") or self.id,
@@ -289,6 +294,10 @@ class _AnthropicStream(StreamReader):
         self._adapter = adapter
         self._gathered = _Gathered()
         self._last = ""
+
+    @property
+    def written(self) -> str:
+        return "".join(self._gathered.texts) + "".join(self._gathered.reasonings)
 
     def take(self, event: Event) -> list[Delta]:
         self._last = event.data
@@ -302,10 +311,15 @@ class _AnthropicStream(StreamReader):
         match event["type"]:
             case "message_start":
                 self._gathered.start(event["message"])
+                self.has_begun = True
+                # It counts the tokens of the answer that are written by then, that is next to none.
+                self.told = replace(self._gathered.told(), is_estimated=True)
             case "content_block_delta":
                 return self._take_delta(event["delta"])
             case "message_delta":
                 self._gathered.finish({**event["delta"], "usage": event.get("usage")})
+                if (event.get("usage") or {}).get("output_tokens") is not None:
+                    self.told = self._gathered.told()
             case "message_stop":
                 self.done = True
         return []

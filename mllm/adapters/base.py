@@ -36,7 +36,11 @@ class Adapter(Protocol):
     async def complete(self, request: Request) -> Reply: ...
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Deltas as they arrive, the last one with the whole reply; `aclose()` cancels the HTTP call."""
+        """Deltas as they arrive, the last one with the whole reply; `aclose()` cancels the HTTP call.
+
+        The time that the caller takes between two deltas is not the call's: it counts neither towards its timeout nor
+        in its latency. The error of a stream that broke off has the tokens that were paid for.
+        """
         ...
 
     async def list_models(self) -> list[str]:

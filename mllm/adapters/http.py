@@ -19,7 +19,8 @@ from mllm.adapters.failures import Problem, broken_answer, name_failure, read_pr
 from mllm.adapters.sse import Event, EventDecoder
 from mllm.addresses import check_base_url
 from mllm.errors import CallError, Failure
-from mllm.messages import Delta, Reply, Request
+from mllm.messages import Delta, Reply, Request, Usage
+from mllm.tokens import usage_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,9 +29,19 @@ if TYPE_CHECKING:
 
 
 class StreamReader(ABC):
-    """Gathers the events of one stream into a reply."""
+    """Gathers the events of one stream into a reply.
+
+    `has_begun` once the model was at work, so that the call costs money; `told` is what the provider said of its
+    tokens, and `written` all that the model wrote, its reasoning included.
+    """
 
     done: bool = False
+    has_begun: bool = False
+    told: Usage | None = None
+
+    @property
+    @abstractmethod
+    def written(self) -> str: ...
 
     @abstractmethod
     def take(self, event: Event) -> list[Delta]:
@@ -100,40 +111,53 @@ class HttpAdapter(ABC):
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         refuse_impossible(request, self.capabilities)
-        started = time.perf_counter()
-        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        now = asyncio.get_running_loop().time
+        started, waited = now(), 0.0  # seconds in which the caller was busy with what it had been given
         response: httpx2.Response | None = None
+        reader = self.stream_reader()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(started + self._settings.timeout):
                 response = await self._exchange(request, stream=True)
-                if "json" in response.headers.get("content-type", ""):
+                does_stream = "json" not in response.headers.get("content-type", "")
+                if not does_stream:
                     reply = self.read_reply(await response.aread(), response.headers)
-                    reply = replace(reply, latency=time.perf_counter() - started)
-                    whole: list[Delta] | None = [Delta(reply.text, reply.reasoning), Delta("", reply=reply)]
-                else:
-                    whole = None
-            if whole is not None:  # a server that does not stream
-                for delta in whole:
-                    yield delta
-                return
-            reader = self.stream_reader()
-            decoder = EventDecoder()
-            chunks = response.aiter_bytes()
-            while not reader.done:
-                # The limit is set around each read: around a yield it would cut off the consumer instead.
-                async with asyncio.timeout_at(deadline):
-                    chunk = await anext(chunks, None)
-                for event in _events(decoder, chunk):
-                    for delta in reader.take(event):
-                        yield delta
-                if chunk is None:
-                    break
-            reply = replace(reader.reply(response.headers), latency=time.perf_counter() - started)
+            if not does_stream:
+                yield Delta(reply.text, reply.reasoning)
+                told = Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+                written = reply.text + reply.reasoning
+            else:
+                decoder = EventDecoder()
+                chunks = response.aiter_bytes()
+                while not reader.done:
+                    # The limit is set around each read: around a yield it would cut off the consumer instead.
+                    async with asyncio.timeout_at(started + waited + self._settings.timeout):
+                        chunk = await anext(chunks, None)
+                    for event in _events(decoder, chunk):
+                        for delta in reader.take(event):
+                            given = now()
+                            yield replace(delta, usage=reader.told)
+                            waited += now() - given
+                    if chunk is None:
+                        break
+                reply = reader.reply(response.headers)
+                told, written = reader.told, reader.written
         except TimeoutError:
-            raise self._timed_out() from None
+            raise _paid(self._timed_out(), request, reader) from None
+        except CallError as error:
+            _paid(error, request, reader)
+            raise
         finally:
             if response is not None:
                 await response.aclose()
+        usage = usage_of(request, written, told)
+        reply = replace(
+            reply,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            is_estimated=usage.is_estimated,
+            latency=now() - started - waited,
+        )
         yield Delta("", reply=reply)
 
     async def list_models(self) -> list[str]:
@@ -310,6 +334,15 @@ class HttpAdapter(ABC):
         return CallError(
             Failure.UNREACHABLE, f"No connection to {self._base_url}.", raw=repr(error.__cause__ or error)
         )
+
+
+def _paid(error: CallError, request: Request, reader: StreamReader) -> CallError:
+    """The error of a stream, with what was paid for until it broke off."""
+    if reader.has_begun:
+        usage = usage_of(request, reader.written, reader.told)
+        error.input_tokens, error.output_tokens = usage.input_tokens, usage.output_tokens
+        error.cached_tokens, error.is_estimated = usage.cached_tokens, usage.is_estimated
+    return error
 
 
 def _events(decoder: EventDecoder, chunk: bytes | None) -> list[Event]:

@@ -8,6 +8,7 @@ import math
 import time
 from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from mllm.adapters.failures import Problem, name_failure, read_problem
 from mllm.adapters.http import HttpAdapter, StreamReader, refuse_impossible
 from mllm.adapters.sse import Event
 from mllm.errors import CallError, Failure
-from mllm.messages import Delta, Embeddings, Image, Reply, Request, TokenLogprob
+from mllm.messages import Delta, Embeddings, Image, Reply, Request, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     import httpx2
@@ -360,6 +361,10 @@ class _OpenAIStream(StreamReader):
         self._id = ""
         self._last = ""
 
+    @property
+    def written(self) -> str:
+        return "".join(self._texts) + "".join(self._reasonings) + self._gathered.refusal
+
     def take(self, event: Event) -> list[Delta]:
         if event.data.strip() == "[DONE]":
             self.done = True
@@ -375,13 +380,18 @@ class _OpenAIStream(StreamReader):
 
     def _take_chunk(self, chunk: Mapping[str, Any]) -> list[Delta]:
         self._gathered.model = chunk.get("model") or self._gathered.model
-        self._gathered.usage = chunk.get("usage") or self._gathered.usage
         self._id = self._id or chunk.get("id") or ""
+        if usage := chunk.get("usage"):
+            self._gathered.usage = usage
+            self.told = Usage(*_tokens_of(usage))
         if not chunk.get("choices"):  # the chunk that only carries usage
             return []
         choice = chunk["choices"][0]
         delta = choice.get("delta") or {}
         text, reasoning = _text_of(delta.get("content")), _reasoning_of(delta)
+        self.has_begun = True
+        if self.told is not None and not usage and (text or reasoning):
+            self.told = replace(self.told, is_estimated=True)
         self._texts.append(text)
         self._reasonings.append(reasoning)
         self._logprobs.extend(self._spelling.logprobs_of(choice))

@@ -10,6 +10,7 @@ from mllm.adapters.openai import NO_LOGPROB, is_strict
 from mllm.errors import Failure
 from mllm.messages import Image
 from mllm.registry import build
+from mllm.tokens import estimate_tokens
 from tests.mllm.calls import (
     KEY,
     complete,
@@ -354,7 +355,8 @@ def test_stream_of_a_server_without_usage_or_end_mark(wire: Wire):
     )
     reply = stream(make_settings("openai", wire.url))[-1].reply
     assert reply is not None
-    assert (reply.text, reply.input_tokens) == ("[1]", 0)
+    assert (reply.text, reply.is_estimated) == ("[1]", True)
+    assert (reply.input_tokens, reply.output_tokens) == (estimate_tokens(make_request()), 1)
     assert "stream_options" not in wire.seen[1].body
 
 
