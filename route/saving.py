@@ -42,6 +42,7 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 from annotate.array_files import MOST_BYTES, DamagedFile, read_arrays, write_arrays
 from route.deferral import Rejector
 from route.meta import MetaRouter
+from route.meta_several import SeveralRouter
 from route.risk import DisagreementScorer, LogisticScorer
 from route.text_router import LOCAL, TextRouter, TextVectors
 
@@ -91,9 +92,10 @@ def data_digest(*arrays: npt.ArrayLike) -> str:
 def save(router: Any, to: str | Path | IO[bytes], *, about: Mapping[str, Any]) -> None:
     """Write a fitted router to a path or a file opened for writing bytes.
 
-    `router` is a `Rejector`, `MetaRouter`, `TextRouter` or `DisagreementScorer`, or a regressor or classifier of `KINDS`. `about` is
-    kept beside it, as JSON: the digest of its data and its metrics, say; its seed, kind and the versions of what
-    trained it are added. Raises ValueError, and writes nothing, for what cannot be kept or is not fitted.
+    `router` is a `Rejector`, `MetaRouter`, `SeveralRouter`, `TextRouter` or `DisagreementScorer`, or a regressor or classifier of
+    `KINDS`. `about` is kept beside it, as JSON: the digest of its data and its metrics, say; its seed, kind and the
+    versions of what trained it are added. Raises ValueError, and writes nothing, for what cannot be kept or is not
+    fitted.
     """
     arrays: dict[str, Array] = {}
     _check(router)
@@ -268,10 +270,27 @@ def _check_meta_router(router: MetaRouter) -> None:
     if router.reduction_ is not None:
         _need(isinstance(router.reduction_, PCA), "its principal components are missing")
         _check(router.reduction_)
-        _need(
-            n_features(router.model_) == router.reduction_.n_components_,
-            "its components do not fit its regression",
-        )
+        width = router.reduction_.n_components_ + _pair_columns(router)
+        _need(n_features(router.model_) == width, "its components do not fit its regression")
+
+
+def _check_several_router(router: SeveralRouter) -> None:
+    agents, pairs = router.n_agents_, router.compared_
+    _need(_is_count(agents) and agents > 1, "the number of agents is wrong")
+    _need(_is_numbers(pairs, None, 2) and pairs.dtype.kind in "iu" and len(pairs), "its pairs are wrong")
+    _need(
+        ((pairs[:, 1] >= 0) & (pairs[:, 0] > pairs[:, 1]) & (pairs[:, 0] < agents)).all(), "its pairs are wrong"
+    )
+    _check_meta_router(router)
+    _need(type(router.shift_model_).__name__ in _REGRESSORS, "its regression of the bias is missing")
+    _check(router.shift_model_)
+    _need(n_features(router.shift_model_) == n_features(router.model_), "its two regressions do not fit")
+
+
+def _pair_columns(router: MetaRouter) -> int:
+    """How many of the covariates say which pair of agents is compared."""
+    several = isinstance(router, SeveralRouter) and router.n_agents_ > 2
+    return router.n_agents_ if several else 0
 
 
 def _check_text_vectors(vectors: TextVectors) -> None:
@@ -532,7 +551,7 @@ def _check_branches(
 
 # --- The kinds --------------------------------------------------------------------------------------------------------
 
-_OWN = (Rejector, MetaRouter, DisagreementScorer, LogisticScorer, TextVectors, TextRouter)
+_OWN = (Rejector, MetaRouter, SeveralRouter, DisagreementScorer, LogisticScorer, TextVectors, TextRouter)
 _LEARNED = re.compile(r"[a-z][a-z_]*[a-z]_")
 _FOREST = ("n_features_in_",)
 _NETWORK = (
@@ -550,6 +569,7 @@ _NETWORK = (
 _ALL = (
     _Kind(Rejector, _check_rejector),
     _Kind(MetaRouter, _check_meta_router),
+    _Kind(SeveralRouter, _check_several_router),
     _Kind(TextVectors, _check_text_vectors),
     _Kind(TextRouter, _check_text_router),
     _Kind(DisagreementScorer, _check_disagreement_scorer),
@@ -614,7 +634,9 @@ def n_features(router: Any) -> int:
         case Rejector():
             return len(router.layers_[0][0])
         case MetaRouter():
-            return n_features(router.model_ if router.reduction_ is None else router.reduction_)
+            if router.reduction_ is not None:
+                return n_features(router.reduction_)
+            return n_features(router.model_) - _pair_columns(router)
         case DisagreementScorer() | LogisticScorer():
             return int(router.n_features_)
         case Pipeline():

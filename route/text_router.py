@@ -17,7 +17,8 @@ ENCODER_WIDTH = 384
 class TextVectors:
     """Texts as vectors: by their words, as learned from many of them, or by the text encoder on this machine.
 
-    After `fit`: `words_`, what was learned as the bytes that `PlainVectors` reads, (n,) of uint8; empty for the encoder.
+    After `fit`: `words_`, what was learned, as the bytes that `PlainVectors` reads: (n,) of uint8, empty for the
+    encoder.
     """
 
     def __init__(self, sees: str = PLAIN, components: int = COMPONENTS, random_state: int = 0) -> None:

@@ -24,7 +24,8 @@ from route.trace_data import (
     with_scores,
 )
 from route.trace_queries import RISKS, Variant, annotator_of, variants_of
-from route.training import Trained, features_of
+from route.trained import Trained
+from route.training import features_of
 
 _BLOCK = 5_000  # items scored at a time
 ROUTER_NAME = "Trace-aware router"

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,24 +31,12 @@ from route.meta_report import regressor_of
 from route.meta_report import report_of as meta_report
 from route.models import Agent, Router
 from route.saving import data_digest, save
+from route.trained import Trained, held_out_gains
+from route.uploaded_comparisons import train_uploaded, uploaded_scores
 
 FloatArray = npt.NDArray[np.float64]
 
 _BLOCK = 5_000  # items scored at a time
-_HELD_OUT = 5_000  # predictions kept, by which w is chosen; of more, a seeded sample
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A fitted router, what it was learned from as arrays, and the figures of its page.
-
-    `held_out` are arrays about the known items by routers that did not learn from them: plans are judged by them.
-    """
-
-    router: Any
-    learned_from: tuple[npt.NDArray[Any], ...]
-    metrics: dict[str, Any]
-    held_out: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 class VectorsMissing(Exception):
@@ -110,6 +97,8 @@ def train_deferral(router: Router, between: Callable[[], object]) -> Trained:
 
 def train_meta(router: Router, between: Callable[[], object]) -> Trained:
     """A meta-router between the router's cheap and premium agent. Raises ValueError and VectorsMissing."""
+    if router.comparison_set_id is not None:
+        return train_uploaded(router, between)
     cheap, premium = (agent.run for agent in router.agents.select_related("run__project"))
     if cheap is None or premium is None:
         raise ValueError("A router between a cheap and a premium annotator needs two annotators.")
@@ -145,18 +134,10 @@ def train_meta(router: Router, between: Callable[[], object]) -> Trained:
             "unlike": known.unlike,
             "accuracy": dict(zip(("cheap", "premium"), known.accuracies, strict=True)),
             "scale": fitted.scale_,
-            "held_out": _held_out(report.predicted, known.gold, router.seed),
+            "held_out": held_out_gains(report.predicted, known.gold, router.seed),
         }
     )
     return Trained(fitted, (features, is_gold, outcome), metrics)
-
-
-def _held_out(predicted: FloatArray, gains: FloatArray, seed: int) -> dict[str, list[float]]:
-    """Predicted and gold gains of gold comparisons, each predicted without it: by these w is chosen."""
-    rows = np.arange(len(gains))
-    if len(rows) > _HELD_OUT:
-        rows = np.sort(np.random.default_rng([seed, 17]).choice(len(rows), _HELD_OUT, replace=False))
-    return {"predicted": predicted[rows].round(6).tolist(), "gains": gains[rows].tolist()}
 
 
 def vector_choice(router: Router) -> VectorChoice:
@@ -197,10 +178,10 @@ def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], o
 
 def scores_of(router: Router, trained: Trained, between: Callable[[], object]) -> bytes:
     """What the router says of each item that nobody has labeled, and of the known ones that were held out, as kept
-    arrays; empty where it is about no items.
+    arrays; or of each row of the comparisons that were uploaded.
     """
     if router.comparison_set_id is not None:
-        return b""
+        return uploaded_scores(router, trained, between)
     ids = open_items(router.project)
     scores = []
     for start in range(0, len(ids), _BLOCK):

@@ -1,0 +1,225 @@
+"""Learning a router from uploaded comparisons: what there is to learn from, the training, and what it says of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from django.db.models import Avg
+
+from annotate.array_files import write_arrays
+from route.comparison_rows import ComparisonMapping
+from route.comparisons import MIN_PREFERENCES, MIN_UNLIKE, MOST_COMPARISONS
+from route.evidence import MIN_KNOWN
+from route.meta import MetaRouter
+from route.meta_report import regressor_of
+from route.meta_report import report_of as meta_report
+from route.models import ComparisonSet, Router
+from route.text_router import TextRouter, TextVectors
+from route.trained import Trained, held_out_gains
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+MOST_FITTED = 20_000  # queries by whose words vectors are learned
+_BLOCK = 5_000  # queries read, or scored, at a time
+
+
+@dataclass(frozen=True)
+class UploadedComparisons:
+    """Gold gains, (g,), and preferences, (p,), with the rows that they are of. A row with gold counts as gold alone.
+
+    `set_aside` are rows whose preference is not used because they have gold; `left` those with neither.
+    """
+
+    gold_rows: IntArray
+    gold: FloatArray
+    preferred_rows: IntArray
+    preferences: FloatArray
+    set_aside: int
+    left: int
+
+    @property
+    def unlike(self) -> int:
+        """Gold rows whose gain is another than the most frequent one."""
+        _, counts = np.unique(self.gold, return_counts=True)
+        return int(len(self.gold) - counts.max(initial=0))
+
+    @property
+    def better(self) -> tuple[float, float]:
+        """The share of gold rows on which the cheap, and on which the premium response is better; 0 without any."""
+        if not len(self.gold):
+            return 0.0, 0.0
+        return float((self.gold < 0).mean()), float((self.gold > 0).mean())
+
+    def problem(self) -> str:
+        """Why no router can be learned from it, and what to do about that; "" where one can."""
+        if len(self.gold) < MIN_KNOWN:
+            return (
+                f"{len(self.gold):,} rows have gold; at least {MIN_KNOWN} are needed. Let people compare the responses "
+                "to more queries, and upload the file again."
+            )
+        if self.unlike < MIN_UNLIKE:
+            return (
+                f"The gold is the same on all but {self.unlike:,} of {len(self.gold):,} rows; at least {MIN_UNLIKE} "
+                "must differ to learn where the premium response is worth its price."
+            )
+        if len(self.preferences) < MIN_PREFERENCES:
+            aside = (
+                f" {self.set_aside:,} more rows have gold as well, which counts instead."
+                if self.set_aside
+                else ""
+            )
+            return (
+                f"{len(self.preferences):,} rows have a preference and no gold; at least {MIN_PREFERENCES} are needed."
+                f"{aside} Let a judge compare the responses to more queries, and upload the file again."
+            )
+        if (self.preferences == self.preferences[0]).all():
+            return (
+                f"The preference is {self.preferences[0]:g} on every row, so nothing can be learned from it. Let "
+                "another judge compare the responses."
+            )
+        return ""
+
+
+def uploaded_comparisons(comparisons: ComparisonSet, *, seed: int) -> UploadedComparisons:
+    """What the set's rows say; of very many rows of a source, a seeded sample."""
+    rows, gold, preference = _columns(comparisons)
+    has_gold, has_preference = ~np.isnan(gold), ~np.isnan(preference)
+    rng = np.random.default_rng([seed, 13])
+    gold_at = _sampled(np.flatnonzero(has_gold), rng)
+    preferred_at = _sampled(np.flatnonzero(has_preference & ~has_gold), rng)
+    return UploadedComparisons(
+        gold_rows=rows[gold_at],
+        gold=gold[gold_at],
+        preferred_rows=rows[preferred_at],
+        preferences=preference[preferred_at],
+        set_aside=int((has_gold & has_preference).sum()),
+        left=int((~has_gold & ~has_preference).sum()),
+    )
+
+
+def _columns(comparisons: ComparisonSet) -> tuple[IntArray, FloatArray, FloatArray]:
+    found = comparisons.comparisons.order_by("position").values_list("position", "gold_gain", "preference")
+    table = np.array(
+        [
+            (row, np.nan if gold is None else gold, np.nan if preference is None else preference)
+            for row, gold, preference in found.iterator(chunk_size=_BLOCK)
+        ],
+        dtype=float,
+    ).reshape(-1, 3)
+    return table[:, 0].astype(np.int64), table[:, 1], table[:, 2]
+
+
+def _sampled(places: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    if len(places) <= MOST_COMPARISONS:
+        return places
+    return np.sort(rng.choice(places, MOST_COMPARISONS, replace=False))
+
+
+def prices_of(comparisons: ComparisonSet) -> tuple[float | None, float | None]:
+    """US$ for a cheap and for a premium response: as entered, else the means of the columns; None where neither is."""
+    mapping = ComparisonMapping(**comparisons.mapping)
+    if mapping.price_a is not None and mapping.price_b is not None:
+        prices = {"a": mapping.price_a, "b": mapping.price_b}
+        return prices[mapping.cheap], prices[mapping.premium]
+    means = comparisons.comparisons.aggregate(cheap=Avg("cheap_cost"), premium=Avg("premium_cost"))
+    return means["cheap"], means["premium"]
+
+
+def train_uploaded(router: Router, between: Callable[[], object]) -> Trained:
+    """A router of texts from the router's comparison set. Raises ValueError."""
+    comparisons = router.comparison_set
+    assert comparisons is not None  # noqa: S101 (the caller looked)
+    known = uploaded_comparisons(comparisons, seed=router.seed)
+    if problem := known.problem():
+        raise ValueError(problem)
+    vectors = _vectors(router, comparisons)
+    between()
+    rows = np.concatenate([known.gold_rows, known.preferred_rows])
+    features = _features(comparisons, rows, vectors, between)
+    is_gold = np.arange(len(rows)) < len(known.gold)
+    outcome = np.concatenate([known.gold, known.preferences])
+    asked = router.parameters
+    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
+    report = meta_report(
+        features,
+        is_gold,
+        outcome,
+        learner=learner,
+        regressor=regressor,
+        scaling=scaling,
+        seed=router.seed,
+        between=between,
+    )
+    fitted = MetaRouter(learner, regressor_of(regressor), scaling, router.seed).fit(
+        features, is_gold, outcome
+    )
+    between()
+    metrics = report.as_dict() | {
+        "items": len(known.gold),
+        "preferences": len(known.preferences),
+        "set_aside": known.set_aside,
+        "left": known.left,
+        "left_out": fitted.n_left_out_,
+        "unlike": known.unlike,
+        "better": dict(zip(("cheap", "premium"), known.better, strict=True)),
+        "scale": fitted.scale_,
+        "held_out": held_out_gains(report.predicted, known.gold, router.seed),
+    }
+    held_out = {"held_out_rows": known.gold_rows, "held_out_gains": report.predicted}
+    return Trained(TextRouter(vectors, fitted), (features, is_gold, outcome), metrics, held_out)
+
+
+def _vectors(router: Router, comparisons: ComparisonSet) -> TextVectors:
+    rows = np.array(comparisons.comparisons.order_by("position").values_list("position", flat=True))
+    if len(rows) > MOST_FITTED:
+        rows = np.sort(np.random.default_rng([router.seed, 19]).choice(rows, MOST_FITTED, replace=False))
+    vectors = TextVectors(str(router.vectors["kind"]), random_state=router.seed)
+    return vectors.fit(_queries(comparisons, rows))
+
+
+def _features(
+    comparisons: ComparisonSet, rows: IntArray, vectors: TextVectors, between: Callable[[], object]
+) -> FloatArray:
+    parts = []
+    for start in range(0, len(rows), _BLOCK):
+        parts.append(vectors.transform(_queries(comparisons, rows[start : start + _BLOCK])))
+        between()
+    return np.concatenate(parts)
+
+
+def _queries(comparisons: ComparisonSet, rows: npt.NDArray[np.int64]) -> Sequence[str]:
+    """The queries of these rows, in their order."""
+    found: dict[int, str] = {}
+    wanted = rows.tolist()
+    for start in range(0, len(wanted), 900):
+        block = comparisons.comparisons.filter(position__in=wanted[start : start + 900])
+        found.update(block.values_list("position", "query"))
+    return [found[row] for row in wanted]
+
+
+def uploaded_scores(router: Router, trained: Trained, between: Callable[[], object]) -> bytes:
+    """What the router expects of every row of its set, as kept arrays: of gold rows, what one that was trained without
+    them expects.
+    """
+    assert router.comparison_set is not None  # noqa: S101 (the caller looked)
+    found = router.comparison_set.comparisons.order_by("position")
+    rows: list[int] = []
+    gains: list[FloatArray] = []
+    while block := list(
+        found.filter(position__gt=rows[-1] if rows else -1).values_list("position", "query")[:_BLOCK]
+    ):
+        rows.extend(row for row, _ in block)
+        gains.append(trained.router.predict([query for _, query in block]))
+        between()
+    said = dict(zip(rows, np.concatenate(gains).tolist(), strict=True))
+    said |= dict(
+        zip(
+            trained.held_out["held_out_rows"].tolist(),
+            trained.held_out["held_out_gains"].tolist(),
+            strict=True,
+        )
+    )
+    arrays = {"rows": np.array(rows, dtype="<i8"), "gains": np.array(list(said.values()), dtype="<f8")}
+    return write_arrays(arrays, {"router": router.pk})
