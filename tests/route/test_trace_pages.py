@@ -55,7 +55,7 @@ def test_a_router_is_trained_and_set_to_work_from_the_pages(
 
     shown = page.get(address).content.decode()
     assert "Against simpler ways" in shown
-    assert "one-shot on the full trace" in shown
+    assert "One-shot on the full trace" in shown
     assert "chosen" in shown
     preview = page.get(reverse("traced_preview", args=[project.pk, router.pk]), {"limit": "30"})
     assert "To people, at most" in preview.content.decode()
