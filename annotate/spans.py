@@ -1,13 +1,19 @@
 """Spans of text as answers: where an answer stands in its context, and how well it matches (SQuAD's metrics)."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 _PUNCTUATION = re.compile("[" + re.escape("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + "]")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _QUOTES = "\"'“”‘’«»`"
+# Of an excerpt, in characters: the words before and after the answer, and the first and last ones of a long answer.
+_BEFORE, _AFTER = 32, 56
+_FIRST, _LAST = 180, 60
+_JOINER = "\u200d"  # between emoji that make one sign
 
 
 def normalized(answer: str) -> str:
@@ -70,6 +76,48 @@ def locate(answer: str, context: str) -> list[tuple[int, int]]:
         return []
     loosely = r"\s+".join(re.escape(word) for word in unquoted.split())
     return _occurrences(loosely, context, 0) or _occurrences(loosely, context, re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A part of a text around an answer in it. `before` and `after` begin or end with "…" where the text goes on."""
+
+    before: str
+    answer: str
+    after: str
+
+
+def excerpt(text: str, start: int, end: int) -> Excerpt:
+    """The characters `start` up to `end` of a text with a few words around them; a long answer without its middle.
+
+    Raises ValueError for a place outside of the text.
+    """
+    if not 0 <= start <= end <= len(text):
+        raise ValueError(f"Characters {start} to {end} are not in a text of {len(text)}.")
+    answer = text[start:end]
+    if len(answer) > _FIRST + _LAST + 20:
+        first, last = _whole(answer, _FIRST), _whole(answer, len(answer) - _LAST)
+        answer = f"{answer[:first]} … {answer[last:]}"
+    begin, stop = max(0, start - _BEFORE), min(len(text), end + _AFTER)
+    before, after = text[_whole(text, begin) : start], text[end : _whole(text, stop)]
+    # Words are not cut, but for those that are longer than what is shown.
+    if begin > 0:
+        before = "…" + (before[before.find(" ") :] if " " in before else before)
+    if stop < len(text):
+        after = (after[: after.rfind(" ") + 1] if " " in after else after) + "…"
+    return Excerpt(before, answer, after)
+
+
+def _whole(text: str, place: int) -> int:
+    """The place, or the next one before it that does not cut a sign made of several characters."""
+    while 0 < place < len(text) and _goes_on(text[place - 1], text[place]):
+        place -= 1
+    return place
+
+
+def _goes_on(before: str, after: str) -> bool:
+    is_mark = unicodedata.category(after) in ("Mn", "Me", "Mc") or "\U0001f3fb" <= after <= "\U0001f3ff"
+    return is_mark or _JOINER in (before, after)
 
 
 def _occurrences(pattern: str, context: str, flags: int) -> list[tuple[int, int]]:

@@ -282,9 +282,7 @@ def confusion_agreement(
     )
 
 
-def mean_figure(
-    values: npt.ArrayLike, *, seed: int | Sequence[int], replicates: int = REPLICATES
-) -> Figure:
+def mean_figure(values: npt.ArrayLike, *, seed: int | Sequence[int], replicates: int = REPLICATES) -> Figure:
     """The mean of a number that each item has, with its interval; not defined without items.
 
     `values` (N,), one an item. The same values and seed give the same interval. Raises ValueError for other shapes.

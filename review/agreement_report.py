@@ -15,7 +15,7 @@ from review.agreeing import (
     machine_agreements,
     shared_answers,
 )
-from review.agreement import Figure, PairAgreement
+from review.agreement import Agreement, Figure, PairAgreement
 from review.dashboard_scope import Cell, Table
 from review.models import ReviewRound
 
@@ -26,6 +26,7 @@ _FEW_ITEMS = 30
 
 _INTERVALS = ("percent", "percent_low", "percent_high", "kappa", "kappa_low", "kappa_high")
 _ALPHAS = ("alpha", "alpha_low", "alpha_high")
+_F1 = ("f1", "f1_low", "f1_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,31 @@ class AgreementReport:
         return self.shared.labels[label]
 
     @property
+    def are_spans(self) -> bool:
+        return self.project.task.is_span
+
+    @property
+    def f1_in_words(self) -> str:
+        value = self.shared.overall.f1.value
+        if value is None:
+            return ""
+        return (
+            f"The words of two answers overlap with a token F1 of {100 * value:.0f}% on average: 100% is the same "
+            "words, 0% none in common. A high F1 beside a low share of equal answers means that people find the same "
+            "place and differ in where the answer begins or ends."
+        )
+
+    @property
     def percent_in_words(self) -> str:
         value = self.shared.overall.percent.value
         if value is None:
             return ""
+        if self.are_spans:
+            return (
+                f"Two people who answered the same item gave the same answer in {100 * value:.0f} of 100 cases; "
+                "capitals, punctuation, articles and the place in the text do not count. That a text holds no answer "
+                "is an answer, too."
+            )
         return (
             f"Two people who answered the same item said the same in {100 * value:.0f} of 100 cases. Some of that is "
             "luck: where nearly all items have one label, people agree often without looking."
@@ -128,19 +150,28 @@ class AgreementReport:
         one, other = np.unravel_index(int(apart.argmax()), apart.shape)
         return self.label_name(int(one)), self.label_name(int(other)), int(apart[one, other])
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*_INTERVALS[:3], *_F1) if self.are_spans else (*_INTERVALS, *_ALPHAS)
+
+    def _figures(self, found: Agreement | PairAgreement) -> Iterable[float | None]:
+        if self.are_spans:
+            return _ends(found.percent, found.f1)
+        return _ends(found.percent, found.kappa, found.alpha)
+
     @cached_property
     def tables(self) -> dict[str, Table]:
         """All numbers, by the name of the CSV file."""
         overall = self.shared.overall
         return {
             "overall": Table(
-                ("items", "answers", "reviewers", *_INTERVALS, *_ALPHAS),
+                ("items", "answers", "reviewers", *self._columns),
                 [
                     (
                         overall.items,
                         overall.answers,
                         len(self.shared.reviewers),
-                        *_ends(overall.percent, overall.kappa, overall.alpha),
+                        *self._figures(overall),
                     )
                 ],
             ),
@@ -157,13 +188,13 @@ class AgreementReport:
                 ],
             ),
             "pairs": Table(
-                ("first", "second", "items", *_INTERVALS, *_ALPHAS),
+                ("first", "second", "items", *self._columns),
                 [
                     (
                         self.shared.reviewers[pair.first].name,
                         self.shared.reviewers[pair.second].name,
                         pair.items,
-                        *_ends(pair.percent, pair.kappa, pair.alpha),
+                        *self._figures(pair),
                     )
                     for pair in self.shared.pairs
                 ],
@@ -181,12 +212,12 @@ class AgreementReport:
                 ],
             ),
             "machine": Table(
-                ("reviewer", "answers", *_INTERVALS, *_ALPHAS),
+                ("reviewer", "answers", *self._columns),
                 [
                     (
                         _who(each),
                         each.answers,
-                        *_ends(each.agreement.percent, each.agreement.kappa, each.agreement.alpha),
+                        *self._figures(each.agreement),
                     )
                     for each in self.machine
                 ],

@@ -11,10 +11,12 @@ from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
 
 from annotate.csv_response import csv_response
+from annotate.task_types import TaskType
 from jobs.models import Job
 from review.dashboard_errors import budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import pipeline
 from review.dashboard_scope import Scope, Table
+from review.dashboard_spans import span_matches
 from review.dashboard_work import cost, pace, runs
 from review.models import Correction, ReviewRound, ReviewTask
 
@@ -32,16 +34,25 @@ PARTS: dict[str, Callable[[Scope], Any]] = {
     "curve": budget_curve_of,
     "doubts": doubts,
     "confusion": confusion,
+    "matches": span_matches,
     "cost": cost,
     "pace": pace,
 }
 # By the name of the CSV file: its part, and the part's attribute.
-TABLES = {name: (name, "table") for name in PARTS} | {"reviewers": ("pace", "reviewer_table")}
+TABLES = {name: (name, "table") for name in PARTS} | {
+    "match_kinds": ("matches", "kind_table"),
+    "reviewers": ("pace", "reviewer_table"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     value: Any  # a part may be None, which no cache tells from nothing
+
+
+def parts_shown(task: TaskType) -> list[str]:
+    """The parts that a page of the project has: spans are laid beside each other by their words, not by labels."""
+    return [name for name in PARTS if name != ("confusion" if task.is_span else "matches")]
 
 
 def part_of(scope: Scope, name: str) -> Any:

@@ -13,7 +13,6 @@ from annotate.errors import Refusal
 from annotate.label_sets import without_labels
 from annotate.models import AnnotationRun, Connection, Item, ModelRun, Project, Upload, User
 from annotate.prompts import STRATEGIES
-from annotate.selectors import machine_accuracy
 from annotate.services.calibration import calibration_from_gold
 from annotate.services.connections import connection_save
 from annotate.services.projects import project_create
@@ -28,11 +27,11 @@ from criticize.strategies import RANK, get_strategy
 from criticize.strategies import STRATEGIES as CRITICIZER_STRATEGIES
 from jobs.models import Job
 from mllm.registry import PROVIDERS
+from review.accuracy import measured_final, measured_machine
 from review.answers import judged_by_people
 from review.data_card import CARD, README, card_json, readme
 from review.models import Correction, Export, ReviewRound, ReviewTask
 from review.sampling import RULES, choose_budget
-from review.selectors import final_accuracy
 from review.services.exports import export_create
 from review.services.queue import Answer, task_submit, tasks_claim
 from review.services.rounds import round_create
@@ -44,6 +43,8 @@ class Result:
 
     machine_accuracy: float | None
     final_accuracy: float | None
+    machine_f1: float | None  # of answers that are spans, whose accuracy is the share of exact matches
+    final_f1: float | None
     aqg: float | None
     abs: float | None
     errors: int | None
@@ -224,8 +225,7 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     assert criticism_run is not None  # noqa: S101 (only review rounds are measured)
     annotation_run = criticism_run.annotation_run
     quality = criticism_quality(criticism_run)
-    right, judged = machine_accuracy(annotation_run)
-    final_right, final_judged = final_accuracy(round)
+    machine, final = measured_machine(annotation_run), measured_final(round)
     answered = ReviewTask.counted.filter(round=round, state=ReviewTask.State.ANSWERED)
     found = sum(not right for _, right in judged_by_people(answered, round.project.task))
     jobs = [annotation_run.job, criticism_run.job]
@@ -233,12 +233,14 @@ def measure(round: ReviewRound, *, seconds: float) -> Result:
     for job in jobs:
         job.refresh_from_db()
     return Result(
-        machine_accuracy=right / judged if judged else None,
-        final_accuracy=final_right / final_judged if final_judged else None,
+        machine_accuracy=machine.share,
+        final_accuracy=final.share,
+        machine_f1=machine.f1.value,
+        final_f1=final.f1.value,
         aqg=aqg_at(criticism_run, round.budget),
         abs=quality.abs,
-        errors=quality.errors if judged else None,
-        errors_found=found if judged else None,
+        errors=quality.errors if machine.judged else None,
+        errors_found=found if machine.judged else None,
         reviews=answered.count(),
         budget=round.budget,
         items=round.population,

@@ -59,9 +59,7 @@ def progress_on_entry(round: ReviewRound, user: User) -> RoundProgress:
     return progress or as_reviewers_see(round, round_progress(round, user))
 
 
-def quick_progress(
-    round: ReviewRound, user: User, *, patience: float = _WAITED_FOR
-) -> RoundProgress | None:
+def quick_progress(round: ReviewRound, user: User, *, patience: float = _WAITED_FOR) -> RoundProgress | None:
     """As `round_progress`, for who answers item after item: in large rounds it may be some seconds old, and is None
     where counting such a round for the first time takes longer than `patience`, in seconds.
 

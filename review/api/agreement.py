@@ -38,8 +38,12 @@ class AgreementFiguresSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField(help_text="Items with at least two answers.")
     answers = serializers.IntegerField()
     percent = FigureSerializer(help_text="The share of pairs of answers to an item that are equal.")
-    kappa = FigureSerializer(help_text="Fleiss' κ; null where answers are written.")
-    alpha = FigureSerializer(help_text="Krippendorff's α for nominal data; null where answers are written.")
+    kappa = FigureSerializer(help_text="Fleiss' κ; null where there are no labels.")
+    alpha = FigureSerializer(help_text="Krippendorff's α for nominal data; null where there are no labels.")
+
+
+class OverallAgreementSerializer(AgreementFiguresSerializer):
+    f1 = FigureSerializer(help_text="Token F1 of two answers, the mean over items; null but for spans.")
 
 
 class LabelAgreementSerializer(AgreementFiguresSerializer):
@@ -55,9 +59,11 @@ class PairAgreementSerializer(serializers.Serializer[Any]):
     percent = FigureSerializer()
     kappa = FigureSerializer(help_text="Cohen's κ.")
     alpha = FigureSerializer()
+    f1 = FigureSerializer(help_text="Mean token F1; null but for spans.")
     confusion = serializers.ListField(
         child=serializers.ListField(child=serializers.IntegerField()),
-        help_text="Rows are the first's labels and columns the second's, both in the order of `labels`.",
+        help_text="Rows are the first's labels and columns the second's, both in the order of `labels`; empty where "
+        "there are none.",
     )
 
 
@@ -69,17 +75,25 @@ class MachineAgreementSerializer(serializers.Serializer[Any]):
     percent = FigureSerializer()
     kappa = FigureSerializer()
     alpha = FigureSerializer()
+    f1 = FigureSerializer(help_text="Mean token F1; null but for spans.")
+    f1_bins = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Answers in ten equal bins of F1, for spans; else empty."
+    )
     confusion = serializers.ListField(child=serializers.ListField(child=serializers.IntegerField()))
 
 
 class AgreementSerializer(serializers.Serializer[Any]):
     labels = serializers.ListField(
-        child=serializers.CharField(), help_text="Empty where answers are written."
+        child=serializers.CharField(), help_text="Empty where there are none: answers are words."
     )
     reviewers = serializers.ListField(child=serializers.CharField())
     answers_blind = serializers.IntegerField(help_text="Of the answers compared, those given blind.")
     answers_shown = serializers.IntegerField(help_text="Those given beside the machine's label.")
-    overall = AgreementFiguresSerializer()
+    overall = OverallAgreementSerializer()
+    f1_bins = serializers.ListField(
+        child=serializers.IntegerField(),
+        help_text="Items in ten equal bins of the F1 of their answers, for spans; else all 0.",
+    )
     by_label = LabelAgreementSerializer(many=True)
     pairs = PairAgreementSerializer(many=True)
     machine = MachineAgreementSerializer(many=True)
@@ -143,7 +157,7 @@ class ProjectAgreement(Endpoint):
 class ReviewRoundDisplay(RoundEndpoint):
     @extend_schema(
         summary="What seeing the machine's label does to reviewers",
-        description="By what they saw, on items whose true label is known. Empty where answers are written.",
+        description="By what they saw, on items whose true label is known. Empty where there are no labels.",
         responses=DisplaySerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
@@ -179,6 +193,7 @@ def _told(report: AgreementReport) -> dict[str, Any]:
         "answers_blind": shared.blind,
         "answers_shown": shared.shown,
         "overall": shared.overall,
+        "f1_bins": shared.f1_bins,
         "by_label": [
             {
                 "label": report.label_name(each.label),
@@ -197,7 +212,11 @@ def _told(report: AgreementReport) -> dict[str, Any]:
         ],
         "machine": [
             _pair(each.agreement)
-            | {"reviewer": each.reviewer.name if each.reviewer else None, "answers": each.answers}
+            | {
+                "reviewer": each.reviewer.name if each.reviewer else None,
+                "answers": each.answers,
+                "f1_bins": each.f1_bins,
+            }
             for each in report.machine
         ],
     }
@@ -209,5 +228,6 @@ def _pair(pair: PairAgreement) -> dict[str, Any]:
         "percent": pair.percent,
         "kappa": pair.kappa,
         "alpha": pair.alpha,
+        "f1": pair.f1,
         "confusion": pair.confusion.tolist(),
     }

@@ -120,6 +120,21 @@ class DashboardConfusionSerializer(_Out):
     pairs = DashboardPairSerializer(many=True, help_text="All that occur, most frequent first.")
 
 
+class DashboardMatchesSerializer(_Out):
+    """The machine's answers beside people's, where answers are spans of a text."""
+
+    reviewed = serializers.IntegerField()
+    exact = serializers.IntegerField(help_text="Answers that match exactly, also in that there is none.")
+    other = serializers.IntegerField(help_text="Other words.")
+    found = serializers.IntegerField(help_text="Answers of the machine where people say that there is none.")
+    missed = serializers.IntegerField(help_text="The other way around.")
+    failed = serializers.IntegerField(help_text="Items of which the machine gave no answer; their F1 is 0.")
+    f1 = serializers.FloatField(source="f1.value", allow_null=True, help_text="Mean token F1, from 0 to 1.")
+    f1_low = serializers.FloatField(source="f1.low", allow_null=True, help_text="Of its 95% interval.")
+    f1_high = serializers.FloatField(source="f1.high", allow_null=True)
+    bins = serializers.ListField(child=serializers.IntegerField(), help_text="Items in ten bins of F1.")
+
+
 class DashboardRunCostSerializer(_Out):
     kind = serializers.ChoiceField(["annotation", "criticism"])
     run = serializers.IntegerField(source="run_id")
@@ -179,6 +194,7 @@ class DashboardSerializer(_Out):
     curve = DashboardCurveSerializer(allow_null=True)
     doubts = DashboardDoubtsSerializer(allow_null=True)
     confusion = DashboardConfusionSerializer(allow_null=True)
+    matches = DashboardMatchesSerializer(allow_null=True)
     cost = DashboardCostSerializer()
     pace = DashboardPaceSerializer()
 

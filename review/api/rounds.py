@@ -14,14 +14,13 @@ from annotate.api.endpoint import Endpoint, Input, chosen
 from annotate.api.runs import AccuracySerializer
 from annotate.errors import Refusal
 from annotate.models import Project
-from annotate.selectors import Accuracy
 from criticize.models import CriticismRun
+from review.accuracy import Measured, measured_final, measured_machine
 from review.drawing import BETA
 from review.models import ReviewRound
 from review.sampling import RULES
 from review.selectors import (
     as_reviewers_see,
-    final_accuracy,
     round_progress,
 )
 from review.services.rounds import (
@@ -375,17 +374,48 @@ class OneReviewRound(RoundEndpoint):
         return self.reply(ReviewRoundDetailSerializer, self.round(round_id))
 
 
+class MeasuredSerializer(AccuracySerializer):
+    """Labels or answers against gold, with 95% intervals."""
+
+    low = serializers.FloatField(allow_null=True, help_text="Of the share: Wilson's interval.")
+    high = serializers.FloatField(allow_null=True)
+    f1_low = serializers.FloatField(
+        allow_null=True, help_text="Of F1, by drawing the items again; null where that says nothing."
+    )
+    f1_high = serializers.FloatField(allow_null=True)
+
+
+class RoundAccuracySerializer(MeasuredSerializer):
+    """Of the final labels or answers."""
+
+    machine = MeasuredSerializer(allow_null=True, help_text="Of the machine's alone.")
+
+
+def _told(found: Measured) -> dict[str, Any]:
+    return {
+        "right": found.right,
+        "judged": found.judged,
+        "share": found.share,
+        "low": found.low,
+        "high": found.high,
+        "f1": found.f1.value,
+        "f1_low": found.f1.low,
+        "f1_high": found.f1.high,
+    }
+
+
 class ReviewRoundAccuracy(RoundEndpoint):
     @extend_schema(
         summary="The final labels against gold labels",
         description="Over all items of the round's annotation run that have gold.",
-        responses=AccuracySerializer,
+        responses=RoundAccuracySerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:
-        return self.reply(
-            AccuracySerializer,
-            Accuracy(*final_accuracy(self.round(round_id, may=self.needed))),
-        )
+        round = self.round(round_id, may=self.needed)
+        run = round.criticism_run
+        machine = measured_machine(run.annotation_run) if run is not None else None
+        final = measured_final(round)
+        return self.reply(RoundAccuracySerializer, _told(final) | {"machine": machine and _told(machine)})
 
 
 class ReviewRoundClose(RoundEndpoint):

@@ -1,13 +1,15 @@
 """Figures of agreement as whiskers on one axis, also below 0, and those without an interval as a point."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import template
 
+from annotate.models import Item, Project
 from review.acceptance import ArmFigures
-from review.agreement import Figure
+from review.agreeing import Apart
+from review.agreement import Figure, PairAgreement
 from review.agreement_report import AgreementReport, Matrix, matrix
 
 register = template.Library()
@@ -19,8 +21,12 @@ _STEP = 0.2
 
 @register.inclusion_tag("review/agreement_whiskers.html")
 def overall_whiskers(report: AgreementReport) -> dict[str, Any]:
-    """Percent agreement, κ and α, one above the other."""
+    """Percent agreement, κ and α, one above the other; of spans the token F1 in their place."""
     overall = report.shared.overall
+    if report.are_spans:
+        return _drawn(
+            [("Same answer", overall.percent, "human", True), ("Token F1", overall.f1, "accent", True)]
+        )
     rows = [
         ("Same answer", overall.percent, "human", True),
         ("Fleiss' κ", overall.kappa, "accent", False),
@@ -39,22 +45,18 @@ def label_whiskers(report: AgreementReport) -> dict[str, Any]:
 
 @register.inclusion_tag("review/agreement_whiskers.html")
 def pair_whiskers(report: AgreementReport) -> dict[str, Any]:
-    """Cohen's κ of every two reviewers, or where answers are written how often they are the same."""
-    rows = [
-        (report.pair_name(pair), *_best(pair.kappa, pair.percent, report.shared.is_written))
-        for pair in report.shared.pairs
-    ]
-    return _drawn([(name, figure, "human", is_percent) for name, figure, is_percent in rows])
+    """Cohen's κ of every two reviewers; of spans their token F1, of composed answers how often they are equal."""
+    return _drawn([(report.pair_name(pair), *_best(pair, report)) for pair in report.shared.pairs])
 
 
 @register.inclusion_tag("review/agreement_whiskers.html")
 def machine_whiskers(report: AgreementReport) -> dict[str, Any]:
-    """How often each reviewer gave the machine's label."""
+    """How often each reviewer gave the machine's label; of spans the token F1."""
     return _drawn(
         [
             (
                 each.reviewer.name if each.reviewer else "All reviewers",
-                each.agreement.percent,
+                each.agreement.f1 if report.are_spans else each.agreement.percent,
                 "machine",
                 True,
             )
@@ -80,8 +82,10 @@ def matrix_of(counts: Any, report: AgreementReport) -> Matrix:
     return matrix(counts, report.shared.labels)
 
 
-def _best(kappa: Figure, percent: Figure, is_written: bool) -> tuple[Figure, bool]:
-    return (percent, True) if is_written else (kappa, False)
+def _best(pair: PairAgreement, report: AgreementReport) -> tuple[Figure, str, bool]:
+    if report.are_spans:
+        return pair.f1, "human", True
+    return (pair.percent, "human", True) if report.shared.is_written else (pair.kappa, "human", False)
 
 
 def _drawn(rows: Sequence[tuple[str, Figure, str, bool]]) -> dict[str, Any]:
@@ -125,3 +129,12 @@ def _said(value: float | None, is_percent: bool) -> str:
 
 def _tick(value: float, is_percent: bool) -> str:
     return f"{100 * value:.0f}%" if is_percent else f"{value:.1f}".replace("-0.0", "0.0")
+
+
+@register.inclusion_tag("review/spans_apart.html")
+def span_pairs_apart(project: Project, items: Mapping[int, Item], apart: Sequence[Apart]) -> dict[str, Any]:
+    """Answers that differ most, each in an excerpt of its item's text."""
+    return {
+        "project": project,
+        "rows": [(items[each.item_id], each) for each in apart if each.item_id in items],
+    }

@@ -1,5 +1,6 @@
 """How far a project's reviewers agree, with each other and with the machine."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -10,9 +11,9 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
 from annotate.csv_response import csv_response
-from annotate.models import Project
+from annotate.models import Item, Project
 from annotate.requests import PageRequest
-from review.agreeing import MachineAgreement, Seen
+from review.agreeing import Apart, MachineAgreement, Seen
 from review.agreement import PairAgreement
 from review.agreement_report import AgreementReport, agreement_report, rounds_with_answers
 from review.display_arms import display_arms, display_context, display_table
@@ -20,7 +21,7 @@ from review.models import ReviewRound
 
 _SEEN = {
     Seen.ALL: "Everybody",
-    Seen.SHOWN: "Those who saw the machine's label",
+    Seen.SHOWN: "Those who saw the machine's {thing}",
     Seen.BLIND: "Those who did not",
 }
 
@@ -32,12 +33,15 @@ def agreement(request: PageRequest, project_id: int) -> HttpResponse:
     report = _report(request, project, rounds)
     query = urlencode({"round": report.round.pk if report.round else "", "seen": report.seen})
     pair = _pair(request, report)
+    of_machine = _of_machine(request, report)
+    thing = "answer" if project.task.is_written else "label"
     context: dict[str, Any] = {
         "project": project,
         "can": permissions(request.user, project),
         "report": report,
         "rounds": rounds,
-        "seen_choices": list(_SEEN.items()),
+        "thing": thing,
+        "seen_choices": [(seen, words.format(thing=thing)) for seen, words in _SEEN.items()],
         "pair": pair,
         "pair_choices": [
             (f"{each.first}-{each.second}", report.pair_name(each), each is pair)
@@ -47,7 +51,8 @@ def agreement(request: PageRequest, project_id: int) -> HttpResponse:
         if pair
         else [],
         "no_urls": {},  # of the cells of matrices
-        "of_machine": _of_machine(request, report),
+        "of_machine": of_machine,
+        "items": _items([*report.shared.apart, *(of_machine.apart if of_machine else [])]),
         "csv_urls": {
             name: f"{reverse('agreement_csv', args=[project.pk, name])}?{query}"
             for name in (*report.tables, "display")
@@ -69,6 +74,11 @@ def agreement_csv(request: PageRequest, project_id: int, table: str) -> Streamin
         raise Http404("There is no such table.")
     part = f"-round-{report.round.pk}" if report.round else ""
     return csv_response(f"overread-{project.pk}{part}-agreement-{table}.csv", numbers.columns, numbers.rows)
+
+
+def _items(given: Iterable[Apart]) -> dict[int, Item]:
+    """The items of these answers by id."""
+    return Item.objects.in_bulk({each.item_id for each in given})
 
 
 def _report(request: PageRequest, project: Project, rounds: list[ReviewRound]) -> AgreementReport:

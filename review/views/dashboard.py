@@ -13,12 +13,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
+from annotate.models import Item
 from annotate.requests import PageRequest
 from review.browsing import ERROR_HIGH, ItemFilter
-from review.dashboard import BUSY_POLL, PARTS, QUIET_POLL, TABLES, is_busy, part_of, table_file
+from review.dashboard import BUSY_POLL, QUIET_POLL, TABLES, is_busy, part_of, parts_shown, table_file
 from review.dashboard_errors import ERROR_PROBABILITY, Confusion, Doubts
 from review.dashboard_pipeline import Pipeline
 from review.dashboard_scope import Scope, rounds_to_choose, scope_of
+from review.dashboard_spans import SpanMatches
 from review.dashboard_work import Cost
 
 
@@ -32,13 +34,13 @@ def dashboard(request: PageRequest, project_id: int) -> HttpResponse | Streaming
     if "csv" in request.GET:
         return table_file(scope, request.GET["csv"])
     context = _context(request, scope)
-    parts = {name: _rendered(name, scope, context) for name in PARTS}
+    parts = {name: _rendered(name, scope, context) for name in parts_shown(project.task)}
     seen = {name: _fingerprint(html) for name, html in parts.items()}
     context["live_url"] = f"{request.path}?{urlencode({**_round_query(scope), 'seen': _packed(seen)})}"
     context["poll"] = BUSY_POLL if is_busy(scope) else QUIET_POLL
     if request.htmx:
         known = _unpacked(request.GET.get("seen", ""))
-        changed = [parts[name] for name in PARTS if known.get(name) != seen[name]]
+        changed = [parts[name] for name in parts if known.get(name) != seen[name]]
         if not changed and known.get("poll") == str(context["poll"]):
             return HttpResponse(status=204)
         return render(request, "review/dashboard_changes.html", context | {"changed": changed})
@@ -140,6 +142,14 @@ def _of_confusion(scope: Scope, part: Confusion) -> dict[str, Any]:
     return {"urls": urls, "confused": confused}
 
 
+def _of_matches(scope: Scope, part: SpanMatches) -> dict[str, Any]:
+    """The parts of its bar, and the items whose answers are furthest apart."""
+    return {
+        "kinds": [{"label": name, "value": count, "tone": tone} for name, count, tone in part.kinds],
+        "items": Item.objects.in_bulk({each.item_id for each in part.apart}),
+    }
+
+
 def _of_cost(scope: Scope, part: Cost) -> dict[str, Any]:
     """The rows of its bars: what was spent, and what labeling everything by hand would cost."""
     spent = [
@@ -160,5 +170,6 @@ _MORE: dict[str, Callable[[Scope, Any], dict[str, Any]]] = {
     "pipeline": _of_pipeline,
     "doubts": _of_doubts,
     "confusion": _of_confusion,
+    "matches": _of_matches,
     "cost": _of_cost,
 }

@@ -12,7 +12,7 @@ from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
-from annotate.selectors import Accuracy, machine_accuracy
+from review.accuracy import measured_final, measured_machine
 from review.advice import EARLY, ENOUGH, GO_ON, RAISE
 from review.advising import round_advice
 from review.assignment_form import assignment_context
@@ -24,7 +24,6 @@ from review.previews import RANK
 from review.reviewers import reviewers_of
 from review.selectors import (
     drawable_runs,
-    final_accuracy,
     reviewed_tasks,
     round_progress,
     rounds_of,
@@ -184,8 +183,8 @@ def round_page(
     tasks = reviewed_tasks(round).exclude(purpose=ReviewTask.Purpose.GOLD)
     context["tasks"] = Paginator(tasks, TASKS_A_PAGE).get_page(request.GET.get("page"))
     if round.criticism_run is not None:
-        context["accuracy"] = Accuracy(*final_accuracy(round))
-        context["machine_accuracy"] = machine_accuracy(round.criticism_run.annotation_run)
+        context["accuracy"] = measured_final(round)
+        context["machine_accuracy"] = measured_machine(round.criticism_run.annotation_run)
     return render(request, "review/round.html", context | (more or {}))
 
 

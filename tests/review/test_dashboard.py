@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Item, Membership, Project, User
 from jobs.models import Job
-from review.dashboard import PARTS, TABLES, is_busy, part_of
+from review.dashboard import PARTS, TABLES, is_busy, part_of, parts_shown
 from review.dashboard_errors import NO_LABEL, OTHER, RANK, budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import Pipeline, pipeline
 from review.dashboard_scope import Scope, scope_of
@@ -665,7 +665,7 @@ class TestPage:
 
         page = client.get(self.url(world.project)).content.decode()
 
-        for part in PARTS:
+        for part in parts_shown(world.project.task):
             assert f'id="dash-{part}"' in page
         items = reverse("items", args=[world.project.pk])
         assert f"{items}?round={world.round.pk}&amp;status=corrected" in page

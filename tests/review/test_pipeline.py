@@ -22,7 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # What scripts rely on.
 KEYS = [
-    *("machine_accuracy", "final_accuracy", "aqg", "abs", "errors", "errors_found", "reviews", "budget"),
+    *("machine_accuracy", "final_accuracy", "machine_f1", "final_f1", "aqg", "abs"),
+    *("errors", "errors_found", "reviews", "budget"),
     *("items", "calls", "input_tokens", "output_tokens", "cost", "seconds"),
 ]
 

@@ -15,6 +15,7 @@ from django.urls import reverse
 from annotate.errors import Refusal
 from annotate.models import Item, Project
 from annotate.services.calibration import calibration_from_gold
+from criticize.leaderboard import wilson_interval
 from criticize.models import CriticismRun
 from criticize.selectors import criticism_quality
 from mllm.messages import Request
@@ -143,6 +144,11 @@ def test_the_whole_loop(project: Project):
     progress = round_progress(ReviewRound.objects.get(pk=round["id"]))
     assert (progress.answered, progress.corrected) == (3, 2)
     assert final_accuracy(ReviewRound.objects.get(pk=round["id"])) == (4, 6)
+    found = call(user, "get", f"review-rounds/{round['id']}/accuracy/")
+    assert (found["right"], found["judged"], found["f1"]) == (4, 6, pytest.approx(4 / 6))
+    assert (found["low"], found["high"]) == pytest.approx(wilson_interval(4, 6))
+    assert found["f1_low"] < found["f1"] < found["f1_high"]
+    assert found["machine"]["f1"] == pytest.approx(4 / 6)
 
     rows = {
         row["external_id"]: row
@@ -330,4 +336,5 @@ def test_the_pipeline_measures_itself_on_gold(provider: Provider, tmp_path: Any,
     assert result["reviews"] == 2
     assert result["errors"] in (1, 2)
     assert result["final_accuracy"] == pytest.approx(result["machine_accuracy"] + result["errors_found"] / 5)
+    assert result["final_f1"] > result["machine_f1"] or not result["errors_found"]
     assert (tmp_path / "out" / "wide.csv").exists()
