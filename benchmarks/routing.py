@@ -12,7 +12,9 @@ equal shares and below every agent alone, or where none is within 2% of the Baye
 prints the mean squared error of the predicted gold gain, and the area under the efficiency gain on fresh items, of the
 meta-router with both learners and of its baselines, as means over the seeds, with 2,000 preferences whose bias differs
 from item to item. It fails where a learner is not better in both than every baseline but the oracle, or, from 1,000
-gold comparisons on, where its area is more than 15% below the oracle's.
+gold comparisons on, where its area is more than 15% below the oracle's. Then the same among three agents of rising
+cost, any two of which were compared: the mean quality that each method brings for what one agent alone would cost, all
+above the default. It fails where a learner is not above that agent, and above handing out at random, for each.
 
     python -m benchmarks.routing speed
 
@@ -41,7 +43,8 @@ from route.deferral_baselines import (
 )
 from route.meta import LEARNERS, MetaRouter
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
-from route.meta_metrics import efficiency_curve
+from route.meta_metrics import cost_curve, efficiency_curve
+from route.meta_several import SeveralBaseline, SeveralRouter
 from route.risk import DisagreementScorer
 from route.trace_baselines import highest_scores
 
@@ -138,8 +141,13 @@ def print_meta(n_gold: int, n_seeds: int) -> None:
     for name, (error, area) in scores.items():
         print(f"{name:<16}{error:>16.4f}{area:>10.4f}")
     print(f"{'random':<16}{'':>16}{0:>10.4f}")
+    among = several_scores(n_gold, n_seeds)
+    print("\nAmong three agents: quality above the default for the cost of")
+    print(f"{'':<16}{'agent 1':>16}{'agent 2':>10}{'area':>10}")
+    for name, (second, third, area) in among.items():
+        print(f"{name:<16}{second:>16.4f}{third:>10.4f}{area:>10.4f}")
     print(f"{time.perf_counter() - started:.0f} seconds")
-    if missed := falls_short(scores, n_gold):
+    if missed := [*falls_short(scores, n_gold), *several_fall_short(among)]:
         sys.exit(f"The meta-router falls short with the learner {' and '.join(missed)}.")
 
 
@@ -181,6 +189,64 @@ def falls_short(scores: dict[str, tuple[float, float]], n_gold: int) -> list[str
         if scores[learner][0] >= lowest_error
         or scores[learner][1] <= largest_area
         or scores[learner][1] < needed
+    ]
+
+
+def several_scores(n_gold: int, n_seeds: int) -> dict[str, tuple[float, float, float]]:
+    """By method, means over seeds: the expected quality above the default for at most what agent 1, and what agent 2
+    alone costs, and the area under the efficiency gain over the cost.
+    """
+    each = [several_scores_of(n_gold, seed) for seed in range(n_seeds)]
+    return {
+        name: (
+            float(np.mean([one[name][0] for one in each])),
+            float(np.mean([one[name][1] for one in each])),
+            float(np.mean([one[name][2] for one in each])),
+        )
+        for name in each[0]
+    }
+
+
+def several_scores_of(n_gold: int, seed: int) -> dict[str, tuple[float, float, float]]:
+    train, test = (
+        several_comparisons(n_gold, PREFERENCES, seed),
+        several_comparisons(1_000, 0, seed + 1_000_000),
+    )
+    features = test.features[:: len(PAIRS)]
+    predicted: dict[str, FloatArray] = {}
+    for learner in LEARNERS:
+        router = SeveralRouter(learner, random_state=seed)
+        predicted[learner] = router.fit(
+            train.features, train.is_gold, train.outcome, train.pairs, train.items
+        ).gains(features)
+    for kind in BASELINE_KINDS:
+        baseline = SeveralBaseline(kind, random_state=seed)
+        predicted[kind] = baseline.fit(train.features, train.is_gold, train.outcome, train.pairs).gains(
+            features
+        )
+    predicted["best possible"] = test.expected_gains
+    scores = {}
+    for name, gains in predicted.items():
+        curve = cost_curve(gains, test.expected_gains, EXTRA_COSTS)
+        most = np.maximum.accumulate(curve.mean_gain)  # what is left over need not be spent
+        second, third = np.interp(EXTRA_COSTS[1:] / EXTRA_COSTS[2], curve.cost_share, most)
+        scores[name] = float(second), float(third), curve.area
+    alone = test.expected_gains.mean(axis=0)
+    at_random = max(alone[1], EXTRA_COSTS[1] / EXTRA_COSTS[2] * alone[2])
+    scores["random"] = float(at_random), float(max(at_random, alone[2])), 0.0
+    scores["each alone"] = float(alone[1]), float(alone[2]), 0.0
+    return scores
+
+
+def several_fall_short(scores: dict[str, tuple[float, float, float]]) -> list[str]:
+    """The learners that do not bring more than each agent alone, and than chance, for what that agent costs."""
+    return [
+        f"{learner} among several agents"
+        for learner in LEARNERS
+        if any(
+            scores[learner][at] <= max(0.0, scores["each alone"][at], scores["random"][at]) for at in (0, 1)
+        )
+        or scores[learner][2] <= 0
     ]
 
 
@@ -258,6 +324,58 @@ def comparisons(n_gold: int, n_preference: int, seed: int) -> Comparisons:
     noisy = preference + rng.normal(scale=0.7, size=n)
     said = np.where(np.abs(noisy) < 0.35, 0.0, np.sign(noisy))
     return Comparisons(features, is_gold, np.where(is_gold, gold_outcome, said), gold_outcome, expected_gain)
+
+
+PAIRS = ((1, 0), (2, 0), (2, 1))
+EXTRA_COSTS = np.array([0.0, 1.0, 3.0])
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralComparisons:
+    """Comparisons of pairs among three agents, each (n, …); `expected_gains` (gold items, 3) are over agent 0."""
+
+    features: FloatArray
+    pairs: npt.NDArray[np.intp]
+    items: npt.NDArray[np.intp]
+    is_gold: BoolArray
+    outcome: FloatArray
+    expected_gains: FloatArray
+
+
+def several_comparisons(n_gold: int, n_preference: int, seed: int) -> SeveralComparisons:
+    """Three agents, the later ones better on average and each strong elsewhere. People compared all pairs of an item.
+
+    The judge compared one pair of each other item, and likes the answers of agent 2 the more, the larger a feature is
+    that does not matter, and those of agent 1 less than they deserve.
+    """
+    rng = np.random.default_rng([seed, 3])
+    n = n_gold + n_preference
+    features = rng.normal(size=(n, 10))
+    features[n_gold:, 2] += 0.3
+    quality = np.stack(
+        [
+            0.5 * features[:, 5],
+            0.15 + 0.7 * np.sin(2 * features[:, 0]) + 0.3 * features[:, 5],
+            0.3 + 0.5 * features[:, 1] * features[:, 2] + 0.4 * (features[:, 3] > 0) + 0.3 * features[:, 5],
+        ],
+        axis=1,
+    )
+    liked = quality + np.stack([np.zeros(n), np.full(n, -0.4), 0.7 * features[:, 4] + 0.4], axis=1)
+    graded = quality + rng.normal(scale=0.3, size=quality.shape)
+    all_pairs = np.array(PAIRS)
+    gold_items = np.repeat(np.arange(n_gold), len(all_pairs))
+    judged_items = np.arange(n_gold, n)
+    items = np.concatenate([gold_items, judged_items])
+    pairs = np.concatenate(
+        [np.tile(all_pairs, (n_gold, 1)), all_pairs[rng.integers(len(all_pairs), size=n_preference)]]
+    )
+    is_gold = items < n_gold
+    first, second = pairs.T
+    noisy = liked[items, first] - liked[items, second] + rng.normal(scale=0.7, size=len(items))
+    said = np.where(np.abs(noisy) < 0.35, 0.0, np.sign(noisy))
+    outcome = np.where(is_gold, (graded[items, first] - graded[items, second]) / 2, said)
+    gains = (quality - quality[:, :1])[:n_gold] / 2
+    return SeveralComparisons(features[items], pairs, items, is_gold, outcome, gains)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
+from route.meta_allocation import choose_w_among
 from route.training_data import checked_features, recorded_seed
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,7 +47,6 @@ _TREE_SAMPLE = 2_500
 # fewer its estimate is noise.
 _RARER_IN_LEAF = 5
 _INVERSE_REGULARIZATIONS = (0.01, 0.1, 1.0, 10.0, 100.0)
-_ROUNDING = 1e-9
 
 
 class MetaRouter:
@@ -97,31 +97,10 @@ class MetaRouter:
         """
         features = checked_features(X)
         gold, outcomes = checked_comparisons(is_gold, outcome, len(features))
-        _check_comparisons(gold, outcomes, "")
-        if self.learner == "r" and not has_fit_parameter(
-            regression(self.regressor, len(gold), 0), "sample_weight"
-        ):
-            raise ValueError(
-                'The learner "r" needs a regressor that takes sample weights. Choose the learner "dr".'
-            )
+        self._check(gold, outcomes, None)
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        features = reduced(self.reduction_, features)
-
-        propensity = cross_fitted_propensity(features, gold, self.seed_)
-        self.is_used_ = gold | has_overlap(propensity, gold)
-        self.n_left_out_ = int((~self.is_used_).sum())
-        features, gold, outcomes = features[self.is_used_], gold[self.is_used_], outcomes[self.is_used_]
-        _check_comparisons(gold, outcomes, " where gold and preference items overlap")
-        if self.n_left_out_:
-            propensity = cross_fitted_propensity(features, gold, self.seed_)
-        self.n_gold_, self.n_preference_ = int(gold.sum()), int((~gold).sum())
-
-        self.scale_ = gold_scale(outcomes[gold], outcomes[~gold], self.scaling)
-        scaled = np.where(gold, self.scale_ * outcomes, outcomes)
-        shift = self._shift(features, gold, scaled, propensity)
-        corrected = np.where(gold, scaled, scaled + shift)
-        self.model_ = self._regression(len(features)).fit(features, corrected)
+        self._learn(reduced(self.reduction_, features), gold, outcomes, None)
         return self
 
     def predict(self, X: npt.ArrayLike) -> FloatArray:  # noqa: N803
@@ -140,11 +119,50 @@ class MetaRouter:
         """
         return premium_items(self.predict(X), w, cost_gap)
 
+    def _check(self, gold: BoolArray, outcomes: FloatArray, items: IntArray | None) -> None:
+        _check_comparisons(gold, outcomes, items, "")
+        if self.learner == "r" and not has_fit_parameter(
+            regression(self.regressor, len(gold), 0), "sample_weight"
+        ):
+            raise ValueError(
+                'The learner "r" needs a regressor that takes sample weights. Choose the learner "dr".'
+            )
+
+    def _learn(
+        self, covariates: FloatArray, gold: BoolArray, outcomes: FloatArray, items: IntArray | None
+    ) -> Any:
+        """Leave out what does not overlap, estimate Δ and regress ψ on the covariates; the fitted regression of Δ.
+
+        `items` (n,) says which comparisons are about the same item and so belong in the same fold; None: each is about
+        an item of its own.
+        """
+        propensity = cross_fitted_propensity(covariates, gold, self.seed_, items)
+        self.is_used_ = gold | has_overlap(propensity, gold)
+        self.n_left_out_ = int((~self.is_used_).sum())
+        covariates, gold, outcomes = covariates[self.is_used_], gold[self.is_used_], outcomes[self.is_used_]
+        items = None if items is None else items[self.is_used_]
+        _check_comparisons(gold, outcomes, items, " where gold and preference items overlap")
+        if self.n_left_out_:
+            propensity = cross_fitted_propensity(covariates, gold, self.seed_, items)
+        self.n_gold_, self.n_preference_ = int(gold.sum()), int((~gold).sum())
+
+        self.scale_ = gold_scale(outcomes[gold], outcomes[~gold], self.scaling)
+        scaled = np.where(gold, self.scale_ * outcomes, outcomes)
+        shift = self._shift(covariates, gold, scaled, propensity, list(_folds(gold, self.seed_, items)))
+        expected = np.asarray(shift.predict(covariates), dtype=float)
+        corrected = np.where(gold, scaled, scaled + expected)
+        self.model_ = self._regression(len(covariates)).fit(covariates, corrected)
+        return shift
+
     def _shift(
-        self, features: FloatArray, gold: BoolArray, outcomes: FloatArray, propensity: FloatArray
-    ) -> FloatArray:
-        """Δ̂ of each comparison, on the scale of the preferences."""
-        folds = list(_folds(gold, self.seed_))
+        self,
+        features: FloatArray,
+        gold: BoolArray,
+        outcomes: FloatArray,
+        propensity: FloatArray,
+        folds: list[tuple[IntArray, IntArray]],
+    ) -> Any:
+        """The fitted regression of Δ, on the scale of the preferences."""
         self.propensity_range_ = propensity_range(gold)
         propensity = propensity.clip(*self.propensity_range_)
         regression = self._shift_regression(gold)
@@ -163,8 +181,7 @@ class MetaRouter:
             expected = np.where(gold, means[1], means[0])
             balance = (gold - propensity) / (propensity * (1 - propensity))
             regression.fit(features, balance * (outcomes - expected) + means[1] - means[0])
-        shift: FloatArray = np.asarray(regression.predict(features), dtype=float)
-        return shift
+        return regression
 
     def _fitted(self, features: FloatArray, outcomes: FloatArray, where: FloatArray) -> FloatArray:
         predicted: FloatArray = np.asarray(
@@ -237,39 +254,16 @@ def choose_w(
         raise ValueError(
             "Every held-out item needs a predicted and a finite gold gain, and there must be at least one."
         )
-    if (max_share is None) == (max_cost is None):
-        raise ValueError("Give a limit on the share or on the cost of the premium annotator, one of the two.")
-    if max_share is not None and not 0 <= max_share <= 1:
-        raise ValueError("The share of items must lie between 0 and 1.")
-    if max_cost is not None and not max_cost >= 0:
-        raise ValueError("The mean extra cost must be at least 0.")
     gaps = _checked_gaps(cost_gap, len(gains))
-
-    def outcome_of(w: float) -> ChosenW:
-        premium = premium_items(gains, w, gaps)
-        return ChosenW(
-            w,
-            float(premium.mean()),
-            float(np.where(premium, gaps, 0.0).mean()),
-            float(np.where(premium, realized, 0.0).mean()),
-        )
-
-    def keeps(chosen: ChosenW) -> bool:
-        if max_share is not None:
-            return chosen.premium_share <= max_share + _ROUNDING
-        return chosen.premium_cost <= (max_cost or 0.0) + _ROUNDING
-
-    # The premium items change only where w passes an item's gain for its cost. Rounded up, so that the item is out.
-    has_gap = (gaps > 0) & (gains > 0)
-    passed = np.nextafter(gains[has_gap] / gaps[has_gap], np.inf)
-    candidates = np.unique(np.concatenate([[0.0], passed]))
-    low, high = 0, len(candidates) - 1
-    if not keeps(outcome_of(float(candidates[high]))):
-        raise ValueError("No w keeps to this limit: items that cost nothing extra already exceed it.")
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if keeps(outcome_of(float(candidates[middle]))) else (middle + 1, high)
-    return outcome_of(float(candidates[low]))
+    nothing = np.zeros(len(gains))
+    chosen = choose_w_among(
+        np.stack([nothing, gains], axis=1),
+        np.stack([nothing, realized], axis=1),
+        np.stack([nothing, gaps], axis=1),
+        max_share=max_share,
+        max_cost=max_cost,
+    )
+    return ChosenW(chosen.w, chosen.moved_share, chosen.extra_cost, chosen.mean_gain)
 
 
 def gold_scale(gold: FloatArray, preference: FloatArray, scaling: str | None) -> float:
@@ -299,8 +293,10 @@ def gold_scale(gold: FloatArray, preference: FloatArray, scaling: str | None) ->
     return scale
 
 
-def cross_fitted_propensity(features: FloatArray, gold: BoolArray, seed: int) -> FloatArray:
-    """Pr(t = 1 | s) of each comparison by a model that has not seen it, (n,), in [0, 1].
+def cross_fitted_propensity(
+    features: FloatArray, gold: BoolArray, seed: int, items: IntArray | None = None
+) -> FloatArray:
+    """Pr(t = 1 | s) of each comparison by a model that has not seen it or another of its item, (n,), in [0, 1].
 
     A logistic regression on standardized features and their squares, with the regularization that predicts the held-out
     folds best: strong where the sources do not differ, weak where they lie apart.
@@ -314,7 +310,7 @@ def cross_fitted_propensity(features: FloatArray, gold: BoolArray, seed: int) ->
         propensity = np.empty(len(gold))
         # The matrices are small: several threads take many times as long, and round differently.
         with threadpool_limits(1):
-            for train, held_out in _folds(gold, seed):
+            for train, held_out in _folds(gold, seed, items):
                 model = LogisticRegression(C=strength, max_iter=1000).fit(expanded[train], gold[train])
                 propensity[held_out] = model.predict_proba(expanded[held_out])[:, 1]
         fits.append(propensity)
@@ -384,16 +380,18 @@ def checked_comparisons(
     return gold.astype(bool), outcomes
 
 
-def _check_comparisons(gold: BoolArray, outcomes: FloatArray, where: str) -> None:
-    for name, values in (("gold", outcomes[gold]), ("preference", outcomes[~gold])):
+def _check_comparisons(gold: BoolArray, outcomes: FloatArray, items: IntArray | None, where: str) -> None:
+    for name, is_source in (("gold", gold), ("preference", ~gold)):
+        values = outcomes[is_source]
         if not len(values):
             raise ValueError(
                 f"There are no {name} comparisons{where}; the router learns from gold and preferences."
             )
-        if len(values) < FOLDS:
+        count = len(values) if items is None else len(np.unique(items[is_source]))
+        if count < FOLDS:
+            what = f"{name} comparisons" if items is None else f"items with {name} comparisons"
             raise ValueError(
-                f"{len(values)} {name} comparisons{where} are fewer than the {FOLDS} folds. "
-                f"Add at least {FOLDS - len(values)} more."
+                f"{count} {what}{where} are fewer than the {FOLDS} folds. Add at least {FOLDS - count} more."
             )
         if (values == values[0]).all():
             raise ValueError(
@@ -410,5 +408,14 @@ def _checked_gaps(cost_gap: npt.ArrayLike, n: int) -> FloatArray:
     return np.broadcast_to(gaps, (n,))
 
 
-def _folds(gold: BoolArray, seed: int) -> Iterator[tuple[IntArray, IntArray]]:
-    yield from StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(gold)), gold)
+def _folds(gold: BoolArray, seed: int, items: IntArray | None = None) -> Iterator[tuple[IntArray, IntArray]]:
+    """Rows to learn from and rows held out, 5 times; all comparisons of an item are on the same side."""
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    if items is None:
+        yield from splitter.split(np.zeros(len(gold)), gold)
+        return
+    distinct, item_of_row = np.unique(items, return_inverse=True)
+    has_gold = np.bincount(item_of_row, weights=gold) > 0
+    for _, held_out in splitter.split(np.zeros(len(distinct)), has_gold):
+        is_held_out = np.isin(item_of_row, held_out)
+        yield np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from route.meta import (
     SCALINGS,
+    BoolArray,
     FloatArray,
     checked_comparisons,
     gold_scale,
@@ -53,7 +54,10 @@ class BaselineRouter:
         gold, outcomes = checked_comparisons(is_gold, outcome, len(features))
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        features = reduced(self.reduction_, features)
+        self._learn(reduced(self.reduction_, features), gold, outcomes)
+        return self
+
+    def _learn(self, features: FloatArray, gold: BoolArray, outcomes: FloatArray) -> None:
         rows = {"gold": gold, "preference": ~gold}.get(self.kind, np.ones(len(gold), dtype=bool))
         if not rows.any() or (self.kind not in ("gold", "preference") and not (gold.any() and (~gold).any())):
             raise ValueError(f"The comparisons that the baseline {self.kind!r} needs are missing.")
@@ -65,7 +69,6 @@ class BaselineRouter:
             values = np.where(gold, values, values + values[gold].mean() - values[~gold].mean())
         model = regression(self.regressor, int(rows.sum()), self.seed_)
         self.model_ = model.fit(features[rows], values[rows])
-        return self
 
     def predict(self, X: npt.ArrayLike) -> FloatArray:  # noqa: N803
         """The gain predicted, on the scale of the gold outcomes, (n,). Raises ValueError before `fit`."""

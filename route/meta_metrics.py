@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from route.meta_allocation import checked_extra_costs, checked_gains, first_agents, steps_of
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -43,6 +45,26 @@ class RoutingCost:
     saved: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class CostCurve:
+    """What several agents bring as more may be spent, each of p points; between them the curve is straight.
+
+    `cost_share` in [0, 1]: the mean extra cost over that of the dearest agent answering everything; `shares` (p, K) of
+    the items by agent; `mean_gain`, the mean gold gain over the default alone; `efficiency_gain`, what of that is above
+    handing items out at random with the same shares. With two agents it is the curve of `efficiency_curve`.
+    """
+
+    cost_share: FloatArray
+    shares: FloatArray
+    mean_gain: FloatArray
+    efficiency_gain: FloatArray
+
+    @property
+    def area(self) -> float:
+        """Area under the efficiency gain over the cost; 0 for a random order, negative for worse."""
+        return float(np.trapezoid(self.efficiency_gain, self.cost_share))
+
+
 def efficiency_curve(predicted: npt.ArrayLike, gold_gain: npt.ArrayLike) -> EfficiencyCurve:
     """The curve of a router that sends items by falling `predicted`; both of shape (N,), finite, N ≥ 1.
 
@@ -60,6 +82,40 @@ def efficiency_curve(predicted: npt.ArrayLike, gold_gain: npt.ArrayLike) -> Effi
     share = np.arange(len(gains) + 1) / len(gains)
     total = np.concatenate([[0.0], np.cumsum(expected)])
     return EfficiencyCurve(share, total, (total - share * total[-1]) / len(gains))
+
+
+def cost_curve(predicted: npt.ArrayLike, gold_gains: npt.ArrayLike, extra_costs: npt.ArrayLike) -> CostCurve:
+    """The curve of a router that gives each item to the agent with the largest gain − w · extra cost, over all w.
+
+    `predicted` and `gold_gains` are gains over the default, (N, K) with zeros in its column, N ≥ 1; `extra_costs` (K,)
+    what an agent's answer costs above the default's. Raises ValueError for anything else, or if no agent costs more.
+    """
+    gains, realized = checked_gains(predicted), checked_gains(gold_gains)
+    n, n_agents = gains.shape
+    if not n or realized.shape != gains.shape:
+        raise ValueError("Every item needs predicted and gold gains of each agent, and there must be one.")
+    costs = checked_extra_costs(extra_costs, gains.shape)[0]
+    if costs.max() <= 0 or np.ndim(extra_costs) != 1:
+        raise ValueError("Each agent needs one extra cost, and one agent must cost more than the default.")
+    at_first = first_agents(gains, np.broadcast_to(costs, gains.shape))
+    steps = steps_of(gains, np.broadcast_to(costs, gains.shape))
+    ends = np.flatnonzero(np.append(steps.w[1:] != steps.w[:-1], True))
+
+    def accumulated(start: float, changes: FloatArray) -> FloatArray:
+        return start + np.append(0.0, np.cumsum(changes)[ends])
+
+    spent = accumulated(costs[at_first].sum(), costs[steps.after] - costs[steps.before])
+    gained = accumulated(
+        realized[np.arange(n), at_first].sum(),
+        realized[steps.item, steps.after] - realized[steps.item, steps.before],
+    )
+    counts = [
+        accumulated((at_first == agent).sum(), (steps.after == agent) * 1.0 - (steps.before == agent))
+        for agent in range(n_agents)
+    ]
+    shares = np.stack(counts, axis=1) / n
+    mean_gain = gained / n
+    return CostCurve(spent / (n * costs.max()), shares, mean_gain, mean_gain - shares @ realized.mean(axis=0))
 
 
 def routing_cost(

@@ -92,10 +92,10 @@ def data_digest(*arrays: npt.ArrayLike) -> str:
 def save(router: Any, to: str | Path | IO[bytes], *, about: Mapping[str, Any]) -> None:
     """Write a fitted router to a path or a file opened for writing bytes.
 
-    `router` is a `Rejector`, `MetaRouter`, `SeveralRouter`, `TextRouter` or `DisagreementScorer`, or a regressor or classifier of
-    `KINDS`. `about` is kept beside it, as JSON: the digest of its data and its metrics, say; its seed, kind and the
-    versions of what trained it are added. Raises ValueError, and writes nothing, for what cannot be kept or is not
-    fitted.
+    `router` is a `Rejector`, `MetaRouter`, `SeveralRouter`, `TextRouter` or `DisagreementScorer`, or a regressor or
+    classifier of `KINDS`. `about` is kept beside it, as JSON: the digest of its data and its metrics, say; its seed,
+    kind and the versions of what trained it are added. Raises ValueError, and writes nothing, for what cannot be kept
+    or is not fitted.
     """
     arrays: dict[str, Array] = {}
     _check(router)
@@ -279,8 +279,11 @@ def _check_several_router(router: SeveralRouter) -> None:
     _need(_is_count(agents) and agents > 1, "the number of agents is wrong")
     _need(_is_numbers(pairs, None, 2) and pairs.dtype.kind in "iu" and len(pairs), "its pairs are wrong")
     _need(
-        ((pairs[:, 1] >= 0) & (pairs[:, 0] > pairs[:, 1]) & (pairs[:, 0] < agents)).all(), "its pairs are wrong"
+        ((pairs[:, 1] >= 0) & (pairs[:, 0] > pairs[:, 1]) & (pairs[:, 0] < agents)).all(),
+        "its pairs are wrong",
     )
+    shifts = router.pair_shift_
+    _need(isinstance(shifts, np.ndarray) and shifts.shape == (len(pairs),), "the biases of pairs are wrong")
     _check_meta_router(router)
     _need(type(router.shift_model_).__name__ in _REGRESSORS, "its regression of the bias is missing")
     _check(router.shift_model_)

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from annotate.array_files import read_arrays, write_arrays
 from route.deferral import Rejector
 from route.meta import MetaRouter
+from route.meta_several import SeveralRouter
 from route.risk import DisagreementScorer, LogisticScorer
 from route.saving import KINDS, data_digest, load, n_features, save
 from route.text_router import TextRouter, TextVectors
@@ -35,6 +36,7 @@ COSTS = RNG.random((N, 3))
 HEAD_COSTS = RNG.random((N, 2, 3))
 IS_GOLD = np.arange(N) % 2 == 0
 OUTCOME = np.where(IS_GOLD, TARGET, np.sign(TARGET + 0.2))
+PAIRS = np.array([(1, 0), (0, 2), (2, 1)])[np.arange(N) // 2 % 3]
 WIDE = RNG.normal(size=(N, 60))
 NEW = RNG.normal(size=(50, WIDTH))
 FOREST = RandomForestRegressor(3, min_samples_leaf=5)
@@ -71,6 +73,12 @@ ROUTERS = {
     ),
     "meta-router, components": lambda: MetaRouter(regressor=FOREST, random_state=1).fit(
         WIDE, IS_GOLD, OUTCOME
+    ),
+    "router among several": lambda: SeveralRouter(regressor=FOREST, random_state=1).fit(
+        FEATURES, IS_GOLD, OUTCOME, PAIRS
+    ),
+    "router among several, components": lambda: SeveralRouter("r", FOREST, random_state=1).fit(
+        WIDE, IS_GOLD, OUTCOME, PAIRS
     ),
     "disagreement scorer": lambda: DisagreementScorer((5,), random_state=1).fit(FEATURES, IS_ERROR),
     "scorer of many features": lambda: DisagreementScorer((5,), random_state=1).fit(WIDE, IS_ERROR),
@@ -119,6 +127,8 @@ def answers(router, items) -> list[bytes]:
     if isinstance(router, TextRouter | TextVectors):
         items = texts_of(items)
     ways = ("predict", "predict_proba", "head_scores", "allocate", "transform")
+    if isinstance(router, SeveralRouter):
+        ways = ("gains", "shift")
     return [np.asarray(getattr(router, way)(items)).tobytes() for way in ways if hasattr(router, way)]
 
 
