@@ -208,7 +208,7 @@ def curves(
 _GAINS_DRAWN = 4
 
 
-@register.inclusion_tag("charts/gains.html")
+@register.inclusion_tag("charts/lines.html")
 def gain_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Efficiency gains, of any sign and size, over the premium share in [0, 1], with a line at 0.
 
@@ -217,32 +217,74 @@ def gain_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     order = {"router": 0, "oracle": 1}
     shown = sorted(lines, key=lambda line: order.get(line["kind"], 2))[:_GAINS_DRAWN]
-    values = [y for line in shown for _, y in line["points"]]
+    return _lines(
+        [(line["name"], line["points"]) for line in shown],
+        x_label="Share of items that the premium annotator answers",
+        y_label="Gain in right answers an item",
+        ticks=["0%", "25%", "50%", "75%", "100%"],
+        names=[line["name"] for line in lines],
+        rows=[
+            (f"{10 * tenth}%", [f"{_at(line['points'], tenth / 10):.3f}" for line in lines])
+            for tenth in range(11)
+        ],
+    )
+
+
+_LOSSES = (
+    ("Router", "loss"),
+    ("Best agent alone", "best_agent_loss"),
+    ("Random, same shares", "random_loss"),
+)
+
+
+@register.inclusion_tag("charts/lines.html")
+def loss_curves(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A rejector's deferral loss as β grows, and the two losses that it has to stay below.
+
+    Each of `points` has a `factor` and three losses; the points are as far apart as each other.
+    """
+    ticks = [f"{point['factor']:g}" for point in points]
+    last = max(1, len(points) - 1)
+    return _lines(
+        [(name, [(place / last, point[key]) for place, point in enumerate(points)]) for name, key in _LOSSES],
+        x_label="β times",
+        y_label="Deferral loss",
+        ticks=ticks,
+        names=[name for name, _ in _LOSSES],
+        rows=[
+            (tick, [f"{point[key]:.3f}" for _, key in _LOSSES])
+            for tick, point in zip(ticks, points, strict=True)
+        ],
+    )
+
+
+def _lines(
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, y_label: str, **words: Any
+) -> dict[str, Any]:
+    """Lines of any height over x in [0, 1], with the line of 0; `words` are those of axes and table."""
+    values = [y for _, points in lines for _, y in points]
     high, low = max([*values, 0.0]), min([*values, 0.0])
     if high == low:
         high = 1.0
 
-    def down(gain: float) -> str:
-        return _units(HEIGHT * (high - gain) / (high - low))
+    def down(y: float) -> str:
+        return _units(HEIGHT * (high - y) / (high - low))
 
     return {
         "lines": [
             {
-                "name": line["name"],
+                "name": name,
                 "number": number,
-                "path": " ".join(f"{_units(WIDTH * x)},{down(y)}" for x, y in line["points"]),
+                "path": " ".join(f"{_units(WIDTH * x)},{down(y)}" for x, y in points),
             }
-            for number, line in enumerate(shown)
+            for number, (name, points) in enumerate(lines)
         ],
         "zero": down(0.0),
-        "top": f"{high:.2f}",
-        "middle": f"{(high + low) / 2:.2f}",
-        "bottom": f"{low:.2f}",
-        "names": [line["name"] for line in lines],
-        "rows": [
-            (f"{10 * tenth}%", [f"{_at(line['points'], tenth / 10):.3f}" for line in lines])
-            for tenth in range(11)
-        ],
+        "top": f"{high:.2g}",
+        "middle": f"{(high + low) / 2:.2g}",
+        "bottom": f"{low:.2g}",
+        "y_label": y_label,
+        **words,
     }
 
 

@@ -9,7 +9,16 @@ from django.template import Context, Template
 from django.test import Client, override_settings
 
 from annotate.templatetags.amounts import duration, money, percent
-from annotate.templatetags.charts import curve, curves, histogram, interval, sparkline, stacked
+from annotate.templatetags.charts import (
+    curve,
+    curves,
+    gain_curves,
+    histogram,
+    interval,
+    loss_curves,
+    sparkline,
+    stacked,
+)
 from tests.factories import make_user
 
 
@@ -49,6 +58,26 @@ def test_a_curve_runs_from_its_first_point_to_its_last() -> None:
 def test_a_long_curve_lists_eleven_of_its_points() -> None:
     rows = curve([(i / 1000, i / 1000) for i in range(1001)])["rows"]
     assert [x for x, _ in rows] == [f"{i}%" for i in range(0, 101, 10)]
+
+
+def test_gains_may_fall_below_their_line_of_zero() -> None:
+    chart = gain_curves([{"name": "Mine", "kind": "router", "points": [(0.0, 0.0), (0.5, 0.3), (1.0, -0.1)]}])
+    assert chart["lines"][0]["path"] == "0.00,75.00 500.00,0.00 1000.00,100.00"
+    assert (chart["top"], chart["zero"], chart["bottom"]) == ("0.3", "75.00", "-0.1")
+
+
+def test_losses_are_drawn_over_evenly_spaced_costs() -> None:
+    points = [
+        {"factor": factor, "loss": loss, "best_agent_loss": 0.2, "random_loss": 0.4}
+        for factor, loss in ((0, 0.0), (0.25, 0.1), (8.0, 0.2))
+    ]
+    chart = loss_curves(points)
+    assert chart["ticks"] == ["0", "0.25", "8"]
+    assert chart["lines"][0]["path"] == "0.00,100.00 500.00,75.00 1000.00,50.00"
+    assert chart["rows"][1] == ("0.25", ["0.100", "0.200", "0.400"])
+    html = render("{% loss_curves points %}", points=points)
+    assert "Deferral loss against β times: Router; Best agent alone; Random, same shares" in html
+    assert "style=" not in html
 
 
 def test_parts_of_a_bar_add_up_to_its_width() -> None:
