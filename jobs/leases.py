@@ -89,8 +89,8 @@ class Lease:
         liveness.beat()
 
     def may_go_on(self) -> bool:
-        """Whether new work may be started: the job is running. Reads the job afresh."""
-        self.job.refresh_from_db()
+        """Whether new work may be started: the job is running. Reads afresh what changes while it runs."""
+        self.job.refresh_from_db(fields=("state", "done", "cost", "spend_limit"))
         return self.job.state == Job.State.RUNNING
 
     def complete(self) -> None:
