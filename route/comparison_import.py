@@ -53,11 +53,16 @@ def read_comparisons(
     for row in reader.rows(start=start):
         if isinstance(row, RowError):
             yield ReadComparison(row.number, problem=row.message)
-            continue
-        try:
-            yield ReadComparison(row.number, record=comparison_of(row, mapping), row=row)
-        except RowProblem as problem:
-            yield ReadComparison(row.number, problem=problem.sentence, row=row)
+        else:
+            yield read_comparison(row, mapping)
+
+
+def read_comparison(row: Row, mapping: ComparisonMapping) -> ReadComparison:
+    """The row as a comparison, or why it cannot be one."""
+    try:
+        return ReadComparison(row.number, record=comparison_of(row, mapping), row=row)
+    except RowProblem as problem:
+        return ReadComparison(row.number, problem=problem.sentence, row=row)
 
 
 class ComparisonImport(Work):

@@ -21,14 +21,15 @@ from annotate.vectors import (
 )
 from jobs.leases import Progress
 from jobs.models import Job
-from route.comparisons import comparisons_of
+from route.comparisons import Comparisons, comparisons_of
 from route.deferral import Rejector
 from route.deferral_report import Data
 from route.deferral_report import report_of as deferral_report
 from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items
 from route.meta import MetaRouter
-from route.meta_report import regressor_of
+from route.meta_report import extra_costs_of, regressor_of, report_among
 from route.meta_report import report_of as meta_report
+from route.meta_several import SeveralRouter
 from route.models import Agent, Router
 from route.saving import data_digest, save
 from route.trained import Trained, held_out_gains
@@ -72,7 +73,7 @@ def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
     router.file.save("router", ContentFile(file.getvalue()), save=False)
     if scores:
         router.scores.save("scores", ContentFile(scores), save=False)
-    router.save(update_fields=["file", "scores", "metrics", "data_digest"])
+    router.save(update_fields=["file", "scores", "vectors", "metrics", "data_digest"])
     return Progress(done=1)
 
 
@@ -99,16 +100,16 @@ def train_meta(router: Router, between: Callable[[], object]) -> Trained:
     """A meta-router between the router's cheap and premium agent. Raises ValueError and VectorsMissing."""
     if router.comparison_set_id is not None:
         return train_uploaded(router, between)
-    cheap, premium = (agent.run for agent in router.agents.select_related("run__project"))
-    if cheap is None or premium is None:
-        raise ValueError("A router between a cheap and a premium annotator needs two annotators.")
-    known = comparisons_of(router.project, cheap, premium, router.judge_run, seed=router.seed)
+    runs = [agent.run for agent in router.agents.select_related("run__project") if agent.run is not None]
+    if len(runs) < 2 or len(runs) < router.agents.count():
+        raise ValueError("A router between a cheap and a premium annotator needs two annotators, or more.")
+    known = comparisons_of(router.project, runs, list(router.judge_runs.order_by("pk")), seed=router.seed)
     if problem := known.problem():
         raise ValueError(problem)
-    ids = [*known.evidence.item_ids.tolist(), *known.preferred_ids.tolist()]
-    features = features_of(router, ids, between)
-    is_gold = np.arange(len(ids)) < len(known.gold)
-    outcome = np.concatenate([known.gold, known.preferences])
+    if len(runs) > 2:
+        return _train_several(router, known, between)
+    ids, _, is_gold, outcome = known.rows()
+    features = features_of(router, ids.tolist(), between)
     asked = router.parameters
     learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
     report = meta_report(
@@ -134,10 +135,66 @@ def train_meta(router: Router, between: Callable[[], object]) -> Trained:
             "unlike": known.unlike,
             "accuracy": dict(zip(("cheap", "premium"), known.accuracies, strict=True)),
             "scale": fitted.scale_,
-            "held_out": held_out_gains(report.predicted, known.gold, router.seed),
+            "held_out": held_out_gains(report.predicted, known.gains[:, 1], router.seed),
         }
     )
     return Trained(fitted, (features, is_gold, outcome), metrics)
+
+
+def _train_several(router: Router, known: Comparisons, between: Callable[[], object]) -> Trained:
+    """A meta-router among three annotators or more."""
+    ids, pairs, is_gold, outcome = known.rows()
+    distinct, of_row = np.unique(ids, return_inverse=True)
+    features = features_of(router, distinct.tolist(), between)[of_row]
+    asked = router.parameters
+    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
+    prices = [agent.price for agent in router.agents.all()]
+    extra_costs, is_unit = extra_costs_of(prices)
+    report = report_among(
+        features,
+        is_gold,
+        outcome,
+        pairs,
+        ids,
+        known.gains,
+        extra_costs,
+        learner=learner,
+        regressor=regressor,
+        scaling=scaling,
+        seed=router.seed,
+        between=between,
+    )
+    fitted = SeveralRouter(learner, regressor_of(regressor), scaling, router.seed)
+    fitted.fit(features, is_gold, outcome, pairs, ids, len(prices))
+    between()
+    biases = zip(fitted.compared_.tolist(), (-fitted.pair_shift_).tolist(), strict=True)
+    bias = {tuple(pair): shift for pair, shift in biases if np.isfinite(shift)}
+    metrics = (
+        report.as_dict()
+        | learned_from_of(known.evidence)
+        | {
+            "preferences": len(known.preferences),
+            "left_out": fitted.n_left_out_,
+            "unlike": known.unlike,
+            "accuracies": list(known.accuracies),
+            "is_unit": is_unit,
+            "alone": [
+                {
+                    "name": name,
+                    "accuracy": accuracy,
+                    "price": None if price is None else float(price),
+                    "router_accuracy": known.accuracies[0] + gain,
+                    "bias": bias.get((position, 0)),
+                }
+                for position, ((name, accuracy, _, _), price, gain) in enumerate(
+                    zip(known.counted, prices, report.at_cost, strict=True)
+                )
+            ],
+            "scale": fitted.scale_,
+            "held_out": held_out_gains(report.predicted, known.gains, router.seed),
+        }
+    )
+    return Trained(fitted, (features, is_gold, outcome, pairs, ids), metrics)
 
 
 def vector_choice(router: Router) -> VectorChoice:
@@ -173,6 +230,7 @@ def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], o
     """The items' vectors, (n, d), in order; those missing are made. Raises Refusal or ValueError."""
     choice = vector_choice(router)
     version = make_vectors(router.project, item_ids, choice, user=router.created_by, between=between)
+    router.vectors["version"] = version.digest
     return vectors_of(router.project, item_ids, version).astype(np.float64)
 
 
@@ -267,5 +325,9 @@ TRAINERS: Mapping[str, Callable[[Router, Callable[[], object]], Trained]] = {
 # By kind: the scores, (n, k), of a fitted router for features (n, d).
 SCORERS: Mapping[str, Callable[[Any, FloatArray], FloatArray]] = {
     Router.Kind.DEFERRAL: lambda fitted, features: fitted.scores(features),
-    Router.Kind.META: lambda fitted, features: fitted.predict(features)[:, np.newaxis],
+    Router.Kind.META: lambda fitted, features: (
+        fitted.gains(features)[:, 1:]
+        if isinstance(fitted, SeveralRouter)
+        else fitted.predict(features)[:, np.newaxis]
+    ),
 }

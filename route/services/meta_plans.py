@@ -80,6 +80,11 @@ def meta_preview(*, router: Router, user: User, limit: MetaLimit) -> MetaPreview
     """Hand the items out within the limit. Commits nothing. Raises Refusal."""
     if not router.is_trained or router.kind != Router.Kind.META:
         raise Refusal("The router is not trained yet. Wait until it is.")
+    if router.comparison_set_id is not None:
+        raise Refusal(
+            "This router was trained on uploaded comparisons, not on the project's items, so it makes no plans. Ask it "
+            "about texts."
+        )
     _check_limit(limit)
     gap, is_unit = _cost_gap(router, limit)
     item_ids, scores = kept_scores(router)
