@@ -74,7 +74,8 @@ def record(rows: Sequence[Row], failed_before: Mapping[int, Row], *, subject: st
             new.append(row)
             continue
         failed -= 1
-        row.earlier = [*before.earlier, before.as_earlier()]
+        # It may have earlier answers of its own: streams that died before it.
+        row.earlier = [*before.earlier, before.as_earlier(), *row.earlier]
         row.pk = before.pk
         row.save(force_update=True)
     if new:

@@ -1,6 +1,5 @@
 """The work of traced runs: annotators write, a router reads along, and some of the items go to people (algorithm 1)."""
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,16 +24,18 @@ from jobs.models import Job
 from jobs.recording import storable
 from jobs.work import CannotGoOn, Work
 from mllm.errors import CallError, Failure
-from mllm.messages import Reply
-from mllm.tokens import estimate_tokens
+from mllm.messages import Reply, Request
+from mllm.prices import Price
+from mllm.tokens import usage_of
 from review.models import ReviewRound
 from review.services.routed import give_to_people, settle_routed_round
 from route.escalation import End
 from route.models import RouterQuery, TracedRun
 from route.trace_queries import Asking, query_row, router_connection, router_price, variants_of
-from route.trace_streams import Finished, Reading, Spending, Streams, Wanted, most_cost
+from route.trace_streams import Broken, Finished, Reading, Spending, Streams, Wanted, most_cost, paid_cost
 
-_BYTES_PER_TOKEN = 4
+ESTIMATED = " Its tokens are an estimate: the provider had not told them."
+_STORED_COST = Decimal("1e-8")  # as rows store it
 
 
 class TracedAnnotation(Work):
@@ -76,11 +77,13 @@ class _Chunk:
             router_connection(router),
             interval=int(setting["interval"]),
             spending=self._spending,
+            price=self._price,
             router_price=self._router_price,
         )
         self._reserved: dict[int, Decimal] = {}
         self._ready: list[Finished] = []
         self._streak: list[Finished] = []
+        self._unwritten: list[Reading] = []  # asked again later; what they took is counted all the same
         self._router_streak = 0
         self._stop: CannotGoOn | None = None
         self._shared = float("-inf")
@@ -118,6 +121,8 @@ class _Chunk:
         finally:
             streams.close()
         if self._stop is not None:
+            self._unwritten += [finished.reading for finished in self._streak]
+            self._write()
             raise self._stop
         complete = reading is None and going
         if complete:
@@ -147,7 +152,8 @@ class _Chunk:
                 try:
                     examples = examples_for(self._run, item)
                     request = request_for(self._run, self._run.project, self._specs, item, examples=examples)
-                    yield Reading(item.pk, request, asking.about(self._variant, item, vectors.get(item.pk)))
+                    about = asking.about(self._variant, item, vectors.get(item.pk))
+                    yield Reading(item.pk, request, about, most=self._most(request))
                 except CallError as error:
                     yield Finished(_unasked(item.pk, error), None)
 
@@ -161,19 +167,18 @@ class _Chunk:
 
     # --- Money ---------------------------------------------------------------------------------------------------
 
-    def _most(self, reading: Reading) -> Decimal:
-        return max(most_cost(self._price, reading.request), self._lease.job.expected_call_cost)
+    def _most(self, request: Request) -> Decimal:
+        return max(most_cost(self._price, request), self._lease.job.expected_call_cost)
 
     def _reserve(self, reading: Reading) -> bool:
-        most = self._most(reading)
-        if not self._spending.reserve(most):
+        if not self._spending.reserve(reading.most):
             return False
-        self._reserved[reading.item_id] = most
+        self._reserved[reading.item_id] = reading.most
         return True
 
     def _check_room(self, reading: Reading) -> None:
         """Raise CannotGoOn when not even this one item fits into the limit."""
-        job, most = self._lease.job, self._most(reading)
+        job, most = self._lease.job, reading.most
         if self._spending.reserve(most):
             self._spending.settle(most, Decimal(0))
             return
@@ -226,10 +231,10 @@ class _Chunk:
         elif is_kept:
             self._ready.append(finished)
         elif error is None:
-            self._settle(reading, Decimal(0))  # broken off: it is asked again
+            self._unwritten.append(reading)  # broken off: it is asked again
         elif error.fatal:
             self._stop = self._stop or CannotGoOn(error.message, failure=error.failure)
-            self._settle(reading, Decimal(0))
+            self._unwritten.append(reading)
         elif error.failure in OUTAGES:
             self._streak.append(finished)
             if len(self._streak) >= OUTAGE_STREAK and self._stop is None:
@@ -266,6 +271,22 @@ class _Chunk:
             self._ready = self._ready[settings.WRITE_BATCH :]
             self._lease.write(lambda block=block: self._written(block))  # type: ignore[misc]
             self._lease.job.refresh_from_db(fields=["cost"])
+        if self._unwritten:
+            unwritten, self._unwritten = self._unwritten, []
+            self._lease.write(lambda: self._counted(unwritten))
+            self._lease.job.refresh_from_db(fields=["cost"])
+
+    def _counted(self, readings: Sequence[Reading]) -> Progress:
+        """What readings took of which no row is written: their items are asked again."""
+        annotator = [broken.error for reading in readings for broken in reading.broken]
+        annotator += [reading.error for reading in readings if reading.error is not None]
+        for reading in readings:
+            last = Decimal(0) if reading.error is None else paid_cost(self._price, reading.error)
+            self._settle(reading, last)
+        asked = [
+            outcome for reading in readings for outcome in (*reading.asked.values(), *reading.asked_before)
+        ]
+        return _sum(_spent(annotator, self._price), _spent(_paid(asked), self._router_price))
 
     def _written(self, block: Sequence[Finished]) -> Progress:
         rows = [self._annotation(finished) for finished in block]
@@ -281,12 +302,17 @@ class _Chunk:
         queries = self._queries([finished.reading for finished in block])
         for finished, row in zip(block, rows, strict=True):
             self._settle(finished.reading, row.cost or Decimal(0))
-        return replace(
-            progress,
-            failed=progress.failed - len(people),  # they are no failures
-            input_tokens=progress.input_tokens + sum(query.input_tokens for query in queries),
-            output_tokens=progress.output_tokens + sum(query.output_tokens for query in queries),
-            cost=progress.cost + sum((query.cost or Decimal(0) for query in queries), Decimal(0)),
+        broken = [each.error for finished in block for each in finished.reading.broken]
+        asked_before = [outcome for finished in block for outcome in finished.reading.asked_before]
+        return _sum(
+            replace(progress, failed=progress.failed - len(people)),  # they are no failures
+            Progress(
+                input_tokens=sum(query.input_tokens for query in queries),
+                output_tokens=sum(query.output_tokens for query in queries),
+                cost=sum((query.cost or Decimal(0) for query in queries), Decimal(0)),
+            ),
+            _spent(broken, self._price),
+            _spent(_paid(asked_before), self._router_price),
         )
 
     def _queries(self, readings: Sequence[Reading]) -> list[RouterQuery]:
@@ -309,47 +335,81 @@ class _Chunk:
         return RouterQuery.objects.bulk_create(rows)
 
     def _annotation(self, finished: Finished) -> Annotation:
+        row = self._row(finished)
+        row.earlier = [self._as_earlier(broken) for broken in finished.reading.broken]
+        return row
+
+    def _row(self, finished: Finished) -> Annotation:
         reading, outcome = finished.reading, finished.outcome
         reply = reading.reply
         if outcome is None or outcome.end is End.BROKEN or (reply is None and outcome.end is End.COMPLETED):
             error = reading.error or CallError(Failure.SERVER_ERROR, "The stream ended without an answer.")
             error.attempts = reading.attempts
-            row = annotation_of(
-                self._run, self._labels, self._specs, CallOutcome(reading.item_id, error=error), self._price
-            )
+            row = self._annotation_of(CallOutcome(reading.item_id, error=error))
             if outcome is not None:
                 row.raw_text = storable(outcome.text) or row.raw_text
                 row.steps = [storable(step) for step in outcome.steps]
+            if error.is_estimated:
+                row.message += ESTIMATED
             return row
-        is_estimate = reply is None
-        answer = replace(reply or _estimated(reading, outcome.text), attempts=reading.attempts)
-        row = annotation_of(
-            self._run, self._labels, self._specs, CallOutcome(reading.item_id, reply=answer), self._price
-        )
+        answer = replace(reply or _stopped(reading, outcome.text), attempts=reading.attempts)
+        row = self._annotation_of(CallOutcome(reading.item_id, reply=answer))
         row.steps = [storable(step) for step in outcome.steps]
         if outcome.end is End.ESCALATED:
             row.label, row.confidence = None, None
             row.failure, row.stopped_at = Annotation.TO_PERSON, outcome.stopped_at
             row.message = f"The router gave it to people after step {outcome.stopped_at}."
-            if is_estimate:
-                row.message += (
-                    " Its tokens are an estimate: a provider tells them at the end of an answer only."
-                )
+        if answer.is_estimated:
+            row.message = (row.message + ESTIMATED).strip()
         return row
 
+    def _annotation_of(self, outcome: CallOutcome) -> Annotation:
+        return annotation_of(self._run, self._labels, self._specs, outcome, self._price)
 
-def _estimated(reading: Reading, text: str) -> Reply:
-    """What was read of a stream that was stopped, with its tokens as estimated."""
+    def _as_earlier(self, broken: Broken) -> dict[str, Any]:
+        """A stream that died before the one whose row this is, as earlier answers are kept."""
+        row = self._annotation_of(CallOutcome(0, error=broken.error))
+        row.raw_text = storable(broken.text) or row.raw_text
+        if broken.error.is_estimated:
+            row.message += ESTIMATED
+        return row.as_earlier()
+
+
+def _stopped(reading: Reading, text: str) -> Reply:
+    """What was read of a stream that was stopped, with its tokens as far as they were told."""
+    usage = usage_of(reading.request, text, reading.usage)
     return Reply(
         text=text,
         reasoning="",
         model=reading.request.model,
         finish_reason="stop",
-        input_tokens=estimate_tokens(reading.request),
-        output_tokens=math.ceil(len(text.encode(errors="replace")) / _BYTES_PER_TOKEN),
-        cached_tokens=0,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
         logprobs=(),
         latency=reading.seconds,
+        is_estimated=usage.is_estimated,
+    )
+
+
+def _paid(outcomes: Sequence[CallOutcome]) -> list[Reply | CallError]:
+    return [paid for outcome in outcomes if (paid := outcome.reply or outcome.error) is not None]
+
+
+def _spent(paid: Sequence[Reply | CallError], price: Price | None) -> Progress:
+    return Progress(
+        input_tokens=sum(each.input_tokens for each in paid),
+        output_tokens=sum(each.output_tokens for each in paid),
+        cost=sum((paid_cost(price, each).quantize(_STORED_COST) for each in paid), Decimal(0)),
+    )
+
+
+def _sum(first: Progress, *others: Progress) -> Progress:
+    return replace(
+        first,
+        input_tokens=first.input_tokens + sum(each.input_tokens for each in others),
+        output_tokens=first.output_tokens + sum(each.output_tokens for each in others),
+        cost=first.cost + sum((each.cost for each in others), Decimal(0)),
     )
 
 

@@ -13,35 +13,51 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 from jobs.calling import Outcome as CallOutcome
 from jobs.calling import loop_thread
 from mllm import retry
 from mllm.addresses import AddressError
 from mllm.errors import CallError, Failure
-from mllm.messages import Reply, Request
+from mllm.messages import Reply, Request, Usage
 from mllm.prices import Price, token_cost
 from mllm.registry import ConnectionSettings
-from mllm.tokens import estimate_tokens
+from mllm.tokens import estimate_tokens, usage_of
 from route.escalation import Decision, End, Outcome, route_stream
 from route.router_prompts import read_verdict
 
 NO_ROOM = "The spend limit has no room to ask the router."
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A stream that died and was begun anew: what broke it, with the tokens that were paid, and what it had written."""
+
+    error: CallError
+    text: str
+
+
 @dataclass
 class Reading:
-    """One item: what its annotator is asked, how the router is asked about its steps, and what came of it."""
+    """One item: what its annotator is asked, how the router is asked about its steps, and what came of it.
+
+    `most` is what one attempt may cost. `usage` is what the provider told of the last attempt so far. `seconds` are
+    the annotator's: without those in which the stream waited for the router. `broken` are attempts before the last one,
+    `asked_before` what the router said about them.
+    """
 
     item_id: int
     request: Request
     about: Callable[[Sequence[str]], Request]
+    most: Decimal = Decimal(0)
     reply: Reply | None = None
+    usage: Usage | None = None
     asked: dict[int, CallOutcome] = field(default_factory=dict)  # the router's answers, by step
     error: CallError | None = None
     attempts: int = 1
     seconds: float = 0.0
+    broken: list[Broken] = field(default_factory=list)
+    asked_before: list[CallOutcome] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +104,11 @@ def most_cost(price: Price | None, request: Request) -> Decimal:
     return Decimal(0) if price is None else token_cost(price, estimate_tokens(request), request.max_tokens)
 
 
-def reply_cost(price: Price | None, reply: Reply) -> Decimal:
+def paid_cost(price: Price | None, paid: Reply | CallError) -> Decimal:
+    """Of one call that was answered or failed."""
     if price is None:
         return Decimal(0)
-    return token_cost(price, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+    return token_cost(price, paid.input_tokens, paid.output_tokens, paid.cached_tokens)
 
 
 class Streams:
@@ -104,6 +121,7 @@ class Streams:
         *,
         interval: int,
         spending: Spending,
+        price: Price | None,
         router_price: Price | None,
     ) -> None:
         self._thread = loop_thread()
@@ -116,7 +134,8 @@ class Streams:
         )
         self._pace = self._thread.pace(annotator)
         self._router_pace = self._thread.pace(self._router)
-        self._interval, self._spending, self._router_price = interval, spending, router_price
+        self._interval, self._spending = interval, spending
+        self._price, self._router_price = price, router_price
         self._events: queue.SimpleQueue[Finished | Wanted] = queue.SimpleQueue()
         self._tasks: set[Future[None]] = set()
         self._closed = False
@@ -176,7 +195,6 @@ class Streams:
 
     async def _read(self, reading: Reading) -> None:
         outcome: Outcome[Reading] | None = None
-        started = time.perf_counter()
         try:
             outcome = await self._outcome(reading)
         except asyncio.CancelledError:
@@ -188,40 +206,48 @@ class Streams:
         except Exception as error:
             reading.error = CallError(Failure.SERVER_ERROR, f"The call broke off: {type(error).__name__}.")
         finally:
-            reading.seconds = time.perf_counter() - started
             self._events.put(Finished(reading, outcome))
 
     async def _outcome(self, reading: Reading) -> Outcome[Reading]:
         """Read the stream, and again where it broke and may go better; what it came to at last."""
-        policy = retry.DEFAULT_POLICY
         adapter = await self._thread.adapter(self._annotator)
-        budget = _SharedBudget(self)
+        tries = _Tries(retry.DEFAULT_POLICY)
         while True:
-            reserved = estimate_tokens(reading.request) + reading.request.max_tokens
-            await self._pace.enter(reserved)
-            used = reserved
-            try:
-                outcome = await route_stream(
-                    reading, self._text(reading), self._judge, budget, interval=self._interval
-                )
-                if reading.reply is not None:
-                    used = reading.reply.input_tokens + reading.reply.output_tokens
-            finally:
-                self._pace.leave(reserved=reserved, used=used)
+            outcome = await self._attempt(reading)
             if outcome.end is not End.BROKEN:
                 self._pace.heard(None)
                 return outcome
             if isinstance(outcome.error, AddressError):
                 raise outcome.error
-            error = outcome.error if isinstance(outcome.error, CallError) else _unexpected(outcome.error)
+            error = reading.error = _broken_by(reading, outcome)
             self._pace.heard(error)
-            reading.error = error
-            if reading.attempts >= policy.attempts or not adapter.should_retry(error) or self._closed:
+            wait = tries.wait_after(error, reading.attempts) if adapter.should_retry(error) else None
+            if wait is None or self._closed or not self._spending.reserve(reading.most):
                 return outcome
-            longest = min(policy.longest_wait, policy.first_wait * 2.0 ** (reading.attempts - 1))
-            await asyncio.sleep((error.retry_after or 0.0) + random.uniform(0, longest))
+            self._spending.settle(reading.most, paid_cost(self._price, error))
+            await asyncio.sleep(wait)
+            reading.broken.append(Broken(error, outcome.text))
+            reading.asked_before += reading.asked.values()
+            reading.reply, reading.error, reading.usage, reading.asked = None, None, None, {}
             reading.attempts += 1
-            reading.reply, reading.error = None, None
+
+    async def _attempt(self, reading: Reading) -> Outcome[Reading]:
+        reserved = estimate_tokens(reading.request) + reading.request.max_tokens
+        await self._pace.enter(reserved)
+        used, started = reserved, time.perf_counter()
+        reading.seconds = 0.0
+        try:
+            stream = self._text(reading)
+            outcome = await route_stream(
+                reading, stream, self._judge, _SharedBudget(self), interval=self._interval
+            )
+            if reading.reply is not None:
+                used = reading.reply.input_tokens + reading.reply.output_tokens
+        finally:
+            # The router's time was taken off already.
+            reading.seconds += time.perf_counter() - started
+            self._pace.leave(reserved=reserved, used=used)
+        return outcome
 
     async def _text(self, reading: Reading) -> AsyncGenerator[str, None]:
         adapter = await self._thread.adapter(self._annotator)
@@ -230,14 +256,22 @@ class Streams:
             async for delta in stream:
                 if delta.reply is not None:
                     reading.reply = delta.reply
+                reading.usage = delta.usage or reading.usage
                 if delta.text:
                     yield delta.text
         finally:
             await stream.aclose()
 
     async def _judge(self, item: Reading, steps: Sequence[str]) -> Decision:
-        """Ask the router; a failure is kept, and counts as going on."""
-        reading, step = item, len(steps)
+        """Ask the router; a failure is kept, and counts as going on. The stream waits meanwhile."""
+        started = time.perf_counter()
+        try:
+            return await self._asked(item, steps)
+        finally:
+            item.seconds -= time.perf_counter() - started
+
+    async def _asked(self, reading: Reading, steps: Sequence[str]) -> Decision:
+        step = len(steps)
         request = reading.about(steps)
         most = most_cost(self._router_price, request)
         if not self._spending.reserve(most):
@@ -250,8 +284,9 @@ class Streams:
             reply = await retry.complete(
                 adapter, request, policy=retry.DEFAULT_POLICY, heard=self._router_pace.heard
             )
-            cost = reply_cost(self._router_price, reply)
+            cost = paid_cost(self._router_price, reply)
         except CallError as error:
+            cost = paid_cost(self._router_price, error)
             reading.asked[step] = CallOutcome(reading.item_id, error=error)
             raise
         except AddressError as error:
@@ -284,8 +319,33 @@ class _SharedBudget:
         return self.streams.is_spent
 
 
-def _unexpected(error: Any) -> CallError:
-    return CallError(Failure.SERVER_ERROR, f"The call broke off: {type(error).__name__}.")
+class _Tries:
+    """Whether a stream that broke is begun anew, by the rules of all other calls."""
+
+    def __init__(self, policy: retry.RetryPolicy) -> None:
+        self._policy, self._started, self._timeouts = policy, time.monotonic(), 0
+
+    def wait_after(self, error: CallError, attempt: int) -> float | None:
+        """Seconds to wait after attempt number `attempt`, from 1; None: give up."""
+        policy = self._policy
+        self._timeouts += error.failure == Failure.TIMED_OUT
+        if attempt >= policy.attempts or self._timeouts >= policy.timeouts:
+            return None
+        longest = min(policy.longest_wait, policy.first_wait * 2.0 ** (attempt - 1))
+        wait = (error.retry_after or 0.0) + random.uniform(0, longest)
+        return wait if time.monotonic() - self._started + wait <= policy.total_time else None
+
+
+def _broken_by(reading: Reading, outcome: Outcome[Reading]) -> CallError:
+    """What broke a stream, with the tokens of what it had written."""
+    error = outcome.error
+    if not isinstance(error, CallError):
+        error = CallError(Failure.SERVER_ERROR, f"The call broke off: {type(error).__name__}.")
+    if outcome.text and not error.output_tokens:
+        usage = usage_of(reading.request, outcome.text, reading.usage)
+        error.input_tokens, error.output_tokens = usage.input_tokens, usage.output_tokens
+        error.cached_tokens, error.is_estimated = usage.cached_tokens, usage.is_estimated
+    return error
 
 
 def _set_result(answer: "asyncio.Future[bool]", value: bool) -> None:

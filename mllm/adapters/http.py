@@ -123,8 +123,8 @@ class HttpAdapter(ABC):
                     reply = self.read_reply(await response.aread(), response.headers)
             if not does_stream:
                 yield Delta(reply.text, reply.reasoning)
-                told = Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens)
                 written = reply.text + reply.reasoning
+                told: Usage | None = Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens)
             else:
                 decoder = EventDecoder()
                 chunks = response.aiter_bytes()

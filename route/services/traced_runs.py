@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Avg
+from django.db.models import Avg, Sum
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, User
@@ -178,8 +178,9 @@ def traced_run_create(
 class TracedFigures:
     """What routing did so far: escalations of the budget, and what was spent against annotating every item to its end.
 
-    Tokens saved are of the annotator's output; `mean_full_tokens` and `mean_full_seconds` are of the items that it
-    wrote to the end in this run. None where nothing was written yet.
+    Tokens saved are of the annotator's output. `seconds` are the annotator's and the router's together; `full_tokens`
+    and `full_seconds` are as many times the mean of the items that the annotator wrote to the end in this run, without
+    a router. None where nothing was written yet. `n_estimated`: items whose provider did not tell their tokens.
     """
 
     done: int
@@ -199,13 +200,13 @@ class TracedFigures:
 def traced_figures(traced: TracedRun) -> TracedFigures:
     """The figures of the run's page."""
     rows = Annotation.objects.filter(run=traced.run)
-    finished = list(rows.filter(failure="").values_list("output_tokens", "latency"))
-    stopped = list(
-        rows.filter(failure=Annotation.TO_PERSON).values_list("output_tokens", "latency", "message")
-    )
+    fields = ("output_tokens", "latency", "message")
+    finished = list(rows.filter(failure="").values_list(*fields))
+    stopped = list(rows.filter(failure=Annotation.TO_PERSON).values_list(*fields))
     queries = RouterQuery.objects.filter(traced_run=traced)
     tokens = sum(each[0] for each in finished) + sum(each[0] for each in stopped)
-    seconds = sum(each[1] for each in finished) + sum(each[1] for each in stopped)
+    asked = queries.aggregate(seconds=Sum("latency"))["seconds"] or 0.0
+    seconds = sum(each[1] for each in finished) + sum(each[1] for each in stopped) + asked
     n = len(finished) + len(stopped)
     full_tokens = None if not finished else round(_mean([each[0] for each in finished]) * n)
     full_seconds = None if not finished else _mean([each[1] for each in finished]) * n
@@ -221,7 +222,7 @@ def traced_figures(traced: TracedRun) -> TracedFigures:
         seconds=seconds,
         full_seconds=full_seconds,
         seconds_saved=1 - seconds / full_seconds if full_seconds else None,
-        n_estimated=sum("estimate" in each[2] for each in stopped),
+        n_estimated=sum("estimate" in each[2] for each in (*finished, *stopped)),
         unreadable=queries.exclude(failure="").count(),
     )
 

@@ -67,7 +67,7 @@ def test_a_router_is_trained_and_set_to_work_from_the_pages(
     shown = page.get(response["Location"]).content.decode()
     assert "Annotator tokens saved" in shown
     assert f"of at most {traced.budget}" in shown
-    assert "The tokens of 6 stopped items are an estimate." in shown
+    assert "The tokens of 6 items are an estimate" in shown
     facts = page.get(reverse("annotation_run", args=[project.pk, traced.run_id])).content.decode()
     assert response["Location"] in facts
 
