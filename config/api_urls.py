@@ -25,7 +25,7 @@ from review.api import (
     rounds,
 )
 from review.api import items as listed_items
-from route.api import meta_routers, plan_actions, routers, trace_routers
+from route.api import comparison_sets, meta_routers, plan_actions, routers, trace_routers
 
 app_name = "api"
 
@@ -300,6 +300,46 @@ urlpatterns = [
         name="deferral_routers",
     ),
     path("projects/<int:project_id>/routers/meta/", meta_routers.MetaRouters.as_view(), name="meta_routers"),
+    path(
+        "projects/<int:project_id>/comparison-sets/",
+        comparison_sets.ComparisonSets.as_view(),
+        name="comparison_sets",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/",
+        comparison_sets.OneComparisonSet.as_view(),
+        name="comparison_set",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/preview/",
+        comparison_sets.ComparisonSetPreview.as_view(),
+        name="comparison_set_preview",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/import/",
+        comparison_sets.ComparisonSetImport.as_view(),
+        name="comparison_set_import",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/resume/",
+        comparison_sets.ComparisonSetResume.as_view(),
+        name="comparison_set_resume",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/cancel/",
+        comparison_sets.ComparisonSetCancel.as_view(),
+        name="comparison_set_cancel",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/rejected-rows/file/",
+        comparison_sets.RejectedComparisonsFile.as_view(),
+        name="rejected_comparisons_file",
+    ),
+    path(
+        "comparison-sets/<int:comparison_set_id>/routers/",
+        comparison_sets.UploadedRouters.as_view(),
+        name="uploaded_routers",
+    ),
     path("projects/<int:project_id>/judge-runs/", meta_routers.JudgeRuns.as_view(), name="judge_runs"),
     path(
         "projects/<int:project_id>/judge-runs/estimate/",
@@ -345,6 +385,12 @@ urlpatterns = [
     path("traced-runs/<int:traced_id>/", trace_routers.OneTracedRun.as_view(), name="traced_run"),
     path("routers/<int:router_id>/cancel/", routers.RouterCancel.as_view(), name="router_cancel"),
     path("routers/<int:router_id>/file/", routers.RouterFile.as_view(), name="router_file"),
+    path("routers/<int:router_id>/route/", comparison_sets.RouterTexts.as_view(), name="router_texts"),
+    path(
+        "routers/<int:router_id>/expected-gains/file/",
+        comparison_sets.ExpectedGainsFile.as_view(),
+        name="expected_gains_file",
+    ),
     path("routers/<int:router_id>/plan-preview/", routers.PlanPreviews.as_view(), name="plan_preview"),
     path("routers/<int:router_id>/plans/", routers.Plans.as_view(), name="plans"),
     path("plans/<int:plan_id>/", routers.OnePlan.as_view(), name="plan"),

@@ -131,8 +131,6 @@ def rejected_comparisons(comparisons: ComparisonSet) -> tuple[list[str], Iterato
 
 
 def _rejected_rows(comparisons: ComparisonSet, columns: Sequence[str]) -> Iterator[list[Any]]:
-    if not comparisons.mapping:
-        return
     mapping = ComparisonMapping(**comparisons.mapping)
     with suppress(UploadError), open_comparisons(comparisons) as reader:
         for read in read_comparisons(reader, mapping):

@@ -1,13 +1,15 @@
 """Trained routers that are asked about texts, request by request: read once, and answering in milliseconds."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from django.core.files.storage import default_storage
 
+from annotate.array_files import read_arrays
 from annotate.errors import Refusal
 from annotate.models import VectorVersion
 from annotate.vectors import newest_version
@@ -22,6 +24,7 @@ from route.training import vector_choice
 
 MOST_QUERIES = 1_000
 _KEPT = 8  # routers in memory
+_READ = 2_000  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,32 @@ def text_router_of(router: Router) -> TextRouter:
     if problem := why_not_served(router):
         raise Refusal(problem)
     if not router.is_trained:
-        raise JobStateError(
-            f"The router answers once it is trained: its training is {router.job.get_state_display().lower()}."
-        )
+        raise _not_trained(router)
     if router.comparison_set_id is not None:
         return _loaded(router.file.name)
     version = _version_of(router)
     return _loaded_with(router.file.name, version.pk, version.digest)
+
+
+def expected_gains(router: Router) -> tuple[list[str], Iterator[list[Any]]]:
+    """(column names, rows): each row of the uploaded comparisons, its query, gold gain, preference and expected gain.
+
+    Raises Refusal for routers of a project's items, and JobStateError for one that is not trained.
+    """
+    if router.comparison_set is None:
+        raise Refusal(
+            "Only routers of uploaded comparisons have such a file; others hand out items by their plans."
+        )
+    if not router.is_trained:
+        raise _not_trained(router)
+    with router.scores.open("rb") as file:
+        arrays, _ = read_arrays(file.read())
+    gains = dict(zip(arrays["rows"].tolist(), arrays["gains"].tolist(), strict=True))
+    found = router.comparison_set.comparisons.order_by("position")
+    rows = found.values_list("position", "query", "gold_gain", "preference").iterator(chunk_size=_READ)
+    return ["row", "query", "gold_gain", "preference", "expected_gain"], (
+        [*row, gains.get(row[0])] for row in rows
+    )
 
 
 def why_not_served(router: Router) -> str:
@@ -92,6 +114,12 @@ def why_not_served(router: Router) -> str:
             "or the text encoder on this machine, to ask it about texts."
         )
     return ""
+
+
+def _not_trained(router: Router) -> JobStateError:
+    return JobStateError(
+        f"The router answers once it is trained: its training is {router.job.get_state_display().lower()}."
+    )
 
 
 @lru_cache(maxsize=_KEPT)

@@ -1,5 +1,6 @@
 """Uploaded comparisons: receiving a file, saying what its columns hold, importing it, and training a router from it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,12 @@ from annotate.uploads.rows import Row
 from annotate.vectors import PLAIN, VectorChoice
 from jobs.models import Job
 from jobs.services import job_cancel, job_resume, stream_job_create
-from route.comparison_import import ReadComparison, open_comparisons, read_comparison
+from route.comparison_import import (
+    ReadComparison,
+    open_comparisons,
+    read_comparison,
+    rejected_comparisons,
+)
 from route.comparison_rows import ComparisonMapping, suggest_columns, validate_columns
 from route.meta import LEARNERS, SCALINGS
 from route.meta_report import REGRESSORS
@@ -217,6 +223,16 @@ def uploaded_router_create(*, comparisons: ComparisonSet, user: User, choice: Up
         seed=seed,
         comparison_set=comparisons,
     )
+
+
+def rejected_table(comparisons: ComparisonSet) -> tuple[list[str], Iterator[list[Any]]]:
+    """(column names, rows): the rejected rows of the import, each with why and its own columns. Raises Refusal."""
+    if not comparisons.mapping:
+        raise Refusal("These comparisons are not imported yet, so no row is rejected.")
+    try:
+        return rejected_comparisons(comparisons)
+    except (UploadError, FileNotFoundError) as error:
+        raise Refusal(_sentence(error, comparisons)) from error
 
 
 def _check_vectors(choice: VectorChoice) -> None:
