@@ -172,7 +172,8 @@ def test_nobody_waits_for_a_large_round_to_be_counted(monkeypatch: pytest.Monkey
     task_submit(task=task, user=ann, answer=Answer("skip"))
 
     first, second = quick_progress(round, ann), quick_progress(round, ann)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first.skipped == second.skipped == before.skipped == 0
     assert not left  # who asked for `before` has them counted still
     cache.delete(f"progress-{round.pk}-0-counting")
