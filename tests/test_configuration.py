@@ -1,6 +1,10 @@
-"""The configuration page, docker-compose.yml and the settings name the same variables."""
+"""The configuration page, docker-compose.yml and the settings name the same variables; what is imported is declared."""
 
+import ast
 import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import yaml
 from django.conf import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("config", "mllm", "jobs", "annotate", "criticize", "review", "route")
 READERS = ("config/settings.py", "jobs/management/commands/up.py")
 
 
@@ -62,6 +67,7 @@ def test_lock_files_name_no_address():
 
     assert [lock.name for lock in locks] == [
         "requirements-dev.lock",
+        "requirements-encoder.lock",
         "requirements-gguf.lock",
         "requirements.lock",
     ]
@@ -74,4 +80,45 @@ def test_the_development_lock_pins_what_the_other_locks_pin():
         # A package that another one needs everywhere has no marker.
         return {line.split(" ")[0] for line in lines if "==" in line}
 
-    assert pins("requirements.lock") | pins("requirements-gguf.lock") <= pins("requirements-dev.lock")
+    others = {lock.name for lock in ROOT.glob("requirements*.lock")} - {"requirements-dev.lock"}
+    assert set.union(*map(pins, others)) <= pins("requirements-dev.lock")
+
+
+def test_every_extra_of_make_has_its_pins():
+    extras = re.search(r"^EXTRAS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    assert extras is not None
+    for extra in extras[1].split():
+        lines = (ROOT / f"requirements-{extra}.lock").read_text().splitlines()
+        assert {line.split(" ")[0] for line in lines if "==" in line} == set(declared[extra])
+
+
+def test_what_the_rooms_import_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"]]
+    for extra in ("local", "gguf", "encoder"):
+        wanted += project["optional-dependencies"][extra]
+    declared = {re.split(r"[^\w.-]", name, maxsplit=1)[0].lower() for name in wanted}
+    homes = packages_distributions()
+    undeclared = set()
+
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            for name in imported_by(path) - set(sys.stdlib_module_names) - set(ROOMS):
+                distributions = {home.lower() for home in homes.get(name, [name])}
+                if not distributions & declared:
+                    undeclared.add(name)
+    # Celery's own transport and processes: they have the versions that it asks for.
+    assert undeclared <= {"kombu", "billiard"}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Top names of what the file imports from outside its own package."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
