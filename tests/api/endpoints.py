@@ -85,6 +85,7 @@ _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
 _READ_ALONG = {"run": "@candidate_run_id", "connection": "@connection_id", "model": "small"}
 _COMPARED = {"cheap": "@annotation_run_id", "premium": "@candidate_run_id", **_PROMPTED}
+_COMPARISON_COLUMNS = {"query": "query", "gold": "gold", "preference": "preference"}
 _HALF = {"by": "shares", "shares": [{"reviewer": "rita", "share": 0.5}]}
 CASES = [
     Case("schema", "get", ANYBODY),
@@ -228,6 +229,18 @@ CASES = [
     Case("router", "get", SEERS),
     Case("router_cancel", "post", but(MANAGERS, 409)),
     Case("router_file", "get", but(SEERS, 409)),
+    Case("router_texts", "post", but(SEERS, 400), {"queries": ["why"]}),  # it hands out items
+    Case("expected_gains_file", "get", but(SEERS, 400)),
+    Case("comparison_sets", "get", SEERS),
+    Case("comparison_sets", "post", but(MANAGERS, 201), "a file"),
+    Case("comparison_set", "get", SEERS),
+    Case("comparison_set", "delete", but(MANAGERS, 204)),
+    Case("comparison_set_preview", "get", SEERS),
+    Case("comparison_set_import", "post", but(MANAGERS, 202), {"mapping": _COMPARISON_COLUMNS}),
+    Case("comparison_set_resume", "post", but(MANAGERS, 400)),  # it was not begun
+    Case("comparison_set_cancel", "post", but(MANAGERS, 400)),
+    Case("rejected_comparisons_file", "get", but(SEERS, 400)),
+    Case("uploaded_routers", "post", but(MANAGERS, 400), {}),  # it is not imported
     Case("plan_preview", "post", but(MANAGERS, 400), {"people": 1}),
     Case("plans", "get", SEERS),
     Case("plans", "post", but(MANAGERS, 400), {"people": 1}),
@@ -298,4 +311,5 @@ LISTS = (
     "review_round_pauses",
     "adjudications",
     "exports",
+    "comparison_sets",
 )

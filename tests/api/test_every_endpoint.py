@@ -23,6 +23,8 @@ MORE_QUERIES = {"items": 15}
 NO_VALUES = (
     "upload_resume",
     "upload_cancel",
+    "comparison_set_resume",
+    "comparison_set_cancel",
     "export_resume",
     "export_cancel",
     "tokens",

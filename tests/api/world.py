@@ -25,6 +25,7 @@ from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
 from review.services.pauses import pause
 from route.models import Agent, JudgeRun, Plan, Preference, Router, TracedRun
+from route.services.comparison_sets import comparison_set_receive
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -42,6 +43,7 @@ from tests.factories import (
 )
 
 CSV = b"id,tweet,label\n1,so good,positive\n2,so bad,negative\n"
+COMPARISONS = b"query,response_a,response_b,gold,preference\nwhy,so,thus,b,\nhow,so,thus,,a\n"
 KEY = "sk-nobody-may-ever-read-this-0123456789"
 
 
@@ -122,6 +124,9 @@ def make_world() -> World:
         "task_id": round.tasks.earliest("rank").pk,
         "export_id": make_export(round, state=Job.State.FAILED).pk,
         **_routing(project, owner, candidate),
+        "comparison_set_id": comparison_set_receive(
+            project=project, user=owner, file=SimpleUploadedFile("answers.csv", COMPARISONS)
+        ).pk,
         "judge_run_id": _judge_run(project, annotations, candidate).pk,
         "connection_id": make_connection(owner, key=KEY).pk,
         "price_id": price.pk,
@@ -198,6 +203,9 @@ def more_of_everything(world: World) -> None:
     make_calibration_label(make_item(project), "negative")
     upload_receive(project=project, user=world.owner, file=SimpleUploadedFile("more.csv", CSV))
     SavedView.objects.create(project=project, name="Others", created_by=world.owner)
+    comparison_set_receive(
+        project=project, user=world.owner, file=SimpleUploadedFile("more.csv", COMPARISONS)
+    )
     RejectedRow.objects.create(upload=world.upload, row=4, message="Row 4 has no text.")
     runs = [make_annotation_run(project) for _ in range(2)]
     criticisms = [make_criticism_run(run) for run in runs]
