@@ -47,7 +47,12 @@ class PlainVectors:
 
     @property
     def width(self) -> int:
-        return sum(part.basis.shape[1] for part in self._parts.values())
+        return sum(self.widths.values())
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The numbers of each part, in the order in which they stand in a vector."""
+        return {name: part.basis.shape[1] for name, part in self._parts.items()}
 
     def fit(self, parts: Parts) -> "PlainVectors":
         """Learn from n items, given by part. Raises ValueError without items, or where nothing tells them apart."""

@@ -26,6 +26,23 @@ class Demonstrations:
         self._units = unit_rows(checked)
         self._is_error = checked_errors(is_error, len(checked))
 
+    def nearness(self, vectors: npt.ArrayLike, m: int) -> FloatArray:
+        """Mean cosine of each item's vector with those of the m nearest in the pool, (n,), in [-1, 1].
+
+        `vectors` (n, dimensions), finite; of a smaller pool all are taken. Raises ValueError for other shapes or
+        values, or m below 1.
+        """
+        if m < 1:
+            raise ValueError("An item is compared with at least one demonstration.")
+        checked = checked_features(vectors)
+        if checked.shape[1] != self._units.shape[1]:
+            raise ValueError(
+                f"The demonstrations have vectors of length {self._units.shape[1]}, the items of {checked.shape[1]}."
+            )
+        cosines = np.round(unit_rows(checked) @ self._units.T, _DECIMALS)
+        nearest: FloatArray = -np.sort(-cosines, axis=1)[:, : min(m, len(self._units))]
+        return nearest.mean(axis=1)
+
     def retrieve(
         self, vector: npt.ArrayLike, m: int, style: str = "nearest", *, without: frozenset[int] = frozenset()
     ) -> list[int]:

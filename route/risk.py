@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
+from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -179,6 +180,108 @@ class LogisticScorer:
             )
         probabilities: FloatArray = expit(features @ self.weights_ + self.bias_)
         return probabilities
+
+
+class TextImageSimilarity:
+    """How well an item's text and its image go together, by vectors of both that were made apart from each other.
+
+    Vectors of texts and of images have no directions in common. Canonical correlation finds those of both along which
+    the pairs that it is fitted on agree; covariances are shrunk (Ledoit and Wolf), and each direction counts by the
+    fourth power of its correlation. The similarity is the cosine of both along these directions, in [-1, 1].
+
+    After `fit`: `agreement_`, how often an item's own image is more similar to its text than that of another item, on
+    items that were left out: 0.5 by chance. `fallback_` is None, or a sentence that says why there is no similarity.
+    """
+
+    def __init__(self, random_state: int | None = None) -> None:
+        self.random_state = random_state
+
+    def fit(self, texts: npt.ArrayLike, images: npt.ArrayLike) -> "TextImageSimilarity":
+        """Learn from `texts` (n, dimensions) and `images` (n, other dimensions), row by row of the same items.
+
+        Raises ValueError for other shapes or values.
+        """
+        text, image = checked_features(texts), checked_features(images)
+        if len(text) != len(image):
+            raise ValueError("Every item needs a vector of its text and one of its image.")
+        self.seed_ = recorded_seed(self.random_state)
+        self.agreement_: float | None = None
+        self.fallback_: str | None = None
+        with threadpool_limits(1):
+            if len(text) < _FEWEST_PAIRS:
+                self.fallback_ = (
+                    f"{len(text)} items with text and image are too few to learn how the two go together; at least "
+                    f"{_FEWEST_PAIRS} are needed."
+                )
+            else:
+                self.agreement_ = self._held_out(text, image)
+                # Beyond what chance does with so many items.
+                if self.agreement_ < 0.5 + max(0.05, 1.5 / np.sqrt(len(text))):
+                    self.fallback_ = (
+                        "In the vectors of the items, nothing of an image tells which text is its own, so that the "
+                        "similarity of both says nothing."
+                    )
+            self._maps = _canonical_maps(text, image)
+        return self
+
+    def predict(self, texts: npt.ArrayLike, images: npt.ArrayLike) -> FloatArray:
+        """The similarity of each item's text and image, (n,), in [-1, 1]; 0 where either has nothing to compare.
+
+        Raises ValueError before `fit` or for other shapes or values.
+        """
+        if not hasattr(self, "_maps"):
+            raise ValueError("The similarity has to be fitted first.")
+        text, image = checked_features(texts), checked_features(images)
+        of_text, of_image = self._maps
+        if (text.shape[1], image.shape[1]) != (len(of_text[0]), len(of_image[0])) or len(text) != len(image):
+            raise ValueError("The vectors are not of the length that the similarity was fitted on.")
+        return _paired_cosines(text, image, self._maps)
+
+    def _held_out(self, text: FloatArray, image: FloatArray) -> float:
+        order = np.random.default_rng(self.seed_).permutation(len(text))
+        wins = 0.0
+        for fold in range(FOLDS):
+            out, kept = order[fold::FOLDS], np.setdiff1d(order, order[fold::FOLDS])
+            maps = _canonical_maps(text[kept], image[kept])
+            own = _paired_cosines(text[out], image[out], maps)
+            others = min(len(out) - 1, _MOST_COMPARED)
+            for shift in range(1, others + 1):
+                other = _paired_cosines(text[out], image[np.roll(out, shift)], maps)
+                wins += float(((own > other) + (own == other) / 2).sum()) / others
+        return wins / len(text)
+
+
+_FEWEST_PAIRS = 20
+_MOST_COMPARED = 50
+# From left to right: means, and the map to the shared directions.
+_Map = tuple[FloatArray, FloatArray]
+_Maps = tuple[_Map, _Map]
+
+
+def _canonical_maps(text: FloatArray, image: FloatArray) -> _Maps:
+    means = text.mean(axis=0), image.mean(axis=0)
+    x, y = text - means[0], image - means[1]
+    whiten_x, whiten_y = _whitening(x), _whitening(y)
+    left, correlations, right = np.linalg.svd(whiten_x.T @ (x.T @ y / len(x)) @ whiten_y, full_matrices=False)
+    weights = np.clip(correlations, 0, 1) ** 2  # on both sides: the fourth power in their product
+    return (means[0], whiten_x @ left * weights), (means[1], whiten_y @ right.T * weights)
+
+
+def _whitening(centered: FloatArray) -> FloatArray:
+    """The map (dimensions, rank) to uncorrelated numbers with variance 1."""
+    covariance, _ = ledoit_wolf(centered, assume_centered=True)
+    spreads, directions = np.linalg.eigh(covariance)
+    kept = spreads > 1e-10 * max(float(spreads[-1]), 1e-300)
+    whitening: FloatArray = directions[:, kept] / np.sqrt(spreads[kept])
+    return whitening
+
+
+def _paired_cosines(text: FloatArray, image: FloatArray, maps: _Maps) -> FloatArray:
+    (text_means, of_text), (image_means, of_image) = maps
+    x, y = (text - text_means) @ of_text, (image - image_means) @ of_image
+    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    products = (x * y).sum(axis=1)
+    return np.divide(products, lengths, out=np.zeros(len(x)), where=lengths > 0)
 
 
 def checked_errors(is_error: npt.ArrayLike, n_items: int) -> BoolArray:

@@ -25,6 +25,8 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
 
 TOPICS = 20
+TOPIC_SIZE = 10  # items a topic at least, on average
+MIN_FOR_TOPICS = 40
 _WORD = re.compile(r"\w+")
 # Similarities of so many items with all others are held at once.
 _ROWS_AT_ONCE = 512
@@ -86,13 +88,46 @@ def risk_demo_dev(
     wanted = np.asarray(shares, dtype=float)
     if wanted.shape != (3,) or not (wanted > 0).all() or abs(float(wanted.sum()) - 1) > 1e-9:
         raise ValueError("The shares of risk, demo and dev must be above 0 and sum to 1.")
+    risk, demo, dev = _dealt(errors, wanted, seed)
+    return Split(risk, demo, dev)
+
+
+def topics_held_out(
+    vectors: npt.ArrayLike,
+    is_error: npt.ArrayLike,
+    *,
+    seed: int,
+    shares: tuple[float, float, float] = (0.5, 0.25, 0.25),
+) -> tuple[Split, TopicSplit]:
+    """Split items so that dev holds whole topics, the farthest ones; risk and demo share the others, stratified by δ.
+
+    `vectors` (n, dimensions), finite, `is_error` (n,). There is a topic for every `TOPIC_SIZE` items, up to 20. The
+    same `seed` gives the same split. Raises ValueError for other shapes or values, for fewer than `MIN_FOR_TOPICS`
+    items, and where the vectors tell no topics apart.
+    """
+    checked = checked_features(vectors)
+    errors = checked_errors(is_error, len(checked))
+    if len(errors) < MIN_FOR_TOPICS:
+        raise ValueError(
+            f"{len(errors)} known items are too few to hold topics out; at least {MIN_FOR_TOPICS} are needed. "
+            "Label more items, or split them at random."
+        )
+    n_topics = min(TOPICS, len(errors) // TOPIC_SIZE)
+    topics = topic_shift_split(checked, seed=seed, n_topics=n_topics, test_share=shares[2])
+    wanted = np.asarray(shares[:2]) / sum(shares[:2])
+    risk, demo = _dealt(errors[topics.train], wanted, seed)
+    return Split(topics.train[risk], topics.train[demo], topics.test), topics
+
+
+def _dealt(errors: BoolArray, wanted: FloatArray, seed: int) -> list[IntArray]:
+    """Places of the items of each use, sorted: dealt out by δ, so that every use gets its share of both kinds."""
     rng = np.random.default_rng(seed)
     # Errors first, then the others, each in random order: whoever lags most behind its share gets the next one.
     order = np.concatenate(
         [rng.permutation(np.flatnonzero(errors)), rng.permutation(np.flatnonzero(~errors))]
     )
     uses = np.empty(len(errors), dtype=np.intp)
-    dealt = np.zeros(3)
+    dealt = np.zeros(len(wanted))
     for count, place in enumerate(order, start=1):
         use = int(np.argmax(wanted * count - dealt))
         uses[place] = use
@@ -101,8 +136,7 @@ def risk_demo_dev(
         raise ValueError(
             f"{len(errors)} labelled items are too few to split into risk, demo and dev. Label more items."
         )
-    risk, demo, dev = (np.flatnonzero(uses == use) for use in range(3))
-    return Split(risk, demo, dev)
+    return [np.flatnonzero(uses == use) for use in range(len(wanted))]
 
 
 def topic_shift_split(

@@ -116,8 +116,8 @@ class _Chunk:
                 if not streams.outstanding:
                     if not going:
                         break
-                    if isinstance(reading, Reading):
-                        self._check_room(reading)
+                    if isinstance(reading, Reading) and not self._has_room(reading):
+                        break
         finally:
             streams.close()
         if self._stop is not None:
@@ -176,17 +176,18 @@ class _Chunk:
         self._reserved[reading.item_id] = reading.most
         return True
 
-    def _check_room(self, reading: Reading) -> None:
-        """Raise CannotGoOn when not even this one item fits into the limit."""
+    def _has_room(self, reading: Reading) -> bool:
+        """Whether this one item fits into the limit; where it does not, the job pauses and says so."""
         job, most = self._lease.job, reading.most
         if self._spending.reserve(most):
             self._spending.settle(most, Decimal(0))
-            return
-        raise CannotGoOn(
+            return True
+        self._stop = CannotGoOn(
             f"The spend limit of US$ {job.spend_limit:.4f} is reached: US$ {job.cost:.4f} is spent, "
             f"and the next item may cost up to US$ {most:.4f}.",
             failure=Failure.SPEND_LIMIT,
         )
+        return False
 
     # --- What happens --------------------------------------------------------------------------------------------
 
@@ -237,6 +238,7 @@ class _Chunk:
             self._unwritten.append(reading)
         elif error.failure in OUTAGES:
             self._streak.append(finished)
+            self._settle(reading, paid_cost(self._price, error))  # it waits, and needs no room meanwhile
             if len(self._streak) >= OUTAGE_STREAK and self._stop is None:
                 self._stop = CannotGoOn(
                     f"{OUTAGE_STREAK} calls in a row failed. The last one said: {error.message}",
@@ -261,7 +263,9 @@ class _Chunk:
                 )
 
     def _settle(self, reading: Reading, cost: Decimal) -> None:
-        self._spending.settle(self._reserved.pop(reading.item_id, Decimal(0)), cost)
+        """What was set aside for a reading came to this; only the first time counts."""
+        if reading.item_id in self._reserved:
+            self._spending.settle(self._reserved.pop(reading.item_id), cost)
 
     # --- Writing -------------------------------------------------------------------------------------------------
 

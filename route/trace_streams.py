@@ -92,6 +92,14 @@ class Spending:
             self._reserved += most
             return True
 
+    def set_aside_again(self, cost: Decimal) -> bool:
+        """An attempt came to this, and another one like it follows; False, and nothing changes, without room for it."""
+        with self._lock:
+            if self._limit is not None and self._spent + self._reserved + cost > self._limit:
+                return False
+            self._spent += cost
+            return True
+
     def settle(self, most: Decimal, cost: Decimal) -> None:
         """What was set aside came to this."""
         with self._lock:
@@ -222,9 +230,10 @@ class Streams:
             error = reading.error = _broken_by(reading, outcome)
             self._pace.heard(error)
             wait = tries.wait_after(error, reading.attempts) if adapter.should_retry(error) else None
-            if wait is None or self._closed or not self._spending.reserve(reading.most):
+            if wait is None or self._closed:
                 return outcome
-            self._spending.settle(reading.most, paid_cost(self._price, error))
+            if not self._spending.set_aside_again(paid_cost(self._price, error)):
+                return outcome
             await asyncio.sleep(wait)
             reading.broken.append(Broken(error, outcome.text))
             reading.asked_before += reading.asked.values()
