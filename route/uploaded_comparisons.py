@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import Avg
+from django.db.models import Avg, Count, Max, Min, Q
 
 from annotate.array_files import write_arrays
 from route.comparison_rows import ComparisonMapping
@@ -25,78 +25,96 @@ MOST_FITTED = 20_000  # queries by whose words vectors are learned
 _BLOCK = 5_000  # queries read, or scored, at a time
 
 
-@dataclass(frozen=True)
-class UploadedComparisons:
-    """Gold gains, (g,), and preferences, (p,), with the rows that they are of. A row with gold counts as gold alone.
+@dataclass(frozen=True, slots=True)
+class ComparisonCounts:
+    """How many rows say what. A row with gold counts as gold alone.
 
-    `set_aside` are rows whose preference is not used because they have gold; `left` those with neither.
+    `unlike` are gold rows whose gain is another than the most frequent one; `premium_better` and `cheap_better` those
+    on which one response is better. `set_aside` are rows whose preference is not used because they have gold; `left`
+    those with neither. `only_preference` is the preference that all rows have, None where they differ.
     """
 
-    gold_rows: IntArray
-    gold: FloatArray
-    preferred_rows: IntArray
-    preferences: FloatArray
+    gold: int
+    unlike: int
+    premium_better: int
+    cheap_better: int
+    preferences: int
+    only_preference: float | None
     set_aside: int
     left: int
 
-    @property
-    def unlike(self) -> int:
-        """Gold rows whose gain is another than the most frequent one."""
-        _, counts = np.unique(self.gold, return_counts=True)
-        return int(len(self.gold) - counts.max(initial=0))
-
-    @property
-    def better(self) -> tuple[float, float]:
-        """The share of gold rows on which the cheap, and on which the premium response is better; 0 without any."""
-        if not len(self.gold):
-            return 0.0, 0.0
-        return float((self.gold < 0).mean()), float((self.gold > 0).mean())
-
     def problem(self) -> str:
         """Why no router can be learned from it, and what to do about that; "" where one can."""
-        if len(self.gold) < MIN_KNOWN:
+        if self.gold < MIN_KNOWN:
             return (
-                f"{len(self.gold):,} rows have gold; at least {MIN_KNOWN} are needed. Let people compare the responses "
-                "to more queries, and upload the file again."
+                f"{self.gold:,} rows have gold; at least {MIN_KNOWN} are needed. Let people compare the responses to "
+                "more queries, and upload the file again."
             )
         if self.unlike < MIN_UNLIKE:
             return (
-                f"The gold is the same on all but {self.unlike:,} of {len(self.gold):,} rows; at least {MIN_UNLIKE} "
-                "must differ to learn where the premium response is worth its price."
+                f"The gold is the same on all but {self.unlike:,} of {self.gold:,} rows; at least {MIN_UNLIKE} must "
+                "differ to learn where the premium response is worth its price."
             )
-        if len(self.preferences) < MIN_PREFERENCES:
+        if self.preferences < MIN_PREFERENCES:
             aside = (
                 f" {self.set_aside:,} more rows have gold as well, which counts instead."
                 if self.set_aside
                 else ""
             )
             return (
-                f"{len(self.preferences):,} rows have a preference and no gold; at least {MIN_PREFERENCES} are needed."
+                f"{self.preferences:,} rows have a preference and no gold; at least {MIN_PREFERENCES} are needed."
                 f"{aside} Let a judge compare the responses to more queries, and upload the file again."
             )
-        if (self.preferences == self.preferences[0]).all():
+        if self.only_preference is not None:
             return (
-                f"The preference is {self.preferences[0]:g} on every row, so nothing can be learned from it. Let "
-                "another judge compare the responses."
+                f"The preference is {self.only_preference:g} on every row without gold, so nothing can be learned from "
+                "it. Let another judge compare the responses."
             )
         return ""
 
 
-def uploaded_comparisons(comparisons: ComparisonSet, *, seed: int) -> UploadedComparisons:
-    """What the set's rows say; of very many rows of a source, a seeded sample."""
+def comparison_counts(comparisons: ComparisonSet) -> ComparisonCounts:
+    """What the set's rows say, counted by the database."""
+    rows = comparisons.comparisons.all()
+    has_gold, has_preference = Q(gold_gain__isnull=False), Q(preference__isnull=False)
+    found = rows.order_by().aggregate(
+        gold=Count("pk", filter=has_gold),
+        premium_better=Count("pk", filter=Q(gold_gain__gt=0)),
+        cheap_better=Count("pk", filter=Q(gold_gain__lt=0)),
+        preferences=Count("pk", filter=has_preference & ~has_gold),
+        lowest=Min("preference", filter=~has_gold),
+        highest=Max("preference", filter=~has_gold),
+        set_aside=Count("pk", filter=has_gold & has_preference),
+        left=Count("pk", filter=~has_gold & ~has_preference),
+    )
+    gains = rows.filter(has_gold).order_by().values_list("gold_gain").annotate(rows=Count("pk"))
+    commonest = gains.order_by("-rows").first()
+    lowest, highest = found.pop("lowest"), found.pop("highest")
+    return ComparisonCounts(
+        unlike=found["gold"] - (commonest[1] if commonest else 0),
+        only_preference=lowest if lowest == highest else None,
+        **found,
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Gold gains, (g,), and preferences, (p,), with the rows that they are of."""
+
+    gold_rows: IntArray
+    gold: FloatArray
+    preferred_rows: IntArray
+    preferences: FloatArray
+
+
+def _known(comparisons: ComparisonSet, seed: int) -> _Known:
+    """What is learned from; of very many rows of a source, a seeded sample."""
     rows, gold, preference = _columns(comparisons)
     has_gold, has_preference = ~np.isnan(gold), ~np.isnan(preference)
     rng = np.random.default_rng([seed, 13])
     gold_at = _sampled(np.flatnonzero(has_gold), rng)
     preferred_at = _sampled(np.flatnonzero(has_preference & ~has_gold), rng)
-    return UploadedComparisons(
-        gold_rows=rows[gold_at],
-        gold=gold[gold_at],
-        preferred_rows=rows[preferred_at],
-        preferences=preference[preferred_at],
-        set_aside=int((has_gold & has_preference).sum()),
-        left=int((~has_gold & ~has_preference).sum()),
-    )
+    return _Known(rows[gold_at], gold[gold_at], rows[preferred_at], preference[preferred_at])
 
 
 def _columns(comparisons: ComparisonSet) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -131,9 +149,10 @@ def train_uploaded(router: Router, between: Callable[[], object]) -> Trained:
     """A router of texts from the router's comparison set. Raises ValueError."""
     comparisons = router.comparison_set
     assert comparisons is not None  # noqa: S101 (the caller looked)
-    known = uploaded_comparisons(comparisons, seed=router.seed)
-    if problem := known.problem():
+    counts = comparison_counts(comparisons)
+    if problem := counts.problem():
         raise ValueError(problem)
+    known = _known(comparisons, router.seed)
     vectors = _vectors(router, comparisons)
     between()
     rows = np.concatenate([known.gold_rows, known.preferred_rows])
@@ -159,11 +178,14 @@ def train_uploaded(router: Router, between: Callable[[], object]) -> Trained:
     metrics = report.as_dict() | {
         "items": len(known.gold),
         "preferences": len(known.preferences),
-        "set_aside": known.set_aside,
-        "left": known.left,
+        "set_aside": counts.set_aside,
+        "left": counts.left,
         "left_out": fitted.n_left_out_,
-        "unlike": known.unlike,
-        "better": dict(zip(("cheap", "premium"), known.better, strict=True)),
+        "unlike": counts.unlike,
+        "better": {
+            "cheap": counts.cheap_better / counts.gold,
+            "premium": counts.premium_better / counts.gold,
+        },
         "scale": fitted.scale_,
         "held_out": held_out_gains(report.predicted, known.gold, router.seed),
     }

@@ -32,7 +32,7 @@ from route.meta import LEARNERS, SCALINGS
 from route.meta_report import REGRESSORS
 from route.models import ComparisonSet, Router, comparisons_path
 from route.services.routers import router_create
-from route.uploaded_comparisons import UploadedComparisons, prices_of, uploaded_comparisons
+from route.uploaded_comparisons import comparison_counts, prices_of
 
 _FIRST_READ = 5
 
@@ -182,13 +182,6 @@ def comparison_set_discard(*, comparisons: ComparisonSet, user: User) -> None:
     transaction.on_commit(lambda: file.delete(save=False))
 
 
-def what_is_known(comparisons: ComparisonSet, *, seed: int | None = None) -> UploadedComparisons:
-    """What a router would learn from. Raises Refusal before the import is done."""
-    if not comparisons.is_ready:
-        raise Refusal("These comparisons are not imported yet. Wait until they are.", field="comparison_set")
-    return uploaded_comparisons(comparisons, seed=comparisons.project.seed if seed is None else seed)
-
-
 def uploaded_router_create(*, comparisons: ComparisonSet, user: User, choice: UploadedChoice) -> Router:
     """Start to train a router from uploaded comparisons. Raises Refusal."""
     seed = comparisons.project.seed if choice.seed is None else choice.seed
@@ -200,7 +193,9 @@ def uploaded_router_create(*, comparisons: ComparisonSet, user: User, choice: Up
         if value not in known:
             raise Refusal(f"The {field} is one of: {', '.join(known)}.", field=field)
     _check_vectors(choice.vectors)
-    if problem := what_is_known(comparisons, seed=seed).problem():
+    if not comparisons.is_ready:
+        raise Refusal("These comparisons are not imported yet. Wait until they are.", field="comparison_set")
+    if problem := comparison_counts(comparisons).problem():
         raise Refusal(problem, field="comparison_set")
     cheap, premium = ComparisonMapping(**comparisons.mapping).names()
     cheap_price, premium_price = prices_of(comparisons)
