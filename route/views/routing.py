@@ -6,7 +6,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
-from route.models import Plan
+from route.models import Plan, TracedRun
 from route.services.routers import offered_runs
 
 
@@ -15,11 +15,15 @@ def routing(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.SEE)
     routers = project.routers.select_related("job", "created_by")
     plans = Plan.objects.filter(router__project=project).select_related("router", "run__job", "created_by")
+    traced = TracedRun.objects.filter(router__project=project).select_related(
+        "router", "run__job", "run__created_by"
+    )
     context = {
         "project": project,
         "can": permissions(request.user, project),
         "routers": routers,
         "plans": plans,
+        "traced_runs": traced.order_by("-pk"),
         "is_training": any(router.job.is_active for router in routers),
         "annotators": len(offered_runs(project)),
     }
