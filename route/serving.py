@@ -42,6 +42,11 @@ class Routed:
     is_unit: bool
 
     @property
+    def threshold(self) -> float:
+        """The gain above which a text goes to the premium annotator."""
+        return self.w * self.cost_gap
+
+    @property
     def answers(self) -> list[dict[str, bool | float]]:
         """One for each text."""
         return [

@@ -1,9 +1,10 @@
 from django.urls import path
 
-from route.views import judge_runs, meta, plans, routers, routing, traces
+from route.views import comparison_sets, judge_runs, meta, plans, routers, routing, traces
 
 _ROUTING = "projects/<int:project_id>/routing/"
 _ROUTER = f"{_ROUTING}routers/<int:router_id>/"
+_UPLOADED = f"{_ROUTING}uploaded/<int:comparison_set_id>/"
 _PLAN = f"{_ROUTING}plans/<int:plan_id>/"
 
 urlpatterns = [
@@ -19,7 +20,14 @@ urlpatterns = [
         judge_runs.judge_run_action,
         name="judge_run_action",
     ),
+    path(f"{_ROUTING}uploaded/", comparison_sets.comparison_sets, name="comparison_sets"),
+    path(_UPLOADED, comparison_sets.comparison_set, name="comparison_set"),
+    path(f"{_UPLOADED}read/", comparison_sets.comparison_read, name="comparison_read"),
+    path(f"{_UPLOADED}rejected/", comparison_sets.rejected_comparisons, name="rejected_comparisons"),
+    path(f"{_UPLOADED}<str:action>/", comparison_sets.comparison_set_action, name="comparison_set_action"),
     path(_ROUTER, routers.router, name="router"),
+    path(f"{_ROUTER}texts/", comparison_sets.router_texts, name="router_texts"),
+    path(f"{_ROUTER}gains/", comparison_sets.router_gains, name="router_gains"),
     path(f"{_ROUTER}file/", routers.router_download, name="router_download"),
     path(f"{_ROUTER}plan/", routers.plan_new, name="plan_new"),
     path(f"{_ROUTER}plan/preview/", routers.plan_preview, name="plan_preview"),

@@ -86,6 +86,12 @@ GETS: dict[str, Expected] = {
     "judge_run": SEERS,
     "router": SEERS,
     "router_download": but(MANAGERS, 404),  # it is not trained
+    "comparison_sets": SEERS,
+    "comparison_set": SEERS,
+    "comparison_read": MANAGERS,
+    "rejected_comparisons": but(SEERS, 302),  # they are not imported
+    "router_texts": SEERS,
+    "router_gains": but(SEERS, 302),  # it is about items
     "trace_new": SEERS,
     "trace_cost": MANAGERS,
     "traced_preview": MANAGERS,
@@ -168,6 +174,9 @@ POSTS: dict[str, Expected] = {
     "judge_run_new": MANAGERS,
     "judge_run_action": MANAGERS,
     "router_action": MANAGERS,
+    "comparison_sets": MANAGERS,
+    "comparison_set": MANAGERS,
+    "comparison_set_action": MANAGERS,
     "trace_new": MANAGERS,
     "trace_training": MANAGERS,
     "traced_new": MANAGERS,
@@ -179,7 +188,7 @@ POSTS: dict[str, Expected] = {
 }
 
 # What an address says in a word.
-_ACTIONS = {"review_round_action": "close", "router_action": "cancel"}
+_ACTIONS = {"review_round_action": "close", "router_action": "cancel", "comparison_set_action": "cancel"}
 
 
 def page_patterns(patterns: Any = urlpatterns) -> Iterator[URLPattern]:

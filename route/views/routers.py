@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import May, permissions, project_for, to_manage
@@ -12,10 +13,12 @@ from annotate.errors import Refusal
 from annotate.models import Project
 from annotate.requests import PageRequest
 from jobs.services import JobStateError
+from route.comparison_forms import TextForm
 from route.forms import DeferralForm, DeferralPlanForm
 from route.models import Router
 from route.services.deferral_plans import deferral_plan_start, deferral_preview
 from route.services.routers import deferral_create, router_cancel
+from route.serving import why_not_served
 from route.trace_pages import trace_context
 from route.views.meta import meta_context, meta_plan_new, meta_plan_preview
 
@@ -37,9 +40,7 @@ def deferral_new(request: PageRequest, project_id: int) -> HttpResponse:
 
 def router_of(project: Project, router_id: int) -> Router:
     """The project's router. Raises Http404."""
-    router: Router = get_object_or_404(
-        project.routers.select_related("job", "created_by", "judge_run"), pk=router_id
-    )
+    router: Router = get_object_or_404(project.routers.select_related("job", "created_by"), pk=router_id)
     router.project = project
     return router
 
@@ -55,6 +56,11 @@ def router(request: PageRequest, project_id: int, router_id: int) -> HttpRespons
         context |= {"plan_form": DeferralPlanForm(), "points": _points(found)}
     if found.kind == Router.Kind.META:
         context |= meta_context(found)
+        if not why_not_served(found):
+            address = reverse("api:router_texts", args=[found.pk])
+            context |= {"text_form": TextForm(), "route_address": request.build_absolute_uri(address)}
+    if found.comparison_set is not None:
+        return render(request, "route/router_uploaded.html", context)
     if found.kind == Router.Kind.TRACE and found.is_trained:
         context |= trace_context(found)
     return render(request, f"route/router_{found.kind}.html", context)

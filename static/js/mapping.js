@@ -7,7 +7,7 @@ function mark() {
   const roles = new Map();
   for (const select of form.querySelectorAll("select[data-role]")) {
     if (!select.value) continue;
-    roles.set(select.value, [...(roles.get(select.value) ?? []), names[select.dataset.role]]);
+    roles.set(select.value, [...(roles.get(select.value) ?? []), names[select.dataset.role] ?? select.dataset.roleName]);
   }
   for (const cell of document.querySelectorAll("[data-column]")) {
     const used = roles.get(cell.dataset.column);
