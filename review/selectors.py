@@ -330,17 +330,9 @@ class ReviewerCount:
 
 
 def rounds_of(project: Project) -> QuerySet[ReviewRound]:
-    """The project's review rounds with how many of their items are answered and how many were selected."""
-    counted = Q(tasks__is_counted=True)
-    return (
-        project.review_rounds.filter(kind__in=ReviewRound.EXPORTED)
-        .select_related("criticism_run__annotation_run", "routed_run", "created_by")
-        .annotate(
-            selected=Count("tasks", filter=counted),
-            answered=Count("tasks", filter=counted & Q(tasks__state=ReviewTask.State.ANSWERED)),
-            reviewed=Count("tasks", filter=counted & Q(tasks__state__in=DONE)),
-        )
-    )
+    """The project's review rounds."""
+    rounds = project.review_rounds.filter(kind__in=ReviewRound.EXPORTED)
+    return rounds.select_related("criticism_run__annotation_run", "routed_run", "created_by")
 
 
 def drawable_runs(project: Project) -> QuerySet[CriticismRun]:

@@ -32,6 +32,7 @@ from review.services.known_items import can_be_shown
 from review.services.raising import raise_preview, round_raise
 from review.services.rounds import round_close, round_create, round_preview, round_reopen
 from review.setup import RoundSetup
+from review.standing import counts_of_rounds
 from review.workload import SHOWS_BLIND, round_workload
 
 TASKS_A_PAGE = 50
@@ -57,11 +58,13 @@ def review_rounds(request: PageRequest, project_id: int) -> HttpResponse:
         else:
             messages.success(request, "The round is drawn. Its items wait to be reviewed.")
             return redirect("review_round", project.pk, round.pk)
+    rounds = list(rounds_of(project))
+    counts = counts_of_rounds(rounds)
     context = {
         "project": project,
         "form": form,
         "can": permissions(request.user, project),
-        "rounds": rounds_of(project),
+        "rounds": [(round, counts[round.pk]) for round in rounds],
         "can_draw": drawable_runs(project).exists(),
     }
     return render(request, "review/rounds.html", context)
