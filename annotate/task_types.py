@@ -40,6 +40,11 @@ class TaskType:
         return self.answers != "text"
 
     @property
+    def answer_noun(self) -> str:
+        """What pages call what is said of an item: one has a label, or it has an answer."""
+        return "answer" if self.is_written else "label"
+
+    @property
     def is_rated(self) -> bool:
         """Whether a criticizer gives an answer a quality score, instead of an error probability."""
         return self.answers == "text" and not self.checks_facts

@@ -232,7 +232,8 @@ def _calibrate_step(standing: Standing) -> Step:
     things = "calibration items" if standing.project.task.is_span else "calibration labels"
     lines: tuple[str, ...] = (f"{known} {things}",)
     if standing.calibration_round is not None and counts.left:
-        lines = (*lines, f"{counts.left:,} wait to be labeled")
+        done = "answered" if standing.project.task.is_span else "labeled"
+        lines = (*lines, f"{counts.left:,} wait to be {done}")
         return Step("calibrate", "Calibrate", url, NOW, lines, counts.reviewed, counts.selected, "human")
     if standing.calibration:
         return Step("calibrate", "Calibrate", url, DONE, lines)
@@ -340,18 +341,21 @@ def _next_for_data(standing: Standing) -> NextAction | None:
 
 
 def _next_for_labels(standing: Standing) -> NextAction | None:
+    is_span = standing.project.task.is_span
     if standing.calibration_round is not None and standing.calibration_counts.left:
         return NextAction(
-            f"Label {standing.calibration_counts.left:,} items blind",
-            "Your own labels show which models are good enough, and train the classifier that needs no model.",
-            "Start labeling",
+            f"{'Answer' if is_span else 'Label'} {standing.calibration_counts.left:,} items blind",
+            "Your own answers show which models are good enough."
+            if is_span
+            else "Your own labels show which models are good enough, and train the classifier that needs no model.",
+            "Start answering" if is_span else "Start labeling",
             _page(standing, "review", standing.calibration_round.pk),
         )
     if standing.calibration or standing.annotation or not standing.project.task.is_checkable:
         return None
     return NextAction(
         "Make a calibration set",
-        "A hundred labels of your own show how good each annotator is, before anything is spent.",
+        f"A hundred {standing.answers} of your own show how good each annotator is, before anything is spent.",
         "Calibrate",
         _page(standing, "calibration"),
     )

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import May, Permissions, connections_of, permissions, project_for, projects_of
 from annotate.models import AnnotationRun, Project, User
 from annotate.requests import PageRequest
-from annotate.selectors import Accuracy, machine_accuracy
+from annotate.selectors import Accuracy, machine_accuracy, machine_f1
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
 from review.certification import certification
@@ -29,12 +29,13 @@ _QUALITY_KEPT = 600  # seconds
 
 @dataclass(frozen=True)
 class Goodness:
-    """What gold labels say about the chain of runs; each part None while there is nothing to say."""
+    """What gold says about the chain of runs; each part None while there is nothing to say. `f1` of spans alone."""
 
     accuracy: Accuracy | None
     quality: Quality | None
     budget_share: float | None
     found_at_budget: float | None
+    f1: float | None = None
 
 
 @require_GET
@@ -172,7 +173,7 @@ def goodness_of(standing: Standing) -> Goodness | None:
     found = None
     if quality is not None and quality.abs is not None and share is not None:
         found = min(quality.curve, key=lambda point: abs(point[0] - share))[1]
-    return Goodness(accuracy, quality, share, found)
+    return Goodness(accuracy, quality, share, found, machine_f1(annotation))
 
 
 def _accuracy(run: AnnotationRun) -> Accuracy:

@@ -18,6 +18,7 @@ export class SpanAnswer {
     this.before = null; // what was chosen before choosing by keyboard began
     this.isMoving = false; // chosen by keyboard
     this.isNative = false; // the choice is the browser's own selection, which marks it
+    this.tapped = null; // [start, end) of the word that a finger chose first
     this.kept = new Map(); // task id → a choice that was taken back or refused
     document.addEventListener("selectionchange", () => this.#onSelection());
     byId("text").addEventListener("click", (event) => this.#onClick(event));
@@ -58,6 +59,7 @@ export class SpanAnswer {
     this.kept.delete(task.id);
     this.isMoving = false;
     this.isNative = false;
+    this.tapped = null;
     this.#render();
     byId("span").hidden = false;
   }
@@ -94,6 +96,7 @@ export class SpanAnswer {
     const segments = this.#words();
     if (!segments.length) return this.announce("This text has no words.");
     this.before = this.chosen;
+    this.tapped = null;
     const start = this.given && this.given[0] < this.given[1] ? this.given : segments[0];
     this.isMoving = true;
     byId("stage").focus({ preventScroll: true }); // On a button Enter would mean the button.
@@ -103,6 +106,7 @@ export class SpanAnswer {
 
   cancel() {
     if (!this.isMoving && this.chosen === null) return false;
+    this.tapped = null;
     this.chosen = this.isMoving ? this.before : null;
     this.isMoving = false;
     if (this.isNative) getSelection().removeAllRanges();
@@ -187,6 +191,7 @@ export class SpanAnswer {
     const span = trimmed(this.text, this.#offset(range.startContainer, range.startOffset), this.#offset(range.endContainer, range.endOffset));
     if (!span) return;
     this.isMoving = false;
+    this.tapped = null;
     this.isNative = true;
     this.chosen = span;
     this.#showAnswer();
@@ -195,13 +200,49 @@ export class SpanAnswer {
     this.told = setTimeout(() => { if (this.isNative) this.announce(`Chosen: ${this.words}.`); }, 400);
   }
 
-  // A click on another place of the answer takes it.
+  // A click on another place of the answer takes it; a finger takes words.
   #onClick(event) {
+    if (!this.task || !getSelection().isCollapsed) return;
+    if (event.pointerType === "touch" && (this.chosen || this.tapped)) return this.#onTap(event);
     const mark = event.target instanceof Element ? event.target.closest("mark[data-place]") : null;
-    if (!mark || !getSelection().isCollapsed) return;
-    const place = this.places[Number(mark.dataset.place)];
+    const place = mark ? this.places[Number(mark.dataset.place)] : null;
+    if (place && !isSame(place, this.given)) {
+      this.isMoving = false;
+      return this.#choose(place, `Place ${Number(mark.dataset.place) + 1} of ${this.places.length}.`);
+    }
+    if (event.pointerType === "touch") this.#onTap(event);
+  }
+
+  // A tap takes a word, the next one all words up to another; one on a word that is taken begins anew. What was chosen
+  // in another way stays, since a tap beside the browser's own selection only closes its menu.
+  #onTap({ clientX, clientY }) {
+    if (this.chosen && !this.tapped) return;
+    const word = this.#wordAt(clientX, clientY);
+    if (!word) return;
+    const [start, end] = this.chosen ?? this.tapped ?? word;
+    const isInside = start <= word[0] && word[1] <= end;
+    const span = isInside ? word : [Math.min(start, word[0]), Math.max(end, word[1])];
     this.isMoving = false;
-    this.#choose(place, `Place ${Number(mark.dataset.place) + 1} of ${this.places.length}.`);
+    this.tapped = span;
+    this.#choose(span);
+  }
+
+  // The word under a place of the window; null between words.
+  #wordAt(x, y) {
+    const caret = document.caretPositionFromPoint?.(x, y);
+    const range = caret ? null : document.caretRangeFromPoint?.(x, y);
+    const node = caret?.offsetNode ?? range?.startContainer;
+    if (!node || !byId("text").contains(node)) return null;
+    const at = this.#offset(node, caret?.offset ?? range.startOffset);
+    const near = this.#words().filter(([start, end]) => start <= at && at <= end);
+    return near.find((word) => this.#covers(word, x, y)) ?? null;
+  }
+
+  #covers([start, end], x, y) {
+    const range = document.createRange();
+    range.setStart(...this.#point(start, true));
+    range.setEnd(...this.#point(end, false));
+    return [...range.getClientRects()].some((box) => box.left <= x && x <= box.right && box.top <= y && y <= box.bottom);
   }
 
   // --- Places in the text --------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from playwright.sync_api import Page, Route, expect
 
 from annotate.models import Item
 from review.models import Correction, ReviewRound, ReviewTask
-from tests.browser.reviewing import Open, saved
+from tests.browser.conftest import SignedIn, keep_problems
+from tests.browser.reviewing import Open, address_of, saved
 from tests.factories import make_calibration_round, make_criticism_run, make_round
 from tests.span_answers import (
     QUESTION,
@@ -438,11 +439,63 @@ def test_everything_fits_and_the_answer_is_in_view(open_screen: Open, width: int
     keep(page, f"span-chosen-{width}-{scheme}")
 
 
-def test_a_finger_selects_too(open_screen: Open) -> None:
-    """What a touch selects comes as a changed selection, without any event of a mouse."""
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_finger_takes_words(signed_in: SignedIn, problems: list[str], scheme: str) -> None:
+    """On a phone a tap takes a word, the next one all up to another, and one inside begins anew."""
     round = make_span_round(("Seehausen",), 1)
-    page = open_screen(round)
-    page.set_viewport_size({"width": 360, "height": 740})
+    page = open_on_phone(signed_in, round, problems)
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    shows(page, "Seehausen")
+    expect(page.locator("#span-button")).to_be_hidden()  # there are no keys
+    tap(page, "260 km to")
+    shows(page, "260", "Your answer")
+    tap(page, "Weser")
+    shows(page, "260 km to the Weser", "Your answer")
+    tap(page, "km to")
+    shows(page, "km", "Your answer")
+    tap(page, "flows")  # to the left, too
+    shows(page, "flows 260 km", "Your answer")
+    keep(page, f"touch-{scheme}")
+    for button in ("#accept-button", "#none-button", "#skip-button", "#span-cancel"):
+        expect(page.locator(button)).to_be_in_viewport(ratio=1)
+    assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    page.locator("#accept-button").tap()
+    saved(page, answered=1)
+    assert given(round) == [label(TEXT, "flows 260 km")]
+
+
+def test_a_finger_goes_on_from_the_machines_words(signed_in: SignedIn, problems: list[str]) -> None:
+    round = make_span_round(("Seehausen",), 1)
+    page = open_on_phone(signed_in, round, problems)
+    shows(page, "Seehausen")
+    tap(page, "Seehausen")
+    shows(page, "Seehausen")
+    tap(page, "near")
+    shows(page, "near Seehausen", "Your answer")
+    page.locator("#accept-button").tap()
+    saved(page, answered=1)
+    assert given(round) == [label(TEXT, "near Seehausen")]
+
+
+def test_a_finger_cancels_and_says_that_there_is_no_answer(signed_in: SignedIn, problems: list[str]) -> None:
+    round = make_span_round(("Seehausen",), 1)
+    page = open_on_phone(signed_in, round, problems)
+    shows(page, "Seehausen")
+    tap(page, "Weser")
+    shows(page, "Weser", "Your answer")
+    page.locator("#span-cancel").tap()
+    shows(page, "Seehausen")
+    page.locator("#none-button").tap()
+    saved(page, answered=1)
+    assert given(round) == [("label", "", 0, 0)]
+
+
+def test_what_the_browser_selects_by_a_long_press_is_the_answer_and_a_tap_beside_it_keeps_it(
+    signed_in: SignedIn, problems: list[str]
+) -> None:
+    """A long press and its handles come as a changed selection, without any event of a mouse or a finger."""
+    round = make_span_round(("Seehausen",), 1)
+    page = open_on_phone(signed_in, round, problems)
     shows(page, "Seehausen")
     at = TEXT.index("Weser")
     page.evaluate(
@@ -456,9 +509,41 @@ def test_a_finger_selects_too(open_screen: Open) -> None:
         [at, at + 5],
     )
     shows(page, "Weser", "Your answer")
-    page.locator("#accept-button").click()
+    tap(page, "river")
+    expect(page.locator("#text mark[data-tone=human]")).to_have_text("Weser")  # the page marks it from now on
+    shows(page, "Weser", "Your answer")
+    page.locator("#accept-button").tap()
     saved(page, answered=1)
     assert given(round) == [label(TEXT, "Weser")]
+
+
+def open_on_phone(signed_in: SignedIn, round: ReviewRound, problems: list[str]) -> Page:
+    page = signed_in(round.created_by, has_touch=True, is_mobile=True).new_page()
+    page.set_viewport_size({"width": 360, "height": 740})
+    keep_problems(page, problems)
+    page.goto(address_of(round))
+    return page
+
+
+def tap(page: Page, words: str) -> None:
+    """Tap the first letter of these words of the text."""
+    x, y = page.evaluate(
+        """(place) => {
+          const walker = document.createTreeWalker(document.getElementById("text"), NodeFilter.SHOW_TEXT);
+          for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            if (place < node.data.length) {
+              const range = document.createRange();
+              range.setStart(node, place);
+              range.setEnd(node, place + 1);
+              const { left, right, top, bottom } = range.getBoundingClientRect();
+              return [(left + right) / 2, (top + bottom) / 2];
+            }
+            place -= node.data.length;
+          }
+        }""",
+        TEXT.index(words),
+    )
+    page.touchscreen.tap(x, y)
 
 
 def keep(page: Page, name: str) -> None:
