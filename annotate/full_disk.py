@@ -1,4 +1,4 @@
-"""What is said when the disk is full: which errors mean it, and the sentences for whoever sent something and for jobs."""
+"""What is said when the disk is full: which errors mean it, and the sentences for senders and for jobs."""
 
 import errno
 from collections.abc import Iterator

@@ -61,4 +61,7 @@ class GoldLabels:
         labels = self._upload.project.labels
         last = labels.aggregate(last=Max("position"))["last"]
         position = 0 if last is None else last + 1
-        return Label.objects.create(project=self._upload.project, position=position, name=name).pk
+        made = Label.objects.create(
+            project=self._upload.project, position=position, name=name, upload=self._upload
+        )
+        return made.pk

@@ -16,7 +16,8 @@ from annotate.history import record
 from annotate.import_checking import RowChecker
 from annotate.import_rows import batches, open_reader, read_rows
 from annotate.import_writing import BatchWriter, NotAll, Outcome, Stopped
-from annotate.models import Item, RejectedRow, Upload
+from annotate.models import Item, Label, RejectedRow, Upload
+from annotate.references import referred_to
 from annotate.row_content import KnownContents
 from annotate.uploads.errors import UploadError
 from annotate.uploads.rows import Reader
@@ -172,6 +173,7 @@ def _take_back(lease: Lease, upload: Upload) -> bool:
         lease.write(_at_once(lambda items=items: remove_items(upload, items)))  # type: ignore[misc]
         if not _may_go_on(lease):
             return False
+    lease.write(_at_once(lambda: remove_labels(upload)))
     Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, step="")
     raise CannotGoOn(upload.reason, pause=False)
 
@@ -180,3 +182,28 @@ def remove_items(upload: Upload, pks: list[int]) -> None:
     """Delete items of an upload, in the caller's transaction."""
     Item.objects.filter(pk__in=pks, upload=upload).delete()
     Upload.objects.filter(pk=upload.pk).update(imported=F("imported") - len(pks))
+
+
+def remove_labels(upload: Upload) -> None:
+    """Delete the labels that the upload made, in the caller's transaction, and close up the positions after them.
+
+    One that anything else uses stays, or that somebody has worked on. So do all once there is an annotation run, whose
+    prompts list the labels, and while another import of the project may find them.
+    """
+    project = upload.project
+    others = project.uploads.filter(state=Upload.State.IMPORTING).exclude(pk=upload.pk)
+    if project.annotation_runs.exists() or others.exists():
+        return
+    made = {label.pk: label for label in upload.labels_made.filter(description="", guideline="")}
+    kept = referred_to(Label, made) | set(
+        project.changes.filter(action="label changed", subject_id__in=made).values_list(
+            "subject_id", flat=True
+        )
+    )
+    if not made.keys() - kept:
+        return
+    Label.objects.filter(pk__in=made.keys() - kept).delete()
+    for position, label in enumerate(project.labels.order_by("position")):
+        if label.position != position:
+            label.position = position
+            label.save(update_fields=["position"])

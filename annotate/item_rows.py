@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, models
+from django.db.models import Q
+from django.utils import timezone
 
-from annotate.models import Item
+from annotate.models import Item, ItemVector
+from annotate.references import referred_to
 from annotate.row_content import CONTENT, content_digest
+from jobs.models import Chunk
 
 _INCOMING = "incoming_items"
 
@@ -124,21 +128,32 @@ def stored_items(
 
 
 def items_in_use(pks: Collection[int]) -> set[int]:
-    """Those of these items that something refers to: an annotation, a label, a comment, a turn of a review, …"""
-    used: set[int] = set()
-    for relation in Item._meta.get_fields(include_hidden=True):
-        if isinstance(relation, models.ManyToOneRel) and pks:
-            name = relation.field.attname
-            rows = relation.related_model._base_manager.filter(**{f"{name}__in": pks})
-            used |= set(rows.order_by().values_list(name, flat=True))
-    return used
+    """Those of these items that something was done with: an annotation, a label, a comment, a turn of a review, …
+
+    A vector does not count: it is made again from other content. What an annotator is asked about this moment does.
+    """
+    return referred_to(Item, pks, by_any_but=[ItemVector]) | (set(pks) & _asked_about(pks))
+
+
+def _asked_about(pks: Collection[int]) -> set[int]:
+    """What the chunks at work on annotations of these items' projects are about."""
+    if not pks:
+        return set()
+    projects = Item.objects.filter(pk__in=pks).order_by().values("project").distinct()
+    chunks = Chunk.objects.filter(job__annotationrun__project__in=projects).filter(
+        Q(state=Chunk.State.RUNNING) | (Q(job__by_batch=True) & ~Q(state=Chunk.State.DONE))
+    )
+    return {int(subject) for subjects in chunks.values_list("subjects", flat=True) for subject in subjects}
 
 
 def replace_items(items: Iterable[tuple[int, NewItem]]) -> None:
-    """Give items, by primary key, the content of rows. Their ids and uploads stay."""
+    """Give items, by primary key, the content of rows. Their ids and uploads stay; their vectors, of what was, go."""
+    new = dict(items)
     marks = ", ".join(f"{name} = %s" for name in _CONTENT_FIELDS)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {Item._meta.db_table} SET {marks} WHERE id = %s",  # noqa: S608 (our own names)
-            [(*item.content_values(), pk) for pk, item in items],
+            [(*item.content_values(), pk) for pk, item in new.items()],
         )
+    Item.objects.filter(pk__in=new).update(replaced_at=timezone.now())
+    ItemVector.objects.filter(item__in=list(new)).delete()

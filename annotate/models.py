@@ -135,6 +135,13 @@ class Label(models.Model):
     guideline = models.TextField(
         blank=True, help_text="Markdown for reviewers: how to decide. Models read the description alone."
     )
+    upload = models.ForeignKey(
+        "Upload",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="labels_made",
+        help_text="Whose gold column made it; empty: people did.",
+    )
 
     class Meta:
         constraints = [
@@ -259,6 +266,7 @@ class Item(models.Model):
         help_text="Where answers are spans of the text: those that are right, each `{text, start}`; "
         "none of them where it has no answer, null where none is known.",
     )
+    replaced_at = models.DateTimeField(null=True, help_text="When an upload gave it other content.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["project", "external_id"], name="external_id_once")]

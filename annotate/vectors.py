@@ -456,10 +456,20 @@ def _agreed_width(version: VectorVersion, vectors: Vectors) -> int:
 
 
 def write_rows(version: VectorVersion, rows: Sequence[ItemVector]) -> Progress:
-    """Write the rows in place of those that failed before; what that adds to the job's counters."""
+    """Write the rows in place of those that failed before; what that adds to the job's counters.
+
+    Runs in the caller's transaction. None is written of an item that is gone or has other content by now.
+    """
     ids = [row.item_id for row in rows]
     failed_before, _ = ItemVector.objects.filter(version=version, item__in=ids).exclude(failure="").delete()
-    there = set(Item.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    # Locked, so that nobody replaces one between this look and the vector.
+    items = Item.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    content = {pk: rest for pk, *rest in items.values_list("pk", "text", "question", "image_id")}
+    there = {
+        row.item_id
+        for row in rows
+        if content.get(row.item_id) == [row.item.text, row.item.question, row.item.image_id]
+    }
     made = set(ItemVector.objects.filter(version=version, item__in=ids).values_list("item_id", flat=True))
     wanted = [row for row in rows if row.item_id in there - made]
     # Another process may make the same ones this moment: they are equal.

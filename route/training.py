@@ -260,10 +260,15 @@ def kept_scores(router: Router) -> tuple[npt.NDArray[np.int64], FloatArray]:
 
 
 def kept_arrays(router: Router) -> dict[str, npt.NDArray[Any]]:
-    """What was kept beside the router: `item_ids`, `scores`, and by its kind what was held out."""
+    """What was kept beside the router: `item_ids`, `scores`, and by its kind what was held out.
+
+    Without the scores of items that got other content since: those are like items that came later.
+    """
     with router.scores.open("rb") as file:
         arrays, _ = read_arrays(file.read())
-    return arrays
+    replaced = router.project.items.filter(replaced_at__gte=router.job.started_at or router.created_at)
+    still = ~np.isin(arrays["item_ids"], np.array(replaced.values_list("pk", flat=True), dtype=np.int64))
+    return arrays | {name: arrays[name][still] for name in ("item_ids", "scores")}
 
 
 def known_evidence(router: Router, agents: list[Agent]) -> Evidence:

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet, RestrictedError
 
-from annotate import thumbnails
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.label_sets import need_label_set
@@ -98,10 +97,8 @@ def project_delete(*, project: Project, confirm_name: str) -> None:
         raise Refusal(f"To delete it, type the project's name: {project.name}", field="confirm_name")
     if _active_jobs(project).exists():
         raise Refusal("A job of this project is still running. Cancel it first.")
-    folders = [
-        Path(settings.MEDIA_ROOT) / kind / str(project.pk)
-        for kind in ("uploads", "images", thumbnails.FOLDER, "exports")
-    ]
+    # Whatever room they are of, files lie in a folder of their kind and their project.
+    folders = list(Path(settings.MEDIA_ROOT).glob(f"*/{project.pk}"))
     with transaction.atomic():
         project.delete()
         transaction.on_commit(partial(_remove, folders))

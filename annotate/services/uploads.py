@@ -14,7 +14,7 @@ from annotate.errors import Refusal
 from annotate.full_disk import FullDisk, is_full_disk
 from annotate.history import record
 from annotate.import_rows import open_reader
-from annotate.importing import ITEMS_TAKEN_BACK_AT_ONCE, NOTHING_IMPORTED, remove_items
+from annotate.importing import ITEMS_TAKEN_BACK_AT_ONCE, NOTHING_IMPORTED, remove_items, remove_labels
 from annotate.models import Item, Project, Upload, User, upload_path
 from annotate.uploads.errors import UploadError
 from annotate.uploads.limits import format_bytes
@@ -191,7 +191,7 @@ def upload_cancel(*, upload: Upload, user: User | None = None) -> None:
 
 
 def upload_discard(*, upload: Upload, user: User | None = None) -> None:
-    """Throw away an upload that was not imported, or whose import failed, with the items it made.
+    """Throw away an upload that was not imported, or whose import failed, with the items and labels it made.
 
     Raises Refusal once something was done with one of them. Cut off in the middle, it can be asked for again.
     """
@@ -209,5 +209,6 @@ def upload_discard(*, upload: Upload, user: User | None = None) -> None:
     with transaction.atomic():
         file = upload.file
         _record(upload, user, "upload thrown away")
+        remove_labels(upload)
         upload.delete()
         transaction.on_commit(lambda: file.delete(save=False))

@@ -1,24 +1,37 @@
 """The same rows uploaded again, and imports that are all or nothing."""
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from annotate.errors import Refusal
 from annotate.importing import Import
 from annotate.models import Change, Item, Project, Upload
+from annotate.services.projects import label_update
 from annotate.services.uploads import upload_cancel, upload_like, upload_resume
 from annotate.uploads.mapping import ColumnMapping
+from annotate.vectors import (
+    fit_version,
+    items_seen,
+    make_vectors,
+    missing_items,
+    vector_rows,
+    vectors_of,
+    write_rows,
+)
 from jobs.leases import claim
 from jobs.models import Chunk
 from jobs.running import run_next_chunk
 from tests.annotate.test_importing import begin, bring_in, receive, rejections, table, work_on
 from tests.annotate.uploads.factories import zip_bytes
 from tests.factories import make_annotation_run, make_calibration_label, make_project, png_bytes
+
+COLORS = "id,text,gold\nn0,red,\nn1,green,\nn2,blue,\nn3,red and green,\nn4,blue or red,\nn5,red or green or blue,\n"
 
 pytestmark = pytest.mark.django_db
 
@@ -114,6 +127,48 @@ class TestAgain:
         assert said[6] == "The id “n0” is in this file twice, with other content."
         change = Change.objects.get(action="items replaced")
         assert (change.actor, change.new) == (project.created_by, {"items": 2})
+
+    def test_a_replaced_item_keeps_no_vector_of_what_it_was(self):
+        project = make_project()
+        bring_in(project, COLORS)
+        ids = list(project.items.order_by("pk").values_list("pk", flat=True))
+        version = make_vectors(project, ids, user=project.created_by)
+        before = vectors_of(project, ids)
+
+        upload = bring_in(project, "id,text,gold\nn0,green and blue,\n", if_different="replace")
+
+        assert counts(upload) == (0, 0, 1, 1, 0)
+        assert missing_items(version, ids) == [ids[0]]
+        assert project.items.get(external_id="n0").replaced_at is not None
+        make_vectors(project, ids, user=project.created_by)
+        after = vectors_of(project, ids)
+        assert (after[1:] == before[1:]).all()
+        assert (after[0] != before[0]).any()
+
+    def test_a_vector_on_its_way_is_not_kept_where_the_item_was_replaced_meanwhile(self):
+        project = make_project()
+        bring_in(project, COLORS)
+        ids = list(project.items.order_by("pk").values_list("pk", flat=True))
+        version = make_vectors(project, ids[1:], user=project.created_by)
+        rows = vector_rows(version, fit_version(version), items_seen(version, ids[:1]))
+
+        bring_in(project, "id,text,gold\nn0,green,\n", if_different="replace")
+        with transaction.atomic():
+            write_rows(version, rows)
+
+        assert missing_items(version, ids) == [ids[0]]
+
+    def test_an_item_that_an_annotator_is_asked_about_is_in_use(self):
+        project = make_project()
+        bring_in(project, table(2))
+        run = make_annotation_run(project, {})
+        [asked, _] = project.items.order_by("pk").values_list("pk", flat=True)
+        Chunk.objects.create(job=run.job, number=0, subjects=[asked], state=Chunk.State.RUNNING)
+
+        upload = bring_in(project, "id,text,gold\nn0,new,\nn1,new,\n", if_different="replace")
+
+        assert counts(upload) == (0, 0, 2, 1, 1)
+        assert "something was done with its item" in rejections(upload)[1]
 
 
 class TestAllOrNothing:
@@ -242,6 +297,68 @@ class TestAllOrNothing:
         assert (upload.state, upload.step, upload.imported) == ("failed", "", 0)
         assert upload.reason == "The import was cancelled. Nothing of it was imported."
         assert not project.items.exists()
+
+    def undone(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]
+    ) -> None:
+        """An import that made the labels “second” and “third” and is taken back; `meanwhile` happens before that."""
+        rows = "".join(f"x{n},text {n},{'second' if n % 2 else 'third'}\n" for n in range(60))
+        upload = begin(project, "id,text,gold\n" + rows, all_or_nothing=True, add_labels=True)
+        with monkeypatch.context() as stopping:
+            stopping.setattr(
+                "jobs.shutdown.requested", lambda: Upload.objects.get(pk=upload.pk).imported == 50
+            )
+            assert upload.job_id is not None
+            run_next_chunk(upload.job_id)
+        assert list(project.labels.values_list("name", flat=True)) == ["first", "third", "second"]
+        meanwhile()
+        upload_cancel(upload=upload)
+        assert work_on(upload).state == "failed"
+
+    def test_labels_that_it_made_go_too(self, monkeypatch, settings):
+        settings.WRITE_BATCH = 5
+        project = make_project(labels=["first"])
+
+        self.undone(project, monkeypatch, lambda: project.labels.create(position=3, name="by a person"))
+
+        assert list(project.labels.values_list("position", "name")) == [(0, "first"), (1, "by a person")]
+
+    def test_labels_that_something_else_uses_stay(self, monkeypatch, settings):
+        settings.WRITE_BATCH = 5
+        project = make_project(labels=["first"])
+
+        def meanwhile() -> None:
+            bring_in(project, "id,text,gold\nother,text,second\n")
+
+        self.undone(project, monkeypatch, meanwhile)
+
+        assert list(project.labels.values_list("position", "name")) == [(0, "first"), (1, "second")]
+
+    def test_labels_that_somebody_worked_on_stay(self, monkeypatch, settings):
+        settings.WRITE_BATCH = 5
+        project = make_project(labels=["first"])
+
+        def meanwhile() -> None:
+            label_update(
+                label=project.labels.get(name="third"), user=project.created_by, name="3rd", description=""
+            )
+            project.labels.filter(name="second").update(guideline="When it is the second.")
+
+        self.undone(project, monkeypatch, meanwhile)
+
+        assert list(project.labels.values_list("position", "name")) == [
+            (0, "first"),
+            (1, "3rd"),
+            (2, "second"),
+        ]
+
+    def test_no_label_goes_once_models_were_told_of_them(self, monkeypatch, settings):
+        settings.WRITE_BATCH = 5
+        project = make_project(labels=["first"])
+
+        self.undone(project, monkeypatch, lambda: make_annotation_run(project, {}))
+
+        assert project.labels.count() == 3
 
     def test_cancelled_while_it_checks_nothing_is_there_to_take_back(self):
         project = make_project()

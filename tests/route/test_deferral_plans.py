@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from annotate.errors import Refusal
+from annotate.item_rows import NewItem, replace_items
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.services.runs import TRAINED
 from criticize.services import criticism_run_create
@@ -20,6 +21,7 @@ from route.routing import NO_ANSWER
 from route.services.deferral_plans import deferral_plan_start, deferral_preview
 from route.services.plans import plan_act
 from route.services.routers import AgentChoice, DeferralChoice, deferral_create
+from route.training import kept_scores
 from tests.factories import make_calibration_label, make_item, make_job, make_project, make_user
 from tests.review.judging import answer_task
 
@@ -260,3 +262,17 @@ def test_a_part_of_a_plan_is_not_criticized_by_itself(project: Project) -> None:
 
     with pytest.raises(Refusal, match="the plan's own run"):
         criticism_run_create(annotation_run=run, user=project.created_by, choice=TRAINED)
+
+
+def test_the_score_of_an_item_with_other_content_is_forgotten(project: Project) -> None:
+    for model, subject in (("fruit-model", FRUIT), ("metal-model", METAL)):
+        make_annotator(project, model, right_about=subject, scope="project")
+    router = train(project)
+    replaced, *others = open_items(project)
+    new = NewItem("x", FRUIT, "", None, None, "", {}, None, None)
+
+    replace_items([(replaced, new)])
+
+    assert kept_scores(router)[0].tolist() == others
+    preview = deferral_preview(router=router, user=project.created_by)
+    assert (preview.added, sum(share.items for share in preview.shares)) == (1, LEFT - 1)
