@@ -237,6 +237,8 @@ class TestSubmit:
             (Answer(action="label", text="Seehausen", start=0, end=9), "not what stands"),
             (Answer(action="label", text="", start=5, end=5), "within the text"),
             (Answer(action="label", text="x", start=5, end=4), "within the text"),
+            (Answer(action="label", text="x", start=-1, end=4), "within the text"),
+            (Answer(action="label", text="Seehausen", start=21), "at which characters"),
             (Answer(action="label", text="x", start=0, end=10_000), "within the text"),
             (Answer(action="label", text=" ", start=3, end=4), "Choose words"),
             (Answer(action="label", text="The", start=0, end=0), "no words"),
