@@ -125,7 +125,7 @@ def make_routed(people: People) -> Routed:
     comparing = judge_run_create(
         project=project, user=owner, cheap=premium, premium=cheap, choice=judge_choice(project)
     )
-    meta = trained(meta_create(project=project, user=owner, choice=MetaChoice(judge_run)))
+    meta = trained(meta_create(project=project, user=owner, choice=MetaChoice([judge_run])))
     finished = finish(deferral_plan_start(router=deferral, user=owner, people=4))
     running = deferral_plan_start(router=deferral, user=owner, people=2)
     paused = deferral_plan_start(router=deferral, user=owner, people=0)
