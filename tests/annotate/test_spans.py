@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.spans import exact_match, locate, normalized, token_f1
+from annotate.spans import Excerpt, exact_match, excerpt, locate, normalized, token_f1
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,34 @@ def test_every_part_of_a_context_is_found_where_it_stands(context, data):
 
     assert all(context[first:last] == answer for first, last in spans)
     assert bool(spans) == bool(answer)
+
+
+class TestExcerpt:
+    def test_words_around_the_answer_are_whole(self):
+        text = "word " * 30 + "Seehausen" + " word" * 30
+        found = excerpt(text, 150, 159)
+
+        assert found.answer == "Seehausen"
+        assert found.before == "… word word word word word word "
+        assert found.after.startswith(" word word")
+        assert found.after.endswith(" word …")
+
+    def test_a_short_text_is_whole(self):
+        assert excerpt("By the Aller.", 7, 12) == Excerpt("By the ", "Aller", ".")
+
+    def test_of_a_long_answer_the_middle_is_left_out(self):
+        found = excerpt("ab " * 200, 0, 599)
+
+        assert " … " in found.answer
+        assert len(found.answer) < 260
+
+    def test_no_sign_is_cut(self):
+        text = "e\u0301" * 100 + "x" + "e\u0301" * 100
+        found = excerpt(text, 200, 201)
+
+        assert found.before.startswith("…e")
+        assert found.after.endswith("\u0301…")
+
+    def test_a_place_outside_is_refused(self):
+        with pytest.raises(ValueError, match="not in a text of 3"):
+            excerpt("abc", 2, 4)

@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -268,7 +269,7 @@ def expect_marks_in_lists(page: Page, project: Project, round: ReviewRound) -> N
         size = page.viewport_size
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": 360, "height": 780})
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             assert not page.evaluate(sideways), name
             keep(page, f"{name}-360-{scheme}")
         assert size is not None
@@ -291,7 +292,7 @@ def adjudicate(page: Page, project: Project) -> None:
     expect(page.get_by_role("heading", name="Everything is decided")).to_be_visible()
 
 
-def export(page: Page, project: Project, tmp_path: Path) -> dict[str, object]:
+def export(page: Page, project: Project, tmp_path: Path) -> dict[str, Any]:
     page.goto(reverse("exports", args=[project.pk]))
     page.check("[name=format][value=squad]")
     page.get_by_role("button", name="Write the export").click()
@@ -301,13 +302,13 @@ def export(page: Page, project: Project, tmp_path: Path) -> dict[str, object]:
     download.value.save_as(target)
     with zipfile.ZipFile(target) as archive:
         (name,) = set(archive.namelist()) - {"README.md", "data_card.json"}
-        found: dict[str, object] = json.loads(archive.read(name))
+        found: dict[str, Any] = json.loads(archive.read(name))
         return found
 
 
-def check_squad(found: dict[str, object]) -> None:
+def check_squad(found: dict[str, Any]) -> None:
     """Every context as it was, and each answer at the character where it begins."""
-    (article,) = found["data"]  # type: ignore[misc]
+    (article,) = found["data"]
     assert [paragraph["context"] for paragraph in article["paragraphs"]] == list(TEXTS)
     for paragraph, right in zip(article["paragraphs"], DECIDED, strict=True):
         (question,) = paragraph["qas"]

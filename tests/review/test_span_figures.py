@@ -75,10 +75,10 @@ class TestMachineAgainstPeople:
 
         assert found is not None
         assert (found.exact, found.other, found.found, found.missed, found.failed) == (2, 1, 1, 1, 1)
-        assert (found.reviewed, found.exact_share) == (6, pytest.approx(1 / 3))
+        assert found.reviewed == 6
+        assert found.exact_share == pytest.approx(1 / 3)
         assert found.f1.value == pytest.approx(sum(F1) / 6)
-        assert found.f1.low is not None
-        assert found.f1.low < found.f1.value < (found.f1.high or 0)
+        assert (found.f1.low or 0) < sum(F1) / 6 < (found.f1.high or 0)
         assert found.bins == [3, 0, 0, 0, 0, 0, 1, 0, 0, 2]
         assert [each.f1 for each in found.apart] == pytest.approx([0.0, 0.0, 2 / 3])
 
@@ -143,10 +143,12 @@ class TestPeopleAgainstEachOther:
         assert shared.overall.f1.value == pytest.approx((1 + 2 / 3 + 0) / 3)
         assert shared.f1_bins == [1, 0, 0, 0, 0, 0, 1, 0, 0, 1]
         (pair,) = shared.pairs
-        assert (pair.items, pair.f1.value) == (3, pytest.approx(5 / 9))
+        assert pair.items == 3
+        assert pair.f1.value == pytest.approx(5 / 9)
         worst, other = shared.apart
         assert (worst.first.text, worst.second.text, worst.f1) == ("Seehausen", "", 0.0)
-        assert (other.second.text, other.f1) == ("near Seehausen", pytest.approx(2 / 3))
+        assert other.second.text == "near Seehausen"
+        assert other.f1 == pytest.approx(2 / 3)
         assert {worst.reviewer_of_first.name} == {"anna"}
 
     def test_three_answers_of_an_item_are_paired(self, doubled: ReviewRound):
@@ -209,6 +211,7 @@ class TestAgainstGold:
     def test_final_answers_are_better_by_what_people_corrected(self):
         round = make_span_round(("near Seehausen", "the Weser", "Seehausen", ""), 2)
         answer_in_order(round, round.created_by, ("Seehausen", "near Seehausen"))
+        assert round.criticism_run is not None
         machine, final = measured_machine(round.criticism_run.annotation_run), measured_final(round)
 
         assert (machine.right, final.right, final.judged) == (1, 2, 4)
