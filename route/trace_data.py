@@ -6,7 +6,7 @@ neither what is asked nor what is learned.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 RISK, DEMO, DEV = 0, 1, 2
+NOT_SPLIT = -1  # until the job that trains has the vectors by which topics are held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Trace:
 class KnownTraces:
     """Items whose right answer is known and that the annotator answered, (n,) each: in order of item id.
 
-    `is_error`: its label differs from the right one. `use` is RISK, DEMO or DEV.
+    `is_error`: its label differs from the right one. `use` is RISK, DEMO or DEV, or NOT_SPLIT.
     """
 
     item_ids: IntArray
@@ -61,6 +62,23 @@ class KnownTraces:
         """Ids of the items for one use, and whether each is an error."""
         mine = self.use == use
         return self.item_ids[mine].tolist(), self.is_error[mine]
+
+    @property
+    def is_split(self) -> bool:
+        return bool((self.use != NOT_SPLIT).all())
+
+    def unsplit(self) -> "KnownTraces":
+        """The same items, for nothing yet."""
+        return replace(self, use=np.full(len(self.use), NOT_SPLIT, dtype=np.int64))
+
+    def split_by_topic(self, vectors: FloatArray, seed: int) -> "KnownTraces":
+        """The same items, those of the farthest topics for DEV. Raises ValueError where topics cannot be held out."""
+        from route.splits import topics_held_out
+
+        split, _ = topics_held_out(vectors, self.is_error, seed=seed)
+        use = np.empty(len(self.use), dtype=np.int64)
+        use[split.risk], use[split.demo], use[split.dev] = RISK, DEMO, DEV
+        return replace(self, use=use)
 
 
 def split_known(project: Project, run: AnnotationRun, *, seed: int, most: int) -> KnownTraces:

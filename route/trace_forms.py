@@ -54,6 +54,21 @@ class TraceForm(VectorForm):
         label="Demonstrations",
         help_text="Tried without any, and with so many known items that are like the one at hand.",
     )
+    split = forms.ChoiceField(
+        label="The setting is chosen on",
+        choices=[("random", "Known items at random"), ("topics", "Whole topics that are held out")],
+        initial="random",
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose how the known items are split.", "invalid_choice": "Choose one."},
+        help_text="Held out are the topics that are least like the others. What is good there is good "
+        "on items unlike those that the router has learned from.",
+    )
+    no_trace = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Ask once more without any step",
+        help_text="To see in the table what reading the steps is worth.",
+    )
     spend_limit = _number(
         "Spend limit in US$",
         required=False,
@@ -78,6 +93,8 @@ class TraceForm(VectorForm):
             limit=float(cleaned["limit"]) / 100,
             strictness=tuple(cleaned["strictness"]),
             demonstrations=tuple({0, cleaned["demonstrations"] or 0}),
+            split=cleaned["split"],
+            no_trace=cleaned["no_trace"],
             vectors=self.vector_choice(),
             name=cleaned["name"],
             seed=cleaned["seed"],

@@ -1,11 +1,12 @@
 """The work that trains a trace-aware router: its model is asked about every prefix of the development traces, then it
 is chosen how it is asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db.models import Q
+from django.conf import settings
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from annotate.contents import BLOCK, items_in_order
@@ -15,13 +16,14 @@ from jobs.calling import Outcome
 from jobs.leases import Lease, Progress
 from jobs.models import Chunk, Job
 from jobs.recording import record
+from jobs.services import chunk_size
 from jobs.work import CannotGoOn
 from mllm.errors import CallError
 from mllm.messages import Request
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
 from route.models import RouterQuery, parts_of_prefix, prefix_of
-from route.trace_data import traces_of
+from route.trace_data import DEV, KnownTraces, Trace, known_traces, store_known, traces_of
 from route.trace_queries import (
     Asking,
     annotator_of,
@@ -32,8 +34,36 @@ from route.trace_queries import (
 )
 
 _LOOK_AGAIN = timedelta(seconds=2)
-# The subject of the job's last chunk: no item has the number 0.
-TRAINING = 0
+# The subjects of the job's last chunk, and of its first where topics are held out: no item has these numbers.
+TRAINING, SPLITTING = 0, -1
+
+
+def prefixes_of(
+    known: KnownTraces, traces: Mapping[int, Trace], n_variants: int, *, no_trace: bool
+) -> list[int]:
+    """What the router's model is asked: each prefix of the development traces by each variant; prefix 0 is no trace."""
+    return [
+        prefix_of(pk, variant, step)
+        for pk in known.of(DEV)[0]
+        if pk in traces and traces[pk].steps
+        for variant in range(n_variants)
+        for step in range(0 if no_trace else 1, len(traces[pk].steps) + 1)
+    ]
+
+
+def add_chunks(job: Job, subjects: Sequence[int]) -> None:
+    """Chunks that ask about these prefixes, and the last one, which trains."""
+    processes = 1 if job.spend_limit is not None else settings.WORKER_PROCESSES
+    parallel = max(1, min(processes, job.in_flight))
+    size = chunk_size(len(subjects), in_flight=job.in_flight, parallel=parallel)
+    blocks = [list(subjects[start : start + size]) for start in range(0, len(subjects), size)]
+    last = job.chunks.aggregate(last=Max("number"))["last"]
+    first = 0 if last is None else last + 1
+    Chunk.objects.bulk_create(
+        Chunk(job=job, number=first + place, subjects=block)
+        for place, block in enumerate([*blocks, [TRAINING]])
+    )
+    Job.objects.filter(pk=job.pk).update(total=len(subjects), parallel=max(1, min(parallel, len(blocks))))
 
 
 class TraceReplay(CallWork):
@@ -50,12 +80,44 @@ class TraceReplay(CallWork):
             return True
         try:
             check_vectors(router)
+            if lease.chunk.subjects == [SPLITTING]:
+                return self._split(lease)
             return self._train(lease) if lease.chunk.subjects == [TRAINING] else super().run(lease)
         except VectorsMissing:
             lease.release(until=timezone.now() + _LOOK_AGAIN)
             return False
         except (ValueError, Refusal) as error:
             raise CannotGoOn(str(error), failure="bad_request", pause=False) from error
+
+    def _split(self, lease: Lease) -> bool:
+        """Hold topics out, now that the items have vectors, and ask about what is left for development."""
+        from route.training import features_of
+
+        job, router = lease.job, lease.job.router
+        known = known_traces(router)
+        if known.is_split:
+            return True
+        vectors = features_of(router, known.item_ids.tolist(), lease.renew_if_due)
+        known = known.split_by_topic(vectors, router.seed)
+        traces = traces_of(annotator_of(router), known.of(DEV)[0])
+        subjects = prefixes_of(
+            known, traces, len(variants_of(router)), no_trace=bool(router.parameters.get("no_trace"))
+        )
+        if not subjects:
+            raise ValueError(
+                "The annotator's answers to the held-out items hold no steps. Split them at random."
+            )
+        before = router.scores.name
+
+        def write() -> Progress:
+            store_known(router, known)
+            router.save(update_fields=["scores"])
+            add_chunks(job, subjects)
+            return Progress()
+
+        lease.write(write)
+        router.scores.storage.delete(str(before))
+        return True
 
     def _train(self, lease: Lease) -> bool:
         from route.trace_training import train_trace

@@ -22,7 +22,13 @@ from route.api.routers import (
 from route.models import TracedRun
 from route.replay import POLLING_INTERVALS, RETRIEVAL_STYLES
 from route.router_prompts import STRICTNESS
-from route.services.trace_routers import TraceChoice, trace_create, trace_estimate, trace_router_act
+from route.services.trace_routers import (
+    SPLITS,
+    TraceChoice,
+    trace_create,
+    trace_estimate,
+    trace_router_act,
+)
 from route.services.traced_runs import TracedFigures, traced_figures, traced_run_create, traced_run_preview
 
 
@@ -53,8 +59,24 @@ class TraceChoiceSerializer(Input):
     )
     answer_format = serializers.ChoiceField(ANSWER_FORMATS, required=False)
     vectors = VectorChoiceSerializer(required=False)
+    split = serializers.ChoiceField(
+        SPLITS,
+        required=False,
+        help_text="How the items that the setting is chosen on are split off: at random, or as the farthest `topics`.",
+    )
+    no_trace = serializers.BooleanField(
+        required=False, help_text="Ask once more about each item without any step. True unless it is set."
+    )
     name = serializers.CharField(required=False, max_length=120)
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+
+
+class TraceEstimateSerializer(EstimateSerializer):
+    no_trace_calls = serializers.IntegerField(help_text="Of the baseline without steps, asked or not.")
+    no_trace_cost = serializers.FloatField(allow_null=True, help_text="US$ of these; null without a price.")
+    is_rough = serializers.BooleanField(
+        help_text="Topics are held out: how many items that are is not known yet."
+    )
 
 
 class TraceCreateSerializer(TraceChoiceSerializer):
@@ -140,7 +162,8 @@ def trace_choice(project: Project, user: User, given: dict[str, Any]) -> TraceCh
         for name in ("strictness", "demonstrations", "styles", "intervals")
         if name in given
     }
-    fields |= {name: given[name] for name in ("limit", "answer_format", "name", "seed") if name in given}
+    plain = ("limit", "answer_format", "split", "no_trace", "name", "seed")
+    fields |= {name: given[name] for name in plain if name in given}
     return TraceChoice(
         run=chosen(runs, given["run"], field="run", what="annotation run"),
         connection=chosen(connections_of(user), given["connection"], field="connection", what="connection"),
@@ -180,13 +203,13 @@ class TraceRouterEstimate(RouterEndpoint):
     @extend_schema(
         summary="What training a router that reads along would take",
         request=TraceChoiceSerializer,
-        responses=EstimateSerializer,
+        responses=TraceEstimateSerializer,
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         choice = trace_choice(project, self.user, self.given(TraceChoiceSerializer))
         estimate = trace_estimate(project=project, user=self.user, choice=choice)
-        return self.reply(EstimateSerializer, estimate)
+        return self.reply(TraceEstimateSerializer, estimate)
 
 
 class RouterPause(RouterEndpoint):

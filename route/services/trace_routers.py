@@ -1,11 +1,10 @@
 """Starting to train trace-aware routers: whose traces they read, which model reads them, and what that takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Max
 
 from annotate.access import connections_of
 from annotate.connections import default_answer_format
@@ -24,18 +23,20 @@ from annotate.services.runs import (
     prompted_estimate,
 )
 from annotate.vectors import PLAIN, VectorChoice
-from jobs.models import Chunk
+from jobs.models import Chunk, Job
 from jobs.services import JobStateError, job_cancel, job_create, job_pause, job_resume
 from mllm.messages import Request
 from route.evidence import MIN_KNOWN
-from route.models import Agent, Router, RouterQuery, parts_of_prefix, prefix_of
+from route.models import Agent, Router, RouterQuery, parts_of_prefix
 from route.replay import POLLING_INTERVALS, RETRIEVAL_STYLES
 from route.router_prompts import ROUTER_PROMPT_VERSION, STRICTNESS
 from route.services.routers import check_vectors
 from route.trace_data import DEV, KnownTraces, Trace, split_known, store_known, traces_of
 from route.trace_queries import Asking, Variant
-from route.trace_replay import TRAINING
+from route.trace_replay import SPLITTING, add_chunks, prefixes_of
 
+# How development items are chosen: at random, or as whole topics, those farthest from the others.
+SPLITS = ("random", "topics")
 MOST_DEMONSTRATIONS = 16
 MOST_KNOWN = 5_000  # items that a router is learned from; of more, a seeded sample
 MOST_VARIANTS = 24
@@ -48,7 +49,8 @@ class TraceChoice:
     """How a trace-aware router is to be trained.
 
     `run` is a finished run whose annotator reasons in numbered steps and answered calibration items; `connection` and
-    `model` are the router's. `limit` is ρ. Every combination of the others is tried.
+    `model` are the router's. `limit` is ρ. `split` is one of `SPLITS`. `no_trace` asks once more an item and variant,
+    without any step, for the baseline of that name. Every combination of the others is tried.
     """
 
     run: AnnotationRun
@@ -61,6 +63,8 @@ class TraceChoice:
     intervals: Sequence[int] = POLLING_INTERVALS
     answer_format: str = ""
     vectors: VectorChoice = PLAIN
+    split: str = "random"
+    no_trace: bool = True
     name: str = ""
     seed: int | None = None
 
@@ -95,11 +99,28 @@ def offered_traced(project: Project) -> list[AnnotationRun]:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What training would ask: the items by use, the traces of the development items, and the prefixes."""
+    """What training would ask: the items by use, the traces of the development items, and the prefixes.
+
+    Where topics are held out the items are split by the job, which has their vectors: the items here are as many as are
+    to be expected. `no_trace` are the prefixes without a step, asked or not.
+    """
 
     known: KnownTraces
     traces: dict[int, Trace]
     subjects: list[int]
+    no_trace: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEstimate(Estimate):
+    """What training will take. The baseline “no trace” is of so many calls and US$, in the sum where it is chosen.
+
+    `is_rough`: topics are held out, and how many items they hold is known only once the items have vectors.
+    """
+
+    no_trace_calls: int = 0
+    no_trace_cost: Decimal | None = None
+    is_rough: bool = False
 
 
 def _prepare(project: Project, user: User, choice: TraceChoice) -> Prepared:
@@ -115,20 +136,29 @@ def _prepare(project: Project, user: User, choice: TraceChoice) -> Prepared:
             f"{MIN_KNOWN} are needed. Label more calibration items, and try the annotator on them.",
             field="run",
         )
-    ids, _ = known.of(DEV)
-    traces = traces_of(choice.run, ids)
-    subjects = [
-        prefix_of(pk, variant, step)
-        for pk in ids
-        if pk in traces
-        for variant in range(len(choice.variants()))
-        for step in range(1, len(traces[pk].steps) + 1)
-    ]
-    if not subjects:
+    if choice.split == "topics":
+        _check_topics(known)
+    traces = traces_of(choice.run, known.of(DEV)[0])
+    asked = prefixes_of(known, traces, len(choice.variants()), no_trace=True)
+    no_trace = [subject for subject in asked if not parts_of_prefix(subject)[2]]
+    steps = [subject for subject in asked if parts_of_prefix(subject)[2]]
+    if not steps:
         raise Refusal(
             "The annotator's answers hold no steps, so there is nothing to read along.", field="run"
         )
-    return Prepared(known, traces, subjects)
+    return Prepared(known, traces, asked if choice.no_trace else steps, no_trace)
+
+
+def _check_topics(known: KnownTraces) -> None:
+    # scikit-learn takes a second to import: only who holds topics out pays.
+    from route.splits import MIN_FOR_TOPICS
+
+    if len(known.item_ids) < MIN_FOR_TOPICS:
+        raise Refusal(
+            f"{len(known.item_ids)} known items are too few to hold topics out; at least {MIN_FOR_TOPICS} are needed. "
+            "Label more calibration items, or split them at random.",
+            field="split",
+        )
 
 
 def _check(project: Project, user: User, choice: TraceChoice) -> None:
@@ -152,6 +182,8 @@ def _check(project: Project, user: User, choice: TraceChoice) -> None:
         raise Refusal("The router is asked after every 1, 2 or 4 steps.", field="intervals")
     if not choice.demonstrations or not all(0 <= m <= MOST_DEMONSTRATIONS for m in choice.demonstrations):
         raise Refusal(f"Show 0 to {MOST_DEMONSTRATIONS} demonstrations.", field="demonstrations")
+    if choice.split not in SPLITS:
+        raise Refusal(f"Development items are split off by one of: {', '.join(SPLITS)}.", field="split")
     if len(choice.variants()) > MOST_VARIANTS:
         raise Refusal(
             f"That is too much to try: choose at most {MOST_VARIANTS} variants.", field="demonstrations"
@@ -163,14 +195,14 @@ def _check(project: Project, user: User, choice: TraceChoice) -> None:
     check_vectors(project, user, choice.vectors)
 
 
-def trace_estimate(*, project: Project, user: User, choice: TraceChoice) -> Estimate:
+def trace_estimate(*, project: Project, user: User, choice: TraceChoice) -> TraceEstimate:
     """Calls, tokens, price and time of choosing the setting. Raises Refusal."""
     prepared = _prepare(project, user, choice)
     router = _unsaved(project, user, choice)
     return _estimate(router, choice, prepared)
 
 
-def _estimate(router: Router, choice: TraceChoice, prepared: Prepared) -> Estimate:
+def _estimate(router: Router, choice: TraceChoice, prepared: Prepared) -> TraceEstimate:
     asking = Asking(router, known=prepared.known, annotator=choice.run)
     variants = choice.variants()
 
@@ -183,13 +215,22 @@ def _estimate(router: Router, choice: TraceChoice, prepared: Prepared) -> Estima
                 found.append(asking.request(variants[variant], item, steps, None))
         return found
 
-    return prompted_estimate(
-        choice.model_choice(),
-        calls=len(prepared.subjects),
-        subjects=prepared.subjects,
-        request=requests,
-        earlier=RouterQuery.objects.none(),
-        usual=_USUAL,
+    def estimate(subjects: Sequence[int]) -> Estimate:
+        return prompted_estimate(
+            choice.model_choice(),
+            calls=len(subjects),
+            subjects=subjects,
+            request=requests,
+            earlier=RouterQuery.objects.none(),
+            usual=_USUAL,
+        )
+
+    without = estimate(prepared.no_trace)
+    return TraceEstimate(
+        **asdict(estimate(prepared.subjects)),
+        no_trace_calls=without.calls,
+        no_trace_cost=without.cost,
+        is_rough=choice.split == "topics",
     )
 
 
@@ -214,6 +255,8 @@ def _unsaved(project: Project, user: User, choice: TraceChoice) -> Router:
             "limit": choice.limit,
             "variants": [variant.as_dict() for variant in choice.variants()],
             "intervals": sorted(set(choice.intervals)),
+            "split": choice.split,
+            "no_trace": choice.no_trace,
         },
         seed=project.seed if choice.seed is None else choice.seed,
         created_by=user,
@@ -232,16 +275,21 @@ def trace_create(
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
     router.job = job_create(
         kind="trace_replay",
-        subjects=prepared.subjects,
+        subjects=[],
         in_flight=choice.connection.in_flight,
         connection_key=choice.connection.key_of_jobs,
         spend_limit=spend_limit,
         expected_call_cost=estimate.cost_per_call,
     )
-    last = router.job.chunks.aggregate(last=Max("number"))["last"]
-    Chunk.objects.create(job=router.job, number=last + 1, subjects=[TRAINING])
+    known = prepared.known
+    if choice.split == "topics":
+        known = known.unsplit()
+        Chunk.objects.create(job=router.job, number=0, subjects=[SPLITTING])
+        Job.objects.filter(pk=router.job.pk).update(total=len(prepared.subjects))
+    else:
+        add_chunks(router.job, prepared.subjects)
     router.save()
-    store_known(router, prepared.known)
+    store_known(router, known)
     router.save(update_fields=["scores"])
     Agent.objects.create(router=router, position=0, name=choice.run.who, run=choice.run)
     record(
@@ -255,6 +303,7 @@ def trace_create(
             "annotator": choice.run.who,
             "model": router.parameters["model"],
             "limit": choice.limit,
+            "split": choice.split,
             "calls": len(prepared.subjects),
             "spend_limit": None if spend_limit is None else f"${spend_limit}",
         },

@@ -107,7 +107,9 @@ def _choice(run: AnnotationRun) -> ModelChoice:
 
 def _router_cost(router: Router, setting: dict[str, object], n_items: int) -> Decimal | None:
     """By what the development items took with this setting, each read to its end."""
-    queries = RouterQuery.objects.filter(router=router, traced_run=None, variant=int(str(setting["variant"])))
+    queries = RouterQuery.objects.filter(
+        router=router, traced_run=None, step__gt=0, variant=int(str(setting["variant"]))
+    )
     mean: Decimal | None = queries.aggregate(mean=Avg("cost"))["mean"]
     if mean is None:
         return None

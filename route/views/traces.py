@@ -49,6 +49,7 @@ def trace_cost(request: PageRequest, project_id: int) -> HttpResponse:
     context: dict[str, Any] = {"form": form}
     if form.is_valid():
         try:
+            context["no_trace"] = form.cleaned_data["no_trace"]
             context["estimate"] = trace_estimate(project=project, user=request.user, choice=form.choice())
         except Refusal as refusal:
             context["problem"] = refusal.sentence

@@ -55,3 +55,15 @@ def test_wrong_values_are_refused(arguments, sentence):
         POOL.retrieve(*arguments)
     with pytest.raises(ValueError, match="2 items"):
         Demonstrations([[1.0], [2.0]], [1])
+
+
+def test_nearness_is_the_mean_cosine_with_the_nearest():
+    pool = Demonstrations([[1, 0], [0, 1], [-1, 0]], [0, 1, 0])
+
+    assert pool.nearness([[2, 0], [1, 1]], 1).tolist() == pytest.approx([1, 0.5**0.5])
+    assert pool.nearness([[2, 0]], 2).tolist() == pytest.approx([0.5])
+    assert pool.nearness([[2, 0]], 9).tolist() == pytest.approx([0])
+    with pytest.raises(ValueError, match="at least one"):
+        pool.nearness([[2, 0]], 0)
+    with pytest.raises(ValueError, match="length 2"):
+        pool.nearness([[2, 0, 1]], 1)

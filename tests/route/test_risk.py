@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from route.risk import PENALTIES, DisagreementScorer, LogisticScorer
+from route.risk import PENALTIES, DisagreementScorer, LogisticScorer, TextImageSimilarity
 
 SCORERS = [DisagreementScorer(random_state=0), LogisticScorer()]
 
@@ -168,3 +168,49 @@ def test_prediction_needs_a_fit_and_the_same_features(kind):
 def test_a_network_without_units_is_refused(hidden):
     with pytest.raises(ValueError, match="hidden layer"):
         DisagreementScorer(hidden)
+
+
+def pairs(n, seed=0, shared=True):
+    """Vectors of texts and of images that say the same three things, or nothing of each other."""
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(n, 3))
+    mixing = np.random.default_rng(99)
+    text, image = mixing.normal(size=(3, 12)), mixing.normal(size=(3, 20))
+    seen = said if shared else rng.normal(size=(n, 3))
+    return said @ text + rng.normal(size=(n, 12)), seen @ image + rng.normal(size=(n, 20))
+
+
+def test_a_text_and_the_image_of_another_item_are_told_apart():
+    similarity = TextImageSimilarity(1).fit(*pairs(200))
+    texts, images = pairs(100, seed=5)
+
+    own = similarity.predict(texts, images)
+    other = similarity.predict(texts, np.roll(images, 1, axis=0))
+
+    assert similarity.fallback_ is None
+    assert similarity.agreement_ > 0.9
+    assert (own > other).mean() > 0.9
+    assert (np.abs(own) <= 1 + 1e-12).all()
+    again = TextImageSimilarity(1).fit(*pairs(200))
+    assert again.predict(texts, images).tolist() == own.tolist()
+
+
+def test_texts_and_images_that_have_nothing_in_common_are_said_to():
+    similarity = TextImageSimilarity(1).fit(*pairs(200, shared=False))
+
+    assert "nothing of an image" in similarity.fallback_
+    assert similarity.agreement_ == pytest.approx(0.5, abs=0.1)
+    assert "too few" in TextImageSimilarity(1).fit(*pairs(19)).fallback_
+
+
+def test_similarities_of_wrong_shapes_are_refused():
+    texts, images = pairs(30)
+    with pytest.raises(ValueError, match="one of its image"):
+        TextImageSimilarity().fit(texts, images[:-1])
+    with pytest.raises(ValueError, match="fitted first"):
+        TextImageSimilarity().predict(texts, images)
+    with pytest.raises(ValueError, match="length"):
+        TextImageSimilarity().fit(texts, images).predict(images, texts)
+    constant = TextImageSimilarity().fit(np.ones((30, 4)), np.ones((30, 5)))
+    assert constant.fallback_
+    assert constant.predict(np.ones((2, 4)), np.ones((2, 5))).tolist() == [0, 0]

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from route.splits import risk_demo_dev, shift_between, topic_shift_split, unit_rows, word_divergence
+from route.splits import (
+    risk_demo_dev,
+    shift_between,
+    topic_shift_split,
+    topics_held_out,
+    unit_rows,
+    word_divergence,
+)
 
 
 @settings(deadline=None)
@@ -157,3 +164,22 @@ def test_shifts_of_wrong_values_are_refused():
         shift_between([[1.0]], [[1.0]], seed=0, topics=([1], [1, 2]))
     with pytest.raises(ValueError, match="one text"):
         shift_between([[1.0]], [[1.0]], seed=0, texts=([], ["a"]))
+
+
+def test_whole_topics_are_held_out_for_development_and_the_others_shared():
+    vectors = topics()
+    errors = np.arange(len(vectors)) % 4 == 0
+
+    split, found = topics_held_out(vectors, errors, seed=3)
+    same, _ = topics_held_out(vectors, errors, seed=3)
+
+    parts = (split.risk, split.demo, split.dev)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(vectors)))
+    assert split.dev.tolist() == found.test.tolist() == same.dev.tolist()
+    assert not set(found.topics[split.dev]) & set(found.topics[[*split.risk, *split.demo]])
+    assert abs(len(split.risk) - 2 * len(split.demo)) <= 2
+    assert abs(errors[split.risk].sum() - 2 * errors[split.demo].sum()) <= 3
+    with pytest.raises(ValueError, match="39 known items are too few"):
+        topics_held_out(vectors[:39], errors[:39], seed=3)
+    with pytest.raises(ValueError, match="no topics"):
+        topics_held_out(np.ones((40, 3)), errors[:40], seed=3)

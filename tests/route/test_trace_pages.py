@@ -40,9 +40,12 @@ def test_a_router_is_trained_and_set_to_work_from_the_pages(
         "strictness": ["balanced"],
         "demonstrations": "2",
         "vectors": "plain",
+        "split": "random",
+        "no_trace": "on",
     }
     cost = page.get(reverse("trace_cost", args=[project.pk]), said)
     assert "every step of the development items" in cost.content.decode()
+    assert "Asking once more without any step is" in cost.content.decode()
 
     page.post(reverse("trace_new", args=[project.pk]), said)
     router = Router.objects.get()
@@ -87,3 +90,30 @@ def test_without_an_annotator_in_steps_the_page_says_what_to_do(project: Project
     shown = page.get(reverse("trace_new", args=[project.pk])).content.decode()
 
     assert "No annotator reasons in numbered steps yet" in shown
+
+
+def test_a_split_by_topics_is_said_with_its_measures(
+    project: Project, page: Client, provider: Provider
+) -> None:
+    provider(answer)
+    run = make_candidate(project)
+    assert run.connection is not None
+    said = {"run": run.pk, "connection": run.connection.pk, "model": READER, "limit": "100"}
+    said |= {"strictness": ["balanced"], "demonstrations": "2", "vectors": "plain", "split": "topics"}
+    cost = page.get(reverse("trace_cost", args=[project.pk]), said).content.decode()
+    assert "as topics differ in size" in cost
+    assert "call" in cost[cost.index("would be") :]
+
+    page.post(reverse("trace_new", args=[project.pk]), said)
+    router = Router.objects.get()
+    run_out(router.job_id)
+
+    shown = page.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    assert "Whole topics were held out" in shown
+    assert "Divergence of their words" in shown
+    assert "Not asked" in shown
+    project.calibration_labels.filter(
+        pk__in=list(project.calibration_labels.values_list("pk", flat=True)[:20])
+    ).delete()
+    refused = page.post(reverse("trace_new", args=[project.pk]), said).content.decode()
+    assert "28 known items are too few to hold topics out; at least 40 are needed." in refused

@@ -12,6 +12,7 @@ from mllm.errors import CallError, Failure
 from mllm.messages import Request
 from route.models import Router, RouterQuery, parts_of_prefix, prefix_of
 from route.services.trace_routers import TraceChoice, trace_create, trace_estimate, trace_router_act
+from route.trace_baselines import BASELINES
 from route.trace_data import DEMO, DEV, RISK, known_traces
 from route.trace_training import Setting, setting_for
 from route.training import kept_scores
@@ -51,7 +52,7 @@ def test_training_asks_each_prefix_once_a_variant(project: Project, provider: Pr
     known = known_traces(router)
     dev, _ = known.of(DEV)
     texts = dict(project.items.values_list("pk", "text"))
-    prefixes = 2 * sum(4 if METAL in texts[pk] else 3 for pk in dev)
+    prefixes = 2 * sum(5 if METAL in texts[pk] else 4 for pk in dev)  # with the one that has no step
     assert len(reader.requests) == RouterQuery.objects.filter(router=router).count() == prefixes
     assert router.job.done == router.job.total == prefixes
     assert {*known.use.tolist()} == {RISK, DEMO, DEV}
@@ -87,6 +88,15 @@ def test_the_setting_is_chosen_within_the_limit(project: Project, provider: Prov
     assert rows["Trace-aware router"]["judge_tokens_saved"] > 0
     assert rows["AI only"]["accuracy"] < 1
     assert {"trace only", "one-shot on the full trace", "MLP", "random", "model-stated risk"} < rows.keys()
+    assert [row["name"] for row in metrics["table"]] == ["Trace-aware router", *BASELINES]
+    assert rows["no trace"]["recall"] == 0  # the reader doubts nothing that it has not read
+    assert rows["no trace"]["router_tokens"] > 0
+    assert "nearest demonstrations" in rows["similarity rule"]["note"]
+    assert rows["AI only"]["judge_tokens_saved"] == 0
+    assert rows["MLP"]["judge_tokens_saved"] == pytest.approx(rows["MLP"]["seconds_saved"], abs=0.1)
+    assert rows["one-shot on the full trace"]["judge_tokens_saved"] == 0
+    assert metrics["features"]["text_image_similarity"] is None
+    assert len(metrics["features"]["facts"]) == 7
     ids, scores = kept_scores(router)
     assert len(ids) == LEFT
     assert scores.shape == (LEFT, 1)
@@ -179,6 +189,7 @@ def test_the_estimate_counts_the_calls_before_any_is_made(project: Project, prov
         ({"demonstrations": (99,)}, "demonstrations"),
         ({"styles": ("random",)}, "styles"),
         ({"model": " "}, "model"),
+        ({"split": "by name"}, "split"),
         ({"connection": None}, "connection"),
     ],
 )
@@ -218,3 +229,83 @@ def test_demonstrations_are_tried_with_every_retrieval_once() -> None:
     choice = TraceChoice(None, None, "", styles=("nearest", "balanced"))  # type: ignore[arg-type]
 
     assert len(choice.variants()) == 3 * (1 + 2)
+
+
+def test_without_the_tick_nothing_is_asked_of_items_without_steps(
+    project: Project, provider: Provider
+) -> None:
+    provider(answer)
+
+    router = train_traced(project, no_trace=False)
+
+    assert not RouterQuery.objects.filter(router=router, step=0).exists()
+    rows = {row["name"]: row for row in router.metrics["table"]}
+    assert "Not asked" in rows["no trace"]["why"]
+    assert "recall" not in rows["no trace"]
+
+
+def test_the_estimate_prices_what_is_asked_without_steps(project: Project) -> None:
+    run = make_candidate(project)
+    ModelPrice.objects.create(
+        provider="openai", model=READER, input=Decimal(1), output=Decimal(2), updated_by=project.created_by
+    )
+
+    asked, not_asked = (
+        trace_estimate(project=project, user=project.created_by, choice=trace_choice(run, no_trace=no_trace))
+        for no_trace in (True, False)
+    )
+
+    assert asked.no_trace_calls == not_asked.no_trace_calls == asked.calls - not_asked.calls == 2 * 12
+    assert asked.cost is not None
+    assert not_asked.cost is not None
+    assert asked.cost > not_asked.cost
+    assert (asked.no_trace_cost or 0) > 0
+
+
+def test_held_out_topics_are_what_the_setting_is_chosen_on(project: Project, provider: Provider) -> None:
+    provider(answer)
+
+    router = train_traced(project, split="topics", limit=1.0)
+
+    assert router.job.state == Job.State.DONE, router.job.reason
+    known = known_traces(router)
+    assert {*known.use.tolist()} == {RISK, DEMO, DEV}
+    dev, _ = known.of(DEV)
+    texts = dict(project.items.values_list("pk", "text"))
+    prefixes = 2 * sum(5 if METAL in texts[pk] else 4 for pk in dev)
+    assert (
+        router.job.done == router.job.total == RouterQuery.objects.filter(router=router).count() == prefixes
+    )
+    shift = router.metrics["shift"]
+    assert shift["split"] == "topics"
+    assert shift["measures"]["topic_overlap"] == 0 < shift["at_random"]["topic_overlap"]
+    assert shift["measures"]["word_divergence"] > shift["at_random"]["word_divergence"]
+    assert shift["measures"]["nearest_distance"] > shift["at_random"]["nearest_distance"]
+    again = train_traced(project, split="topics", limit=1.0)
+    assert (again.data_digest, again.metrics) == (router.data_digest, router.metrics)
+
+
+def test_topics_need_more_known_items(project: Project) -> None:
+    run = make_candidate(project)
+    gone = project.calibration_labels.values_list("pk", flat=True)[:10]
+    project.calibration_labels.filter(pk__in=list(gone)).delete()
+
+    with pytest.raises(Refusal, match="38 known items are too few to hold topics out") as refused:
+        trace_create(project=project, user=project.created_by, choice=trace_choice(run, split="topics"))
+
+    assert refused.value.field == "split"
+
+
+def test_items_that_are_all_alike_have_no_topics(project: Project, provider: Provider) -> None:
+    provider(answer)
+    run = make_candidate(project)
+    known = set(project.calibration_labels.values_list("item_id", flat=True))
+    project.items.filter(pk__in=known).update(text="the very same words")
+
+    router = trace_create(project=project, user=project.created_by, choice=trace_choice(run, split="topics"))
+    run_out(router.job_id)
+
+    router.job.refresh_from_db()
+    assert router.job.state == Job.State.FAILED
+    assert "no topics" in router.job.reason
+    assert not RouterQuery.objects.exists()

@@ -49,8 +49,12 @@ def answer(request: Request) -> str:
     """A script for both models: the reader escalates once a step doubts."""
     if request.model != READER:
         return trace_about(item_text(request))
-    steps = next(part for part in reversed(request.parts) if isinstance(part, str) and "<step" in part)
+    steps = next(part for part in reversed(request.parts) if isinstance(part, str) and _is_trace(part))
     return "[ESCALATE][high]" if "I doubt" in steps else "[CONTINUE][low]"
+
+
+def _is_trace(part: str) -> bool:
+    return "<step" in part or "has not written any step" in part
 
 
 def make_candidate(project: Project) -> AnnotationRun:
