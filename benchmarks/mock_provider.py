@@ -2,7 +2,8 @@
 
     python -m benchmarks.mock_provider --port 9000 --latency-ms 300 --labels 3
 
-It answers in the form that the request asks for: JSON after a schema, otherwise `[k]`, or `[reasoning][k]`
+It answers in the form that the request asks for: JSON after a schema, numbered steps and a label where the prompt wants
+steps, `[ESCALATE][high]` or `[CONTINUE][low]` where it is asked to read them along, otherwise `[k]`, or `[reasoning][k]`
 where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same request
 always gets the same answer. `GET /calls` counts calls, `GET /duplicates` requests that were asked again.
 
@@ -135,9 +136,23 @@ def answer_to(body: dict[str, Any], labels: int) -> str:
         schema = response_format["json_schema"]["schema"]
         return json.dumps(value_for(schema, number, schema))
     label = number % labels
+    if "ESCALATE" in system_text(body):
+        return "[ESCALATE][high]" if "hard to tell" in user_text(body) else "[CONTINUE][low]"
+    if "Step 1:" in system_text(body):
+        return trace_of(number, label)
     if "reason" in system_text(body).lower() + user_text(body).lower():
         return f"[The hash of the text says so.][{label}]"
     return f"[{label}]"
+
+
+def trace_of(number: int, label: int) -> str:
+    """A reasoning in three to five numbered steps; every fourth one says that it does not know."""
+    looks = [f"the text has the hash {number:020d}.", "its last digits decide."]
+    doubts = ["they are hard to tell."] if number // 7 % 4 == 0 else []
+    steps = [*looks, *doubts, f"that leaves {label}.", "nothing else matters."]
+    return (
+        "".join(f"Step {place}: {step}\n" for place, step in enumerate(steps, start=1)) + f"Label: [{label}]"
+    )
 
 
 def value_for(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:

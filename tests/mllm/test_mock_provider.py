@@ -11,6 +11,8 @@ from aiohttp import web
 from benchmarks.mock_provider import Provider
 from mllm.adapters.base import Adapter
 from mllm.registry import build
+from route.router_prompts import read_verdict
+from route.trace import steps_of
 from tests.mllm.calls import make_request, make_settings
 
 SCHEMA = {
@@ -71,6 +73,24 @@ def test_labels_are_spread_and_latency_is_kept():
         assert (await get(f"{url}/calls"))["most_in_flight"] > 8
 
     with_provider(Provider(labels=4, latency=0.05), use)
+
+
+def test_writes_steps_and_reads_them_along():
+    async def use(adapter: Adapter, url: str) -> None:
+        texts = []
+        for number in range(40):
+            asked = make_request(f"item {number}", system="Write Step 1: what you see first, then more.")
+            texts.append([delta.text async for delta in adapter.stream(asked)])
+        traces = ["".join(text) for text in texts]
+        assert {len(steps_of(trace)) for trace in traces} == {4, 5}
+        assert all(trace.splitlines()[-1].startswith("Label: [") for trace in traces)
+        verdicts = {}
+        for trace in traces[:20]:
+            asked = make_request(trace, system="Answer ESCALATE or CONTINUE.")
+            verdicts["hard to tell" in trace] = read_verdict((await adapter.complete(asked)).text).escalates
+        assert verdicts == {True: True, False: False}
+
+    with_provider(Provider(latency=0.0), use)
 
 
 def test_streams_with_usage_and_gives_logprobs():
