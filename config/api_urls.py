@@ -394,6 +394,7 @@ urlpatterns = [
     path("routers/<int:router_id>/plan-preview/", routers.PlanPreviews.as_view(), name="plan_preview"),
     path("routers/<int:router_id>/plans/", routers.Plans.as_view(), name="plans"),
     path("plans/<int:plan_id>/", routers.OnePlan.as_view(), name="plan"),
+    path("plans/<int:plan_id>/watch/", plan_actions.PlanWatch.as_view(), name="plan_watch"),
     path("plans/<int:plan_id>/pause/", plan_actions.PlanPause.as_view(), name="plan_pause"),
     path("plans/<int:plan_id>/resume/", plan_actions.PlanResume.as_view(), name="plan_resume"),
     path("plans/<int:plan_id>/cancel/", plan_actions.PlanCancel.as_view(), name="plan_cancel"),

@@ -39,6 +39,12 @@ def _asked(run: AnnotationRun) -> tuple[bool, int, bool]:
     return bool(asked.get("confidence")), int(asked.get("examples") or 0), bool(asked.get("sources"))
 
 
+def runs_of_annotator(run: AnnotationRun) -> list[int]:
+    """Ids of the runs by the run's annotator, its own first."""
+    found = [run, *runs_by(Agent(run=run)), *answering_runs(run)]
+    return list(dict.fromkeys(each.pk for each in found))
+
+
 def answered_items(agent: Agent) -> dict[int, int]:
     """By item that the agent's annotator has answered: the run that holds the answer."""
     found: dict[int, int] = {}

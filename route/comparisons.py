@@ -1,11 +1,14 @@
-"""What a router between a cheap and a premium annotator learns from: gold gains, and a judge's preferences."""
+"""What a router among annotators learns from: gold gains by people's labels, and judges' preferences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from annotate.models import AnnotationRun, Project
+from route.agents import runs_of_annotator
 from route.evidence import MIN_KNOWN, Evidence, evidence_of, known_answers
 from route.meta_metrics import FloatArray
 from route.models import JudgeRun
@@ -18,91 +21,179 @@ MIN_PREFERENCES = 20
 MOST_COMPARISONS = 50_000  # of each source; of more, a seeded sample
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """Gold gains, (g,), in {−1, 0, 1} and preferences, (p,), likewise: premium minus cheap, with the items' ids.
-
-    Gold is on items whose right answer is known, preferences are on the others. `evidence` is what is known of the two
-    annotators, the cheap one first.
+class Rows(NamedTuple):
+    """Comparisons one below the other, gold first: each about an item, with quality(first) − quality(second) of a pair
+    of positions, (n, 2).
     """
 
+    item_ids: IntArray
+    pairs: IntArray
+    is_gold: BoolArray
+    outcome: FloatArray
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What is known of annotators, the default (of two: the cheap one) first, as `names` has them.
+
+    `evidence` is where people said what is right and every annotator answered. `preferences` (p,) in {−1, 0, 1} are
+    judges' on other items, `preferred_ids` (p,), between the two at the positions `preferred_pairs` (p, 2), the later
+    one first: 1 where its answer is better.
+    """
+
+    names: tuple[str, ...]
     evidence: Evidence
-    gold: FloatArray
     preferred_ids: IntArray
+    preferred_pairs: IntArray
     preferences: FloatArray
 
     @property
-    def unlike(self) -> int:
-        """Gold items on which exactly one of the two is right."""
-        return int((self.gold != 0).sum())
+    def gains(self) -> FloatArray:
+        """Gold gains over the default, (items, annotators), in {−1, 0, 1}."""
+        wrong = self.evidence.is_wrong.astype(float)
+        return wrong[:, :1] - wrong
 
     @property
-    def accuracies(self) -> tuple[float, float]:
-        """The share of gold items that the cheap, and that the premium annotator has right; 0 without any."""
+    def unlike(self) -> int:
+        """Gold items on which some are right and some wrong."""
+        return int((self.gains != 0).any(axis=1).sum())
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """The share of gold items that each annotator has right; 0 without any."""
         right = ~self.evidence.is_wrong
-        return (float(right[:, 0].mean()), float(right[:, 1].mean())) if len(right) else (0.0, 0.0)
+        return tuple(right.mean(axis=0).tolist()) if len(right) else (0.0,) * len(self.names)
+
+    @property
+    def counted(self) -> list[tuple[str, float, int, int]]:
+        """By annotator: name, accuracy, gold items on which it and the default differ in being right, and preferences
+        between it and the default.
+        """
+        return [
+            (
+                name,
+                self.accuracies[position],
+                int((self.gains[:, position] != 0).sum()),
+                int(self._with_default(position).sum()),
+            )
+            for position, name in enumerate(self.names)
+        ]
+
+    def rows(self) -> Rows:
+        """All comparisons: of gold items every pair of annotators, the later one first."""
+        pairs = [(k, other) for k in range(1, len(self.names)) for other in range(k)]
+        wrong = self.evidence.is_wrong.astype(float)
+        gold = np.stack([wrong[:, other] - wrong[:, k] for k, other in pairs], axis=1)
+        n = len(gold)
+        return Rows(
+            np.concatenate([np.repeat(self.evidence.item_ids, len(pairs)), self.preferred_ids]),
+            np.concatenate([np.tile(np.array(pairs, dtype=np.int64), (n, 1)), self.preferred_pairs]),
+            np.arange(gold.size + len(self.preferences)) < gold.size,
+            np.concatenate([gold.ravel(), self.preferences]),
+        )
 
     def problem(self) -> str:
         """Why no router can be learned from it, and what to do about that; "" where one can."""
-        if len(self.gold) < MIN_KNOWN:
+        all_of_them = "both annotators" if len(self.names) == 2 else f"all {len(self.names)} annotators"
+        if len(self.evidence) < MIN_KNOWN:
             return (
-                f"Of {len(self.gold):,} items it is known what is right and both annotators have answered them; at "
-                f"least {MIN_KNOWN} are needed. Label more calibration items, and try both annotators on them on the "
+                f"Of {len(self.evidence):,} items it is known what is right and {all_of_them} have answered them; at "
+                f"least {MIN_KNOWN} are needed. Label more calibration items, and try {all_of_them} on them on the "
                 "page “Candidates”."
             )
-        if self.unlike < MIN_UNLIKE:
-            return self._alike()
-        if len(self.preferences) < MIN_PREFERENCES:
+        others = range(1, len(self.names))
+        return next(filter(None, map(self._alike, others)), "") or next(
+            filter(None, map(self._not_preferred, others)), ""
+        )
+
+    def _with_default(self, position: int) -> BoolArray:
+        return np.asarray((self.preferred_pairs == (position, 0)).all(axis=1))
+
+    def _called(self, position: int) -> str:
+        if len(self.names) > 2:
+            return self.names[position]
+        return "the premium annotator" if position else "the cheap annotator"
+
+    def _not_preferred(self, position: int) -> str:
+        said = self.preferences[self._with_default(position)]
+        both = "both annotators" if len(self.names) == 2 else f"{self.names[position]} and {self.names[0]}"
+        if len(said) < MIN_PREFERENCES:
+            whose = "the answers" if len(self.names) == 2 else f"the answers of {both}"
             return (
-                f"The judge has compared the answers to {len(self.preferences):,} items without a person's label; at "
-                f"least {MIN_PREFERENCES} are needed. Let both annotators answer more items, and compare them."
+                f"The judge has compared {whose} to {len(said):,} items without a person's label; at "
+                f"least {MIN_PREFERENCES} are needed. Let {both} answer more items, and compare them."
             )
-        if (self.preferences == self.preferences[0]).all():
+        if (said == said[0]).all():
             whose = {
-                1: "the premium annotator's answer",
-                -1: "the cheap annotator's answer",
-                0: "neither answer",
-            }
+                1: f"{self._called(position)}'s answer",
+                -1: f"{self._called(0)}'s answer",
+                0: "neither answer" if len(self.names) == 2 else f"neither answer of {both}",
+            }[int(said[0])]
             return (
-                f"The judge prefers {whose[int(self.preferences[0])]} everywhere, so nothing can be learned from it. "
+                f"The judge prefers {whose} everywhere, so nothing can be learned from it. "
                 "Let another model compare the answers."
             )
         return ""
 
-    def _alike(self) -> str:
-        cheap, premium = self.accuracies
-        better = "the premium one is better anyway" if premium > cheap else "the cheap one is as good"
+    def _alike(self, position: int) -> str:
+        unlike = int((self.gains[:, position] != 0).sum())
+        if unlike >= MIN_UNLIKE:
+            return ""
+        default, other = self.accuracies[0], self.accuracies[position]
+        if len(self.names) == 2:
+            whom = "one annotator is right and the other wrong"
+            better = "the premium one is better anyway" if other > default else "the cheap one is as good"
+        else:
+            whom = f"one of {self.names[0]} and {self.names[position]} is right and the other wrong"
+            best, how = (
+                (self.names[position], "better anyway") if other > default else (self.names[0], "as good")
+            )
+            better = f"{best} is {how}"
         return (
-            f"Only on {self.unlike:,} of {len(self.gold):,} items whose right answer is known is one annotator right "
-            f"and the other wrong; at least {MIN_UNLIKE} are needed to learn where that is so. As far as these items "
-            f"tell, {better}. Label more calibration items, or choose two annotators that differ more."
+            f"Only on {unlike:,} of {len(self.evidence):,} items whose right answer is known {whom}; at least "
+            f"{MIN_UNLIKE} are needed to learn where that is so. As far as these items tell, {better}. Label more "
+            "calibration items, or choose annotators that differ more."
         )
 
 
+def positions_of(runs: Sequence[AnnotationRun]) -> dict[int, int]:
+    """By run of one of the annotators of these runs: its annotator's position among them."""
+    found: dict[int, int] = {}
+    for position, run in enumerate(runs):
+        for pk in runs_of_annotator(run):
+            found.setdefault(pk, position)
+    return found
+
+
 def comparisons_of(
-    project: Project,
-    cheap: AnnotationRun,
-    premium: AnnotationRun,
-    judge_run: JudgeRun | None,
-    *,
-    seed: int,
+    project: Project, runs: Sequence[AnnotationRun], judge_runs: Sequence[JudgeRun], *, seed: int
 ) -> Comparisons:
-    """What is known of the two by people's labels, and by the judge where people have not said what is right."""
-    evidence = evidence_of(project, [cheap, premium])
+    """What is known of the runs' annotators by people's labels, and by judges where people have not said what is right.
+
+    Judge runs of other annotators say nothing about these.
+    """
+    evidence = evidence_of(project, runs)
     rng = np.random.default_rng([seed, 13])
-    if len(evidence) > MOST_COMPARISONS:
-        evidence = evidence.part(np.sort(rng.choice(len(evidence), MOST_COMPARISONS, replace=False)))
-    ids, values = [], []
-    if judge_run is not None:
-        known = known_answers(project).answers
+    most = MOST_COMPARISONS // (len(runs) * (len(runs) - 1) // 2)
+    if len(evidence) > most:
+        evidence = evidence.part(np.sort(rng.choice(len(evidence), most, replace=False)))
+    known = known_answers(project).answers
+    positions = positions_of(runs)
+    ids, pairs, values = [], [], []
+    for judge_run in judge_runs:
+        if not {judge_run.premium_id, judge_run.cheap_id} <= positions.keys():
+            continue
+        places = positions[judge_run.premium_id], positions[judge_run.cheap_id]
+        pair, sign = (max(places), min(places)), 1 if places[0] > places[1] else -1
         rows = judge_run.preferences.filter(failure="").order_by("item_id")
         for item_id, value in rows.values_list("item_id", "value").iterator(chunk_size=10_000):
             if item_id not in known:
                 ids.append(item_id)
-                values.append(value)
+                pairs.append(pair)
+                values.append(sign * value)
     preferred, preferences = np.array(ids, dtype=np.int64), np.array(values, dtype=float)
+    between = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     if len(preferred) > MOST_COMPARISONS:
         kept = np.sort(rng.choice(len(preferred), MOST_COMPARISONS, replace=False))
-        preferred, preferences = preferred[kept], preferences[kept]
-    gold = evidence.is_wrong[:, 0].astype(float) - evidence.is_wrong[:, 1].astype(float)
-    return Comparisons(evidence, gold, preferred, preferences)
+        preferred, between, preferences = preferred[kept], between[kept], preferences[kept]
+    return Comparisons(tuple(run.who for run in runs), evidence, preferred, between, preferences)

@@ -125,9 +125,8 @@ def steps_of(gains: FloatArray, costs: FloatArray) -> Steps:
         dearer_by = costs[rows] - costs[rows][at][:, np.newaxis]
         is_dearer = dearer_by > 0
         goes_on = is_dearer.any(axis=1)
-        rows, current, dearer_by, is_dearer = (
-            part[goes_on] for part in (rows, current, dearer_by, is_dearer)
-        )
+        rows, current = rows[goes_on], current[goes_on]
+        dearer_by, is_dearer = dearer_by[goes_on], is_dearer[goes_on]
         if not len(rows):
             break
         at = np.arange(len(rows)), current

@@ -1,17 +1,19 @@
 """Forms of the router between a cheap and a premium annotator: the comparison, the training, and the plan."""
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.run_forms import RunForm
-from jobs.models import Job
+from route.comparisons import positions_of
 from route.forms import RefusableForm, VectorForm
 from route.models import JudgeRun
 from route.services.meta_plans import MetaLimit
-from route.services.meta_routers import MetaChoice
-from route.services.routers import offered_runs
+from route.services.meta_routers import MetaChoice, annotators_of, finished_judge_runs
+from route.services.routers import offered_runs, price_of_agent
 
 LEARNERS = [
     ("dr", "DR-learner: corrects the judge twice over, the usual choice"),
@@ -25,7 +27,7 @@ SCALINGS = [
     ("", "Not at all"),
 ]
 LIMITS = [
-    ("premium_share", "At most this share of items, from 0 to 1"),
+    ("premium_share", "At most this share of items for others than the cheap annotator, from 0 to 1"),
     ("extra_cost", "At most these US$ an item on average, above the cheap annotator's"),
     ("w", "w: the gain in right answers that each extra US$ must bring"),
 ]
@@ -80,21 +82,45 @@ class JudgeRunForm(RunForm):
         return {"cheap": self.cleaned_data["cheap"], "premium": self.cleaned_data["premium"]}
 
 
-class _JudgeRunField(forms.ModelChoiceField):  # type: ignore[type-arg]
+class _JudgeRunsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, run: JudgeRun) -> str:
         return (
             f"{run.cheap.who} against {run.premium.who}, compared by {run.who} ({run.job.succeeded:,} items)"
         )
 
 
-class MetaForm(VectorForm):
-    """What a router between two annotators learns from, and how."""
+@dataclass(frozen=True, slots=True)
+class AnnotatorRow:
+    """An annotator to tick, and whether it is the default, as the form shows them."""
 
-    judge_run = _JudgeRunField(
+    run: AnnotationRun
+    price: Decimal | None
+    is_chosen: bool
+    is_default: bool
+
+
+class MetaForm(VectorForm):
+    """Among whom a router chooses, what it learns from, and how."""
+
+    agents = forms.MultipleChoiceField(
+        error_messages={
+            "required": "Choose two or more annotators.",
+            "invalid_choice": "Choose annotators whose answers were compared.",
+        }
+    )
+    default = forms.ChoiceField(
+        error_messages={
+            "required": "Choose the default annotator.",
+            "invalid_choice": "Choose one of the annotators.",
+        }
+    )
+    judge_runs = _JudgeRunsField(
         JudgeRun.objects.none(),
-        label="Comparison",
-        empty_label=None,
-        error_messages={"required": "Choose a comparison.", "invalid_choice": "Choose one of the list."},
+        required=False,
+        label="Comparisons",
+        help_text="None: the newest of each two annotators.",
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"invalid_choice": "Choose comparisons of the list."},
     )
     learner = forms.ChoiceField(choices=LEARNERS, initial="dr")
     regressor = forms.ChoiceField(choices=REGRESSORS, initial="forest", label="Regression")
@@ -104,17 +130,53 @@ class MetaForm(VectorForm):
 
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, user=user, project=project, **kwargs)
-        runs = project.judge_runs.exclude(job__state__in=Job.UNFINISHED)
-        self.runs = runs.select_related(
-            "job", "cheap__job", "cheap__project", "premium__job", "premium__project"
+        self.project = project
+        self.runs = finished_judge_runs(project)
+        self.annotators = annotators_of(self.runs)
+        choices = [(str(run.pk), run.who) for run in self.annotators]
+        self.fields["agents"].choices = choices  # type: ignore[attr-defined]
+        self.fields["default"].choices = choices  # type: ignore[attr-defined]
+        queryset = JudgeRun.objects.filter(pk__in=[run.pk for run in self.runs]).order_by("-pk")
+        self.fields["judge_runs"].queryset = queryset.select_related(  # type: ignore[attr-defined]
+            "job", "cheap", "premium"
         )
-        self.fields["judge_run"].queryset = self.runs  # type: ignore[attr-defined]
+        if self.runs:
+            self._start_from(self.initial.get("judge_run"))
+
+    def _start_from(self, judge_run_id: Any) -> None:
+        """Tick the two annotators of this comparison, or of the newest."""
+        asked = [run for run in self.runs if str(run.pk) == str(judge_run_id)]
+        first = asked[0] if asked else self.runs[0]
+        positions = positions_of(self.annotators)
+        default, other = (str(self.annotators[positions[pk]].pk) for pk in (first.cheap_id, first.premium_id))
+        self.initial |= {"agents": [default, other], "default": default}
+        self.initial["judge_runs"] = [run.pk for run in asked]
+
+    @property
+    def rows(self) -> list[AnnotatorRow]:
+        """The annotators to tick, as they are ticked."""
+        ticked = {str(each) for each in self["agents"].value() or []}
+        default = str(self["default"].value())
+        return [
+            AnnotatorRow(
+                run, price_of_agent(self.project, run), str(run.pk) in ticked, str(run.pk) == default
+            )
+            for run in self.annotators
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "default" in cleaned and "agents" in cleaned and cleaned["default"] not in cleaned["agents"]:
+            self.add_error("default", "The default is one of the annotators that you tick.")
+        return cleaned
 
     def choice(self) -> MetaChoice:
         """What the valid form says."""
         cleaned = self.cleaned_data
+        chosen = [run for run in self.annotators if str(run.pk) in cleaned["agents"]]
         return MetaChoice(
-            judge_run=cleaned["judge_run"],
+            agents=sorted(chosen, key=lambda run: (str(run.pk) != cleaned["default"], self._price(run))),
+            judge_runs=list(cleaned["judge_runs"]),
             learner=cleaned["learner"],
             regressor=cleaned["regressor"],
             scaling=cleaned["scaling"] or None,
@@ -123,9 +185,14 @@ class MetaForm(VectorForm):
             seed=cleaned["seed"],
         )
 
+    def _price(self, run: AnnotationRun) -> Decimal:
+        """By which annotators are ordered: those without a price last."""
+        price = price_of_agent(self.project, run)
+        return Decimal("Infinity") if price is None else price
+
 
 class MetaPlanForm(RefusableForm):
-    """How much the premium annotator may be used."""
+    """How much annotators other than the cheap one may be used."""
 
     limit = forms.ChoiceField(choices=LIMITS, initial="premium_share", label="Limit")
     amount = forms.FloatField(

@@ -1,7 +1,8 @@
 """How well a meta-router tells where the premium annotator is worth its price, beside what it is compared with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from route.meta import FOLDS, LEARNERS, MetaRouter
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
-from route.meta_metrics import EfficiencyCurve, efficiency_curve
+from route.meta_metrics import CostCurve, EfficiencyCurve, cost_curve, efficiency_curve
+from route.meta_several import SeveralBaseline, SeveralRouter
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -126,6 +128,100 @@ def _held_out(
         predicted[part] = fitted.predict(features[gold[part]])
         between()
     return predicted
+
+
+def extra_costs_of(prices: Sequence[Decimal | None]) -> tuple[FloatArray, bool]:
+    """US$ that each agent's answer costs above the default's, (K,), and whether they are 1 for want of prices.
+
+    They are 1 where a price is not known, where an agent costs less than the default, and where none costs more.
+    """
+    known = [float(price) for price in prices if price is not None]
+    if len(known) == len(prices) and min(known) == known[0] < max(known):
+        return np.array(known) - known[0], False
+    return np.append(0.0, np.ones(len(prices) - 1)), True
+
+
+@dataclass(frozen=True)
+class SeveralReport(Report):
+    """The same among several agents: `predicted` (g, K) over the default.
+
+    `at_cost` (K,): what the router gains over the default for at most what each agent alone costs above it, in shares
+    of right answers.
+    """
+
+    at_cost: list[float]
+
+
+def report_among(
+    features: FloatArray,
+    is_gold: BoolArray,
+    outcome: FloatArray,
+    pairs: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int64],
+    gains: FloatArray,
+    extra_costs: FloatArray,
+    *,
+    learner: str,
+    regressor: str = "forest",
+    scaling: str | None = "variance",
+    seed: int,
+    between: Callable[[], object] = _BETWEEN,
+) -> SeveralReport:
+    """Measure as `report_of` among several agents, by the curve over the extra cost.
+
+    All comparisons of a gold item are held out together. `gains` (g, K) are those of the gold items over the default,
+    in order of their first comparison; `extra_costs` (K,). Squared errors are those of the gains over the default.
+    """
+    gold_items, first_rows = np.unique(items[is_gold], return_index=True)
+    asked_rows = np.flatnonzero(is_gold)[first_rows]
+    order = np.argsort(first_rows)
+    gold_items, asked_rows = gold_items[order], asked_rows[order]
+
+    def held_out(kind: str) -> FloatArray:
+        predicted = np.zeros(gains.shape)
+        for part in _parts(len(gold_items), seed):
+            rows = ~(is_gold & np.isin(items, gold_items[part]))
+            known = features[rows], is_gold[rows], outcome[rows], pairs[rows]
+            fitted: SeveralRouter | SeveralBaseline
+            if kind in LEARNERS:
+                fitted = SeveralRouter(kind, regressor_of(regressor), scaling, seed)
+                fitted.fit(*known, items=items[rows], n_agents=gains.shape[1])
+            else:
+                fitted = SeveralBaseline(kind, regressor_of(regressor), scaling, seed)
+                fitted.fit(*known, n_agents=gains.shape[1])
+            predicted[part] = fitted.gains(features[asked_rows[part]])
+            between()
+        return predicted
+
+    lines, missing = [], []
+    chosen: FloatArray | None = None
+    for kind in (learner, *(each for each in LEARNERS if each != learner), *BASELINE_KINDS):
+        name = _LEARNER_NAMES.get(kind) or _BASELINE_NAMES[kind]
+        try:
+            predicted = held_out(kind)
+        except ValueError as error:
+            if kind == learner:
+                raise
+            missing.append(f"{name}: {error}")
+            continue
+        chosen = predicted if kind == learner else chosen
+        error_of = float(((predicted - gains)[:, 1:] ** 2).mean())
+        curve = cost_curve(predicted, gains, extra_costs)
+        lines.append(_line_of(name, "router" if kind in LEARNERS else "baseline", curve, error_of))
+    lines.append(_line_of("Oracle", "oracle", cost_curve(gains, gains, extra_costs), 0.0))
+    share = np.linspace(0.0, 1.0, POINTS).tolist()
+    lines.append(Line("Random", "baseline", None, 0.0, share, [0.0] * POINTS))
+    assert chosen is not None  # noqa: S101 (the learner came first, or raised)
+    curve = cost_curve(chosen, gains, extra_costs)
+    most = np.maximum.accumulate(curve.mean_gain)  # what is left over need not be spent
+    at_cost = np.interp(extra_costs / extra_costs.max(), curve.cost_share, most)
+    return SeveralReport(lines, chosen, missing, at_cost.tolist())
+
+
+def _line_of(name: str, kind: str, curve: CostCurve, squared_error: float) -> Line:
+    share = np.linspace(0.0, 1.0, POINTS)
+    gain = np.interp(share, curve.cost_share, curve.efficiency_gain)
+    return Line(name, kind, squared_error, curve.area, share.tolist(), gain.tolist())
 
 
 def _parts(n_gold: int, seed: int) -> Iterator[IntArray]:

@@ -65,7 +65,9 @@ class SeveralRouter(MetaRouter):
         usable = gold | _is_among(ordered, self.compared_)
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        covariates = with_pairs(reduced(self.reduction_, features), ordered, n_agents)
+        features = reduced(self.reduction_, features)
+        self.n_reduced_ = features.shape[1]
+        covariates = with_pairs(features, ordered, n_agents)
         self.shift_model_ = self._learn(
             covariates[usable],
             gold[usable],
@@ -199,15 +201,26 @@ def anchored_pairs(ordered: IntArray, gold: BoolArray, items: IntArray | None, n
 
 
 def with_pairs(features: FloatArray, ordered: IntArray, n_agents: int) -> FloatArray:
-    """Features with e_k − e_ℓ beside them, (n, d + K); of one pair for all items where one is given.
+    """Features with e_k − e_ℓ beside them, `n_covariates` columns; of one pair for all items where one is given.
 
-    Of two agents the features alone: all of their comparisons are about the same pair.
+    Of two agents the features alone: all of their comparisons are about the same pair. Beside many features e_k − e_ℓ
+    stands several times, because a tree looks at some columns only where it parts, and nearly always needs the pair.
     """
     if n_agents == 2:
         return features
     units = np.eye(n_agents)
-    which = units[ordered[:, 0]] - units[ordered[:, 1]]
-    return np.hstack([features, np.broadcast_to(which, (len(features), n_agents))])
+    which = np.tile(units[ordered[:, 0]] - units[ordered[:, 1]], _copies(features.shape[1], n_agents))
+    return np.hstack([features, np.broadcast_to(which, (len(features), which.shape[1]))])
+
+
+def n_covariates(n_features: int, n_agents: int) -> int:
+    """How many columns there are of so many (reduced) features and agents."""
+    return n_features if n_agents == 2 else n_features + n_agents * _copies(n_features, n_agents)
+
+
+def _copies(n_features: int, n_agents: int) -> int:
+    """How often e_k − e_ℓ stands there: so that about a quarter of all columns say which pair it is."""
+    return max(1, round(n_features / (3 * n_agents)))
 
 
 def gains_of(fitted: _Fitted, X: npt.ArrayLike) -> FloatArray:  # noqa: N803

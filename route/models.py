@@ -101,7 +101,7 @@ class Router(models.Model):
     comparison_set = models.ForeignKey(
         ComparisonSet, on_delete=models.RESTRICT, null=True, related_name="routers"
     )
-    judge_run = models.ForeignKey("JudgeRun", on_delete=models.RESTRICT, null=True, related_name="routers")
+    judge_runs = models.ManyToManyField("JudgeRun", related_name="routers")
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="router")
     file = models.FileField(upload_to=router_path, max_length=255, blank=True)
     scores = models.FileField(upload_to=router_path, max_length=255, blank=True)
@@ -124,7 +124,7 @@ class Router(models.Model):
 
 
 class Agent(models.Model):
-    """One of those among whom a router chooses. Position 0 is the default, or the cheap annotator of two.
+    """One of those among whom a router chooses. Position 0 is the default: the cheap annotator of two or more.
 
     `run` is an annotation run that says which annotator it is; none where the agent is people. `alpha` and `beta` are
     those of the cost α · 1{wrong} + β; `price` is US$ an item.

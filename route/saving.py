@@ -42,7 +42,7 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 from annotate.array_files import MOST_BYTES, DamagedFile, read_arrays, write_arrays
 from route.deferral import Rejector
 from route.meta import MetaRouter
-from route.meta_several import SeveralRouter
+from route.meta_several import SeveralRouter, n_covariates
 from route.risk import DisagreementScorer, LogisticScorer
 from route.text_router import LOCAL, TextRouter, TextVectors
 
@@ -270,8 +270,8 @@ def _check_meta_router(router: MetaRouter) -> None:
     if router.reduction_ is not None:
         _need(isinstance(router.reduction_, PCA), "its principal components are missing")
         _check(router.reduction_)
-        width = router.reduction_.n_components_ + _pair_columns(router)
-        _need(n_features(router.model_) == width, "its components do not fit its regression")
+        width = router.n_reduced_ if isinstance(router, SeveralRouter) else n_features(router.model_)
+        _need(router.reduction_.n_components_ == width, "its components do not fit its regression")
 
 
 def _check_several_router(router: SeveralRouter) -> None:
@@ -282,18 +282,14 @@ def _check_several_router(router: SeveralRouter) -> None:
         ((pairs[:, 1] >= 0) & (pairs[:, 0] > pairs[:, 1]) & (pairs[:, 0] < agents)).all(),
         "its pairs are wrong",
     )
+    _need(_is_count(router.n_reduced_), "the number of features is wrong")
     shifts = router.pair_shift_
     _need(isinstance(shifts, np.ndarray) and shifts.shape == (len(pairs),), "the biases of pairs are wrong")
     _check_meta_router(router)
     _need(type(router.shift_model_).__name__ in _REGRESSORS, "its regression of the bias is missing")
     _check(router.shift_model_)
-    _need(n_features(router.shift_model_) == n_features(router.model_), "its two regressions do not fit")
-
-
-def _pair_columns(router: MetaRouter) -> int:
-    """How many of the covariates say which pair of agents is compared."""
-    several = isinstance(router, SeveralRouter) and router.n_agents_ > 2
-    return router.n_agents_ if several else 0
+    width = n_covariates(router.n_reduced_, agents)
+    _need(n_features(router.model_) == n_features(router.shift_model_) == width, "its regressions do not fit")
 
 
 def _check_text_vectors(vectors: TextVectors) -> None:
@@ -639,7 +635,7 @@ def n_features(router: Any) -> int:
         case MetaRouter():
             if router.reduction_ is not None:
                 return n_features(router.reduction_)
-            return n_features(router.model_) - _pair_columns(router)
+            return router.n_reduced_ if isinstance(router, SeveralRouter) else n_features(router.model_)
         case DisagreementScorer() | LogisticScorer():
             return int(router.n_features_)
         case Pipeline():

@@ -209,8 +209,10 @@ _GAINS_DRAWN = 4
 
 
 @register.inclusion_tag("charts/lines.html")
-def gain_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Efficiency gains, of any sign and size, over the premium share in [0, 1], with a line at 0.
+def gain_curves(
+    lines: Sequence[Mapping[str, Any]], x_label: str = "Share of items that the premium annotator answers"
+) -> dict[str, Any]:
+    """Efficiency gains, of any sign and size, over the share in [0, 1] that `x_label` says, with a line at 0.
 
     Each of `lines` has a `name`, a `kind` and `points`. The router, the oracle and the first others are drawn; all are
     in the table.
@@ -219,7 +221,7 @@ def gain_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     shown = sorted(lines, key=lambda line: order.get(line["kind"], 2))[:_GAINS_DRAWN]
     return _lines(
         [(line["name"], line["points"]) for line in shown],
-        x_label="Share of items that the premium annotator answers",
+        x_label=x_label,
         y_label="Gain in right answers an item",
         ticks=["0%", "25%", "50%", "75%", "100%"],
         names=[line["name"] for line in lines],

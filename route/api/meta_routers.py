@@ -18,12 +18,13 @@ from annotate.api.runs import (
     ResumeSerializer,
     choice_of,
 )
+from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
 from annotate.services.runs import run_act
 from route.api.routers import RouterDetailSerializer, RouterEndpoint, VectorChoiceSerializer, vector_choice
 from route.models import JudgeRun, Preference
 from route.services.judge_runs import judge_run_create, judge_run_estimate, judge_run_retry
-from route.services.meta_routers import MetaChoice, meta_create
+from route.services.meta_routers import MOST_AGENTS, MetaChoice, meta_create
 
 
 class JudgeRunSerializer(ModelRunSerializer, serializers.ModelSerializer[JudgeRun]):
@@ -73,7 +74,21 @@ class JudgeRunCreateSerializer(JudgeChoiceSerializer):
 
 
 class MetaCreateSerializer(Input):
-    judge_run = serializers.IntegerField(help_text="It says who the cheap and the premium annotator are.")
+    judge_run = serializers.IntegerField(
+        required=False, help_text="A comparison, which says who the cheap and the premium annotator are."
+    )
+    agents = serializers.ListField(
+        child=serializers.IntegerField(),
+        required=False,
+        max_length=MOST_AGENTS,
+        help_text="Instead, to choose among two or more: annotation runs of the annotators, the default (the cheapest) "
+        "first. Each of the others must have been compared with it.",
+    )
+    judge_runs = serializers.ListField(
+        child=serializers.IntegerField(),
+        required=False,
+        help_text="With `agents`: the comparisons to learn from; left out, the newest of each two of them.",
+    )
     learner = serializers.ChoiceField(["dr", "r"], required=False, help_text="`dr` by default.")
     regressor = serializers.ChoiceField(
         ["forest", "boosting"], required=False, help_text="`forest` by default."
@@ -95,6 +110,24 @@ def _pair(project: Project, given: dict[str, Any]) -> dict[str, AnnotationRun]:
         field: chosen(runs, given[field], field=field, what="annotation run")
         for field in ("cheap", "premium")
     }
+
+
+def _among(project: Project, given: dict[str, Any]) -> tuple[list[JudgeRun], list[AnnotationRun]]:
+    """The comparisons and the annotators that a body names. Raises Refusal."""
+    if ("judge_run" in given) == bool(given.get("agents")):
+        raise Refusal(
+            "Name a comparison as judge_run, or the annotators as agents: one of the two.", field="agents"
+        )
+    judge_runs = project.judge_runs.select_related(
+        "project", "job", "cheap__project", "cheap__job", "premium__project", "premium__job"
+    )
+    runs = project.annotation_runs.select_related("project", "job", "connection")
+    if "judge_run" in given:
+        return [chosen(judge_runs, given["judge_run"], field="judge_run", what="comparison")], []
+    return (
+        [chosen(judge_runs, pk, field="judge_runs", what="comparison") for pk in given.get("judge_runs", [])],
+        [chosen(runs, pk, field="agents", what="annotation run") for pk in given["agents"]],
+    )
 
 
 class JudgeRunEndpoint(RouterEndpoint):
@@ -215,18 +248,21 @@ class Preferences(JudgeRunEndpoint):
 
 class MetaRouters(RouterEndpoint):
     @extend_schema(
-        summary="Train a router between a cheap and a premium annotator",
+        summary="Train a router between a cheap and a premium annotator, or among several",
         request=MetaCreateSerializer,
         responses={202: RouterDetailSerializer},
+        examples=[
+            OpenApiExample("Premium or cheap", value={"judge_run": 1}, request_only=True),
+            OpenApiExample("One of three", value={"agents": [1, 2, 3]}, request_only=True),
+        ],
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         given = self.given(MetaCreateSerializer)
-        runs = project.judge_runs.select_related(
-            "project", "job", "cheap__project", "cheap__job", "premium__project", "premium__job"
-        )
+        judge_runs, agents = _among(project, given)
         choice = MetaChoice(
-            judge_run=chosen(runs, given["judge_run"], field="judge_run", what="comparison"),
+            judge_runs=judge_runs,
+            agents=agents,
             learner=given.get("learner", "dr"),
             regressor=given.get("regressor", "forest"),
             scaling=given.get("scaling", "variance"),

@@ -1,12 +1,44 @@
-"""Pausing, resuming and cancelling a plan with all the runs that it started."""
+"""Pausing, resuming and cancelling a plan with all the runs that it started, and the watch over it."""
+
+from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.api.runs import NothingSerializer, ResumeSerializer
 from route.api.routers import RouterEndpoint, RoutingPlanSerializer
 from route.services.plans import plan_act
+from route.watch import watch_of
+
+
+class WatchedSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    items = serializers.IntegerField()
+    share = serializers.FloatField(help_text="Of the plan's items.")
+    judged = serializers.IntegerField(
+        help_text="Of its items, those that people answered since it was started."
+    )
+    right = serializers.IntegerField(help_text="Of these, those that it has right.")
+    accuracy = serializers.FloatField(allow_null=True, help_text="null while nothing is judged.")
+    low = serializers.FloatField(allow_null=True, help_text="Wilson's 95% interval.")
+    high = serializers.FloatField(allow_null=True)
+
+
+class WatchSerializer(serializers.Serializer[Any]):
+    whole = WatchedSerializer()
+    agents = WatchedSerializer(many=True)
+    cost = serializers.FloatField(help_text="US$ spent on the plan's answers so far.")
+
+
+class PlanWatch(RouterEndpoint):
+    @extend_schema(
+        summary="What a plan's agents get and cost, and how right they are by what people said since",
+        responses=WatchSerializer,
+    )
+    def get(self, request: Request, plan_id: int) -> Response:
+        return self.reply(WatchSerializer, watch_of(self.plan(plan_id)))
 
 
 class PlanPause(RouterEndpoint):

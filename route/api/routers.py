@@ -104,6 +104,14 @@ class AgentShareSerializer(serializers.Serializer[Any]):
     seconds = serializers.FloatField(allow_null=True)
 
 
+class AloneSerializer(serializers.Serializer[Any]):
+    """One annotator answering everything."""
+
+    agent = AgentSerializer()
+    accuracy = serializers.FloatField(help_text="Its share of right answers on the known items.")
+    cost = serializers.FloatField(allow_null=True, help_text="US$; null without a price.")
+
+
 class RoutingPreviewSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField()
     shares = AgentShareSerializer(many=True)
@@ -115,11 +123,17 @@ class RoutingPreviewSerializer(serializers.Serializer[Any]):
         help_text="Items that came after the training, and are in no plan of it."
     )
     w = serializers.FloatField(
-        required=False, help_text="Of a router between two annotators: the gain that each extra US$ brings."
+        required=False, help_text="Of a router by price: the gain that each extra US$ brings."
     )
-    premium_share = serializers.FloatField(required=False, help_text="Of a router between two annotators.")
+    premium_share = serializers.FloatField(
+        required=False, help_text="Of a router by price: the items that do not go to the cheap annotator."
+    )
     premium_accuracy = serializers.FloatField(
-        required=False, help_text="Of the premium annotator answering everything."
+        required=False,
+        help_text="Of the premium annotator answering everything; of several, the one that is right most often.",
+    )
+    alone = AloneSerializer(
+        many=True, required=False, help_text="Of a router by price: each annotator alone."
     )
     premium_cost = serializers.FloatField(required=False, allow_null=True, help_text="US$ of the same.")
     saved = serializers.FloatField(
@@ -136,7 +150,7 @@ class PlanLimitSerializer(Input):
         allow_null=True,
         min_value=0,
         max_value=1,
-        help_text="Of a router between two annotators: the most of the items that the premium one gets.",
+        help_text="Of a router by price: the most of the items that others than the cheap annotator get.",
     )
     extra_cost = serializers.FloatField(
         required=False, allow_null=True, min_value=0, help_text="Or: US$ an item above all cheap, on average."

@@ -23,11 +23,11 @@ from jobs.services import job_create, job_retry
 from mllm.errors import CallError
 from mllm.messages import Request
 from review.answers import answer_key
-from route.agents import answering_runs, runs_by
+from route.agents import runs_of_annotator
 from route.comparing import requests_about
 from route.comparison_prompts import COMPARISON_PROMPT_VERSIONS, usual_answer
 from route.evidence import known_answers
-from route.models import Agent, JudgeRun, Preference
+from route.models import JudgeRun, Preference
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,6 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.differing) + len(self.equal)
-
-
-def runs_of_annotator(run: AnnotationRun) -> list[int]:
-    """Ids of the runs by the run's annotator, its own first."""
-    found = [run, *runs_by(Agent(run=run)), *answering_runs(run)]
-    return list(dict.fromkeys(each.pk for each in found))
 
 
 def pairs_of(project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> Pairs:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from annotate.errors import Refusal
 from annotate.models import User
 from route.evidence import open_items
-from route.meta import choose_w, premium_items
-from route.meta_metrics import FloatArray, efficiency_curve
-from route.models import Plan, Router
+from route.meta_allocation import allocate, choose_w_among
+from route.meta_metrics import FloatArray, cost_curve
+from route.meta_report import extra_costs_of
+from route.models import Agent, Plan, Router
 from route.services.deferral_plans import PlanPreview
 from route.services.plans import Allocation, plan_start, shares_of
 from route.training import kept_scores
 
-CHEAP, PREMIUM = 0, 1
 _LIMITS = ("premium_share", "extra_cost", "w")
 
 
@@ -39,27 +39,56 @@ class MetaLimit:
         return {name: value for name, value in said.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One annotator answering everything: the share of right answers, and US$; None without a price."""
+
+    agent: Agent
+    accuracy: float
+    cost: Decimal | None
+
+
 @dataclass(frozen=True)
 class MetaPreview(PlanPreview):
-    """A plan between two annotators; the default is the cheap one.
+    """A plan among annotators; the default is the cheap one.
 
-    An item goes to the premium annotator where its predicted gain is above `w` · `cost_gap`; `cost_gap` is US$, or 1
-    where `is_unit`: no price says that the premium annotator costs more. `gain` is what that brings an item, in shares
-    of right answers, on gold that was held out; `premium_accuracy` and `premium_cost` are those of the premium
-    annotator answering everything.
+    An item goes to the annotator with the largest predicted gain − `w` · extra cost; `extra_costs` are US$ above the
+    default's, or 1 where `is_unit`: no prices say that the others cost more. `gain` is what that brings an item, in
+    shares of right answers, on gold that was held out. `alone` is what each annotator would do answering everything.
     """
 
     w: float
-    cost_gap: float
+    extra_costs: tuple[float, ...]
     is_unit: bool
     gain: float
-    premium_accuracy: float
-    premium_cost: Decimal | None
+    alone: list[Alone]
+
+    @property
+    def is_among_several(self) -> bool:
+        return len(self.alone) > 2
+
+    @property
+    def cost_gap(self) -> float:
+        """What a premium answer costs more, of two annotators."""
+        return self.extra_costs[1]
+
+    @property
+    def premium(self) -> Alone:
+        """The premium annotator of two; of several the one that is right most often."""
+        return max(self.alone[1:], key=lambda each: each.accuracy)
+
+    @property
+    def premium_accuracy(self) -> float:
+        return self.premium.accuracy
+
+    @property
+    def premium_cost(self) -> Decimal | None:
+        return self.premium.cost
 
     @property
     def premium_share(self) -> float:
-        """Of the items."""
-        return self.shares[PREMIUM].items / self.items if self.items else 0.0
+        """Of the items: those that do not go to the default."""
+        return sum(share.items for share in self.shares[1:]) / self.items if self.items else 0.0
 
     @property
     def saved(self) -> Decimal | None:
@@ -67,13 +96,23 @@ class MetaPreview(PlanPreview):
         return None if self.cost is None or self.premium_cost is None else self.premium_cost - self.cost
 
     def as_dict(self) -> dict[str, Any]:
-        return super().as_dict() | {
+        said = super().as_dict() | {
             "w": self.w,
             "premium_share": self.premium_share,
             "premium_accuracy": self.premium_accuracy,
             "premium_cost": None if self.premium_cost is None else str(self.premium_cost),
             "gain": self.gain,
         }
+        if self.is_among_several:
+            said["alone"] = [
+                {
+                    "agent": each.agent.name,
+                    "accuracy": each.accuracy,
+                    "cost": None if each.cost is None else float(each.cost),
+                }
+                for each in self.alone
+            ]
+        return said
 
 
 def meta_preview(*, router: Router, user: User, limit: MetaLimit) -> MetaPreview:
@@ -86,30 +125,49 @@ def meta_preview(*, router: Router, user: User, limit: MetaLimit) -> MetaPreview
             "about texts."
         )
     _check_limit(limit)
-    gap, is_unit = _cost_gap(router, limit)
+    agents = list(router.agents.all())
+    extra_costs, is_unit = _extra_costs(agents, limit)
     item_ids, scores = kept_scores(router)
     left = np.array(open_items(router.project), dtype=np.int64)
     rows = np.isin(item_ids, left)
-    item_ids, predicted = item_ids[rows], scores[rows, 0]
-    w = _chosen_w(router, predicted, gap, limit)
-    is_premium = premium_items(predicted, w, gap)
-    allocation = Allocation(item_ids, is_premium.astype(np.int64))
-    gain = _expected_gain(router, float(is_premium.mean()) if len(is_premium) else 0.0)
-    accuracy = router.metrics["accuracy"]
+    item_ids, predicted = item_ids[rows], over_default(scores[rows])
+    w = _chosen_w(router, predicted, extra_costs, limit)
+    chosen = allocate(predicted, w, extra_costs).astype(np.int64)
+    allocation = Allocation(item_ids, chosen)
+    spent = float(extra_costs[chosen].mean() / extra_costs.max()) if len(chosen) else 0.0
+    gain = _expected_gain(router, spent, extra_costs)
+    alone = [
+        Alone(agent, accuracy, _cost_of_all(router, user, item_ids, agent.position))
+        for agent, accuracy in zip(agents, accuracies_of(router), strict=True)
+    ]
     return MetaPreview(
         allocation=allocation,
         shares=shares_of(router, allocation, user),
-        accuracy=min(1.0, max(0.0, accuracy["cheap"] + gain)),
-        default_accuracy=accuracy["cheap"],
-        default_cost=_cost_of_all(router, user, item_ids, CHEAP),
+        accuracy=min(1.0, max(0.0, alone[0].accuracy + gain)),
+        default_accuracy=alone[0].accuracy,
+        default_cost=alone[0].cost,
         added=int((~np.isin(left, item_ids)).sum()),
         w=w,
-        cost_gap=gap,
+        extra_costs=tuple(extra_costs.tolist()),
         is_unit=is_unit,
         gain=gain,
-        premium_accuracy=accuracy["premium"],
-        premium_cost=_cost_of_all(router, user, item_ids, PREMIUM),
+        alone=alone,
     )
+
+
+def over_default(gains: npt.ArrayLike) -> FloatArray:
+    """Gains of all agents over the default, (n, K), of those of the others, (n, K − 1) or, of one other, (n,)."""
+    others = np.asarray(gains, dtype=float)
+    others = others.reshape(len(others), -1)
+    return np.hstack([np.zeros((len(others), 1)), others])
+
+
+def accuracies_of(router: Router) -> list[float]:
+    """The share of the known items that each of its annotators has right, the default first."""
+    metrics = router.metrics
+    if "accuracies" in metrics:
+        return [float(each) for each in metrics["accuracies"]]
+    return [float(metrics["accuracy"]["cheap"]), float(metrics["accuracy"]["premium"])]
 
 
 def _cost_of_all(
@@ -136,49 +194,66 @@ def _check_limit(limit: MetaLimit) -> None:
             raise Refusal("Enter a number of at least 0.", field=name)
 
 
-def _cost_gap(router: Router, limit: MetaLimit) -> tuple[float, bool]:
-    """What a premium answer costs more than a cheap one, and whether that is 1 for want of prices."""
-    cheap, premium = (agent.price for agent in router.agents.all())
-    gap = None if cheap is None or premium is None else float(premium - cheap)
-    if gap is not None and gap > 0:
-        return gap, False
-    if limit.extra_cost is not None:
-        raise Refusal(
-            "It is not known what a premium answer costs more than a cheap one. Enter the prices of both models, and "
-            "train the router again; or limit the share of items."
-            if gap is None
-            else "The premium annotator costs no more than the cheap one, so its extra cost is no limit.",
-            field="extra_cost",
+def _extra_costs(agents: list[Agent], limit: MetaLimit) -> tuple[FloatArray, bool]:
+    """What each one's answer costs above the default's, and whether that is 1 for want of prices."""
+    prices = [agent.price for agent in agents]
+    extra_costs, is_unit = extra_costs_of(prices)
+    if limit.premium_share is not None and (extra_costs[1:] == 0).any():
+        # A limit on the share cannot hold where an answer that counts costs nothing extra.
+        return extra_costs_of([None] * len(prices))
+    if is_unit and limit.extra_cost is not None:
+        raise Refusal(_no_extra_cost(agents), field="extra_cost")
+    return extra_costs, is_unit
+
+
+def _no_extra_cost(agents: list[Agent]) -> str:
+    is_pair = len(agents) == 2
+    if any(agent.price is None for agent in agents):
+        what = (
+            "a premium answer costs more than a cheap one"
+            if is_pair
+            else "the answers of each annotator cost"
         )
-    return 1.0, True
+        models = "both models" if is_pair else "all models"
+        return (
+            f"It is not known what {what}. Enter the prices of {models}, and train the router again; or limit the "
+            "share of items."
+        )
+    if is_pair:
+        return "The premium annotator costs no more than the cheap one, so its extra cost is no limit."
+    return (
+        f"{agents[0].name}, the default, is not the cheapest annotator, so what the others cost more is no limit. "
+        "Train a router whose default is the cheapest one, or limit the share of items."
+    )
 
 
-def _chosen_w(router: Router, predicted: FloatArray, gap: float, limit: MetaLimit) -> float:
+def _chosen_w(router: Router, predicted: FloatArray, extra_costs: FloatArray, limit: MetaLimit) -> float:
     """The smallest w that keeps to the limit on gold that was held out, and on the items, which may differ."""
     if limit.premium_share is None and limit.extra_cost is None:
         return limit.w or 0.0
     expected, gains = _held_out(router)
     limits = {"max_share": limit.premium_share, "max_cost": limit.extra_cost}
-    w = choose_w(expected, gains, gap, **limits).w
+    w = choose_w_among(expected, gains, extra_costs, **limits).w
     if len(predicted):
-        w = max(w, choose_w(predicted, np.zeros(len(predicted)), gap, **limits).w)
+        w = max(w, choose_w_among(predicted, np.zeros(predicted.shape), extra_costs, **limits).w)
     return w
 
 
-def _expected_gain(router: Router, share: float) -> float:
-    """The mean gold gain where the premium annotator answers this share of the items, the largest gains first.
+def _expected_gain(router: Router, spent: float, extra_costs: FloatArray) -> float:
+    """The mean gold gain where this share of what the dearest annotator costs more is spent, the best items first.
 
     By the share and not by w: a router that has seen an item's label predicts larger gains than one that has not.
     """
     expected, gains = _held_out(router)
-    curve = efficiency_curve(expected, gains)
-    return float(np.interp(share, curve.premium_share, curve.total_efficiency)) / len(gains)
+    curve = cost_curve(expected, gains, extra_costs)
+    return float(np.interp(spent, curve.cost_share, curve.mean_gain))
 
 
 def _held_out(router: Router) -> tuple[FloatArray, FloatArray]:
-    """Predicted and gold gains of the known items, each predicted without it."""
+    """Predicted and gold gains over the default of the known items, each predicted without it, (g, K)."""
     held_out = router.metrics["held_out"]
-    return np.array(held_out["predicted"]), np.array(held_out["gains"])
+    predicted, gains = np.array(held_out["predicted"]), np.array(held_out["gains"])
+    return (over_default(predicted), over_default(gains)) if predicted.ndim == 1 else (predicted, gains)
 
 
 def meta_plan_start(

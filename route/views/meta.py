@@ -63,7 +63,11 @@ def meta_context(found: Router, form: MetaPlanForm | None = None) -> dict[str, A
         line | {"points": list(zip(line["share"], line["gain"], strict=True))}
         for line in found.metrics.get("table", [])
     ]
-    return {"plan_form": form or MetaPlanForm(), "lines": lines}
+    return {
+        "plan_form": form or MetaPlanForm(),
+        "lines": lines,
+        "judge_runs": found.judge_runs.order_by("pk"),
+    }
 
 
 def meta_plan_preview(request: PageRequest, found: Router) -> HttpResponse:

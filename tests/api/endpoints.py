@@ -245,6 +245,7 @@ CASES = [
     Case("plans", "get", SEERS),
     Case("plans", "post", but(MANAGERS, 400), {"people": 1}),
     Case("plan", "get", SEERS),
+    Case("plan_watch", "get", SEERS),
     Case("plan_pause", "post", but(MANAGERS, 409)),
     Case("plan_resume", "post", but(MANAGERS, 409)),
     Case("plan_cancel", "post", but(MANAGERS, 409)),

@@ -28,11 +28,13 @@ def test_gold_is_where_people_said_what_is_right_and_preferences_are_elsewhere(p
     cheap, premium = make_two(project)
     judge_run = make_judge_run(project, cheap, premium)
 
-    found = comparisons_of(project, cheap, premium, judge_run, seed=1)
+    found = comparisons_of(project, [cheap, premium], [judge_run], seed=1)
 
     metal = project.items.in_bulk(found.evidence.item_ids.tolist())
-    assert [METAL in metal[pk].text for pk in found.evidence.item_ids.tolist()] == (found.gold == 1).tolist()
-    assert (len(found.gold), found.unlike, len(found.preferences)) == (KNOWN, KNOWN // 2, LEFT)
+    assert [METAL in metal[pk].text for pk in found.evidence.item_ids.tolist()] == (
+        found.gains[:, 1] == 1
+    ).tolist()
+    assert (len(found.gains), found.unlike, len(found.preferences)) == (KNOWN, KNOWN // 2, LEFT)
     assert not set(found.preferred_ids.tolist()) & set(found.evidence.item_ids.tolist())
     assert found.accuracies == (0.5, 1.0)
     assert not found.problem()
@@ -45,7 +47,7 @@ def test_a_preference_about_an_item_that_a_person_labels_later_is_not_used(proje
     item = judge_run.preferences.earliest("pk").item
     make_calibration_label(item, "positive")
 
-    found = comparisons_of(project, cheap, premium, judge_run, seed=1)
+    found = comparisons_of(project, [cheap, premium], [judge_run], seed=1)
 
     assert item.pk in found.evidence.item_ids
     assert item.pk not in found.preferred_ids
@@ -56,7 +58,7 @@ def test_failed_comparisons_are_none(project) -> None:
     judge_run = make_judge_run(project, cheap, premium)
     judge_run.preferences.filter(value=0).update(value=None, failure="refused")
 
-    found = comparisons_of(project, cheap, premium, judge_run, seed=1)
+    found = comparisons_of(project, [cheap, premium], [judge_run], seed=1)
 
     assert set(found.preferences.tolist()) == {1.0}
 
@@ -66,7 +68,7 @@ def test_why_nothing_can_be_learned_is_said(project) -> None:
     judge_run = make_judge_run(project, cheap, premium)
 
     def problem() -> str:
-        return comparisons_of(project, cheap, premium, judge_run, seed=1).problem()
+        return comparisons_of(project, [cheap, premium], [judge_run], seed=1).problem()
 
     assert problem() == ""
     judge_run.preferences.update(value=1)
@@ -74,7 +76,7 @@ def test_why_nothing_can_be_learned_is_said(project) -> None:
     judge_run.preferences.filter(pk__gt=judge_run.preferences.order_by("pk")[9].pk).delete()
     assert "compared the answers to 10 items" in problem()
     assert (
-        "compared the answers to 0 items" in comparisons_of(project, cheap, premium, None, seed=1).problem()
+        "compared the answers to 0 items" in comparisons_of(project, [cheap, premium], [], seed=1).problem()
     )
     metal = project.calibration_labels.filter(item__text__startswith=METAL).order_by("pk")
     metal.filter(pk__gt=metal[3].pk).delete()
@@ -86,6 +88,6 @@ def test_why_nothing_can_be_learned_is_said(project) -> None:
 
 
 def test_gains_are_in_order_of_items(project) -> None:
-    found = comparisons_of(project, *make_two(project), None, seed=1)
+    found = comparisons_of(project, make_two(project), [], seed=1)
 
     assert (np.diff(found.evidence.item_ids) > 0).all()

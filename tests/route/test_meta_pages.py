@@ -72,7 +72,8 @@ def test_from_two_annotators_to_a_plan_by_the_pages(client: Client, provider) ->
         )
 
     form = {
-        "judge_run": run.pk,
+        "agents": [cheap.pk, premium.pk],
+        "default": cheap.pk,
         "learner": "dr",
         "regressor": "forest",
         "scaling": "variance",
@@ -123,7 +124,13 @@ def test_what_cannot_be_learned_is_said_before_it_is_tried(client: Client) -> No
     run = make_judge_run(project, *make_two(project))
     run.preferences.update(value=1)
     client.force_login(project.created_by)
-    form: dict[str, Any] = {"judge_run": run.pk, "learner": "dr", "regressor": "forest", "vectors": "plain"}
+    form: dict[str, Any] = {
+        "agents": [run.cheap_id, run.premium_id],
+        "default": run.cheap_id,
+        "learner": "dr",
+        "regressor": "forest",
+        "vectors": "plain",
+    }
     address = f"/projects/{project.pk}/routing/meta/"
 
     assert "everywhere" in client.get(f"{address}check/", form).content.decode()

@@ -50,7 +50,7 @@ def judge_run(project: Project) -> JudgeRun:
 
 def train(judge_run: JudgeRun, **choice: Any) -> Router:
     project = judge_run.project
-    router = meta_create(project=project, user=project.created_by, choice=MetaChoice(judge_run, **choice))
+    router = meta_create(project=project, user=project.created_by, choice=MetaChoice([judge_run], **choice))
     while run_next_chunk(router.job_id):
         pass
     router.refresh_from_db()
@@ -260,13 +260,13 @@ def test_the_watch_says_what_people_found_since(judge_run) -> None:
 
 def test_too_little_is_refused_before_anything_is_trained(judge_run) -> None:
     project = judge_run.project
-    choice = MetaChoice(judge_run)
+    choice = MetaChoice([judge_run])
     other = make_metal_project()
     cases = [
         (replace(choice, learner="x"), "learner"),
         (replace(choice, regressor="x"), "regressor"),
         (replace(choice, scaling="x"), "scaling"),
-        (MetaChoice(make_judge_run(other, *make_two(other))), "of this project"),
+        (MetaChoice([make_judge_run(other, *make_two(other))]), "of this project"),
     ]
     for wrong, sentence in cases:
         with pytest.raises(Refusal, match=sentence):
@@ -285,7 +285,7 @@ def test_too_little_is_refused_before_anything_is_trained(judge_run) -> None:
 
 def test_what_changed_since_it_was_chosen_fails_the_training_with_the_reason(judge_run) -> None:
     project = judge_run.project
-    router = meta_create(project=project, user=project.created_by, choice=MetaChoice(judge_run))
+    router = meta_create(project=project, user=project.created_by, choice=MetaChoice([judge_run]))
     judge_run.preferences.update(value=0)
     run_next_chunk(router.job_id)
 

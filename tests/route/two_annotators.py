@@ -22,7 +22,7 @@ from tests.factories import (
 KNOWN, LEFT = 40, 30
 FRUIT = "ripe sweet banana apple pear"
 METAL = "copper iron zinc tin bronze"
-CHEAP_PRICE, PREMIUM_PRICE = Decimal("0.001"), Decimal("0.01")
+CHEAP_PRICE, MIDDLE_PRICE, PREMIUM_PRICE = Decimal("0.001"), Decimal("0.002"), Decimal("0.01")
 
 
 def make_metal_project() -> Project:
@@ -76,6 +76,16 @@ def make_two(project: Project, *, answered: int = LEFT) -> tuple[AnnotationRun, 
     return runs[0], runs[1]
 
 
+def make_three(project: Project) -> list[AnnotationRun]:
+    """The cheap and the premium annotator of `make_two`, and one between them in price that errs about fruit."""
+    cheap, premium = make_two(project)
+    for scope in ("calibration", "project"):
+        items = project.items.filter(calibration_label__isnull=scope != "calibration").order_by("pk")
+        answers = {item: "negative" if FRUIT in item.text else "positive" for item in items}
+        middle = make_annotator(project, "middle-model", answers, price=MIDDLE_PRICE, scope=scope)
+    return [cheap, middle, premium]
+
+
 def judge_choice(project: Project) -> ModelChoice:
     return ModelChoice(
         kind="prompted",
@@ -93,7 +103,7 @@ def prefers_positive(request: Request) -> Line:
 
 
 def make_judge_run(project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> JudgeRun:
-    """A finished one that prefers whatever the premium annotator says."""
+    """A finished one that prefers what is positive, as all items are."""
     run = JudgeRun.objects.create(
         project=project,
         cheap=cheap,
@@ -105,9 +115,19 @@ def make_judge_run(project: Project, cheap: AnnotationRun, premium: AnnotationRu
         job=make_job("comparison", total=LEFT, done=LEFT),
         created_by=project.created_by,
     )
+    rows = (
+        run.cheap.annotations.select_related("item", "label"),
+        run.premium.annotations.select_related("label"),
+    )
+    theirs = {row.item_id: row.label.name for row in rows[1]}
     Preference.objects.bulk_create(
-        Preference(run=run, item=item, value=int(METAL in item.text))
-        for item in project.items.filter(calibration_label__isnull=True, annotations__run=cheap)
+        Preference(
+            run=run,
+            item=row.item,
+            value=(theirs[row.item_id] == "positive") - (row.label.name == "positive"),
+        )
+        for row in rows[0].order_by("item_id")
+        if row.item_id in theirs
     )
     return run
 
