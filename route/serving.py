@@ -107,6 +107,8 @@ def why_not_served(router: Router) -> str:
         )
     if router.comparison_set_id is not None:
         return ""
+    if router.agents.count() > 2:
+        return "This router chooses among several annotators; only one between two answers about texts."
     task = router.project.task
     if not task.needs_text or task.needs_question or task.needs_image:
         return (

@@ -152,6 +152,8 @@ def plan_preview(request: PageRequest, project_id: int, router_id: int) -> HttpR
 def plan_new(request: PageRequest, project_id: int, router_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.MANAGE)
     found = router_of(project, router_id)
+    if found.comparison_set_id is not None:
+        raise Http404("A router of uploaded comparisons hands out no items.")
     if found.kind == Router.Kind.META:
         return meta_plan_new(request, found, router_context(request, found))
     form = DeferralPlanForm(request.POST)
