@@ -170,12 +170,12 @@ def print_deferral(items: RealItems, n_seeds: int) -> list[str]:
         f"true deferral loss on the other {len(items) - sum(SIZES[items.key]):,} items, mean over {n_seeds} seeds "
         "± its standard error\n"
     )
-    print(f"{'β of a specialist':<42}" + "".join(f"{cost:>16}" for cost in CONSULTATION_COSTS))
+    print(f"{'β of a specialist':<50}" + "".join(f"{cost:>16}" for cost in CONSULTATION_COSTS))
     means: list[dict[str, float]] = [{} for _ in CONSULTATION_COSTS]
     for name in names:
         cells = []
         for place, mean in enumerate(means):
             mean[name], error = mean_and_error([one[place][name] for one in each])
             cells.append(f"{f'{mean[name]:.4f} ± {error:.4f}':>16}")
-        print(f"{name:<42}" + "".join(cells))
+        print(f"{name:<50}" + "".join(cells))
     return shortfalls(means)
