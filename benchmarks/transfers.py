@@ -7,6 +7,9 @@ inserts, drawn into a round, exported as a wide CSV by a worker process, and dow
 job, without starting Python; CPU is that of the worker process, which a busy machine does not lengthen as it does the
 clock. The web server is asked for the pages that people watch meanwhile. It fails where the largest size takes longer
 than it may, or the web server grows by more than 200 MB.
+
+With `--reviewers 4`, so many people answer items of another project beside the import, each half a second after the
+last; it then fails, too, where the longest answer took 0.3 s more than the longest one without the import.
 """
 
 import argparse
@@ -18,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import numpy as np
@@ -28,11 +32,17 @@ from yarl import URL
 
 from benchmarks.browsing import WORDS, insert
 from benchmarks.bulk_calls import free_port, wait_for
+from benchmarks.review_queue import Seen, one_reviewer, prepare
 
 MOST_IMPORT_SECONDS, MOST_EXPORT_SECONDS, MOST_WEB_GROWTH_MB = 120, 60, 200
 MOST_GROWTH_AN_ITEM = 0.15
+MOST_WAIT_MS = 300
+REVIEWED_ITEMS, REVIEW_PAUSE_MS, ALONE_SECONDS = 20_000, 500, 15
 LABELS = ("negative", "neutral", "positive")
 _SECONDS_BETWEEN_LOOKS = 1.0
+
+
+Took = TypeVar("Took")
 
 
 @dataclass
@@ -50,6 +60,8 @@ class Measured:
     web_before: float
     web_after: float
     load: float
+    submits_alone: list[float] = field(default_factory=list)  # milliseconds
+    submits_beside: list[float] = field(default_factory=list)
 
 
 def main() -> None:
@@ -59,6 +71,7 @@ def main() -> None:
     parser.add_argument("--items", default="10000,100000", help="Sizes, with commas between them")
     parser.add_argument("--database", default="", help="An empty PostgreSQL database instead of SQLite files")
     parser.add_argument("--all-or-nothing", action="store_true")
+    parser.add_argument("--reviewers", type=int, default=0, help="People who answer items beside the import")
     parser.add_argument("--profile", type=Path, help="A folder for the profiles of the workers")
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -147,6 +160,7 @@ def _measure(items: int, folder: Path, options: argparse.Namespace) -> Measured:
 
     call_command("migrate", verbosity=0)
     call_command("collectstatic", verbosity=0, interactive=False)
+    reviewed = prepare(REVIEWED_ITEMS, options.reviewers) if options.reviewers else None
     owner = User.objects.create_user(f"owner-{time.time_ns()}")
     project = project_create(user=owner, name="Transfers", task_type="text_classification", labels=LABELS)
     session = session_of(owner)
@@ -170,7 +184,12 @@ def _measure(items: int, folder: Path, options: argparse.Namespace) -> Measured:
         assert upload.job_id is not None
         connection.close()
         page = f"{project_page}/uploads/{upload.pk}/"
-        came_in = asyncio.run(site.watch_worker(upload.job_id, page, options.profile))
+        alone, beside = Seen(), Seen()
+        reviewers = Reviewers(port, *reviewed) if reviewed else None
+        if reviewers:
+            asyncio.run(reviewers.beside(asyncio.sleep(ALONE_SECONDS), alone))
+        importing = site.watch_worker(upload.job_id, page, options.profile)
+        came_in = asyncio.run(reviewers.beside(importing, beside) if reviewers else importing)
         upload.refresh_from_db()
         assert (upload.imported, upload.rejected) == (items, 0), upload
         print(f"{items:,} items imported; making their annotations", file=sys.stderr, flush=True)
@@ -195,10 +214,43 @@ def _measure(items: int, folder: Path, options: argparse.Namespace) -> Measured:
             web_before=before,
             web_after=max(site.most, site.memory()),
             load=os.getloadavg()[0],
+            submits_alone=sorted(alone.submit),
+            submits_beside=sorted(beside.submit),
         )
     finally:
         server.terminate()
         server.wait(timeout=60)
+
+
+class Reviewers:
+    """People who answer the items of a round, one after the other."""
+
+    def __init__(self, port: int, round_id: int, label_id: int, sessions: list[str]) -> None:
+        self._options = argparse.Namespace(pause_ms=REVIEW_PAUSE_MS, reviewers=len(sessions), combined=False)
+        self._base = f"http://127.0.0.1:{port}/api/v1"
+        self._round = round_id
+        self._label = label_id
+        self._sessions = sessions
+
+    async def beside(self, other: Awaitable[Took], seen: Seen) -> Took:
+        """What the other comes to, with reviewers at work until then, whose times are added to `seen`."""
+        people = [
+            asyncio.create_task(
+                one_reviewer(
+                    self._options, self._base, self._round, self._label, number, key, float("inf"), seen
+                )
+            )
+            for number, key in enumerate(self._sessions)
+        ]
+        try:
+            return await other
+        finally:
+            for person in people:
+                person.cancel()
+            ended = await asyncio.gather(*people, return_exceptions=True)
+            for end in ended:
+                if not isinstance(end, asyncio.CancelledError):
+                    raise SystemExit(f"A reviewer stopped: {end!r}")
 
 
 def session_of(user: Any) -> str:
@@ -385,6 +437,18 @@ def report(measured: list[Measured]) -> list[str]:
     ):
         if seconds > most:
             missed.append(f"{name} of {largest.items:,} took {seconds:.0f} s, not {most:.0f}")
+    for size in measured:
+        if size.submits_beside:
+            print(f"\nAnswers of reviewers at {size.items:,} items:")
+            for name, times in (("alone", size.submits_alone), ("beside the import", size.submits_beside)):
+                p50, p95 = (times[int(share * (len(times) - 1))] for share in (0.5, 0.95))
+                print(
+                    f"  {name:18} {len(times):6,}   p50 {p50:6.1f} ms   p95 {p95:6.1f} ms   max {times[-1]:6.1f} ms"
+                )
+            if size.submits_beside[-1] > size.submits_alone[-1] + MOST_WAIT_MS:
+                missed.append(
+                    f"an answer beside the import of {size.items:,} waited {size.submits_beside[-1]:.0f} ms"
+                )
     growth = max(size.web_after - size.web_before for size in measured)
     print(f"\nThe web server grew by {growth:.0f} MB at most.")
     if growth > MOST_WEB_GROWTH_MB:
