@@ -51,7 +51,8 @@ class Comparisons:
     def gains(self) -> FloatArray:
         """Gold gains over the default, (items, annotators), in {−1, 0, 1}."""
         wrong = self.evidence.is_wrong.astype(float)
-        return wrong[:, :1] - wrong
+        gains: FloatArray = wrong[:, :1] - wrong
+        return gains
 
     @property
     def unlike(self) -> int:
@@ -187,7 +188,7 @@ def comparisons_of(
         pair, sign = (max(places), min(places)), 1 if places[0] > places[1] else -1
         rows = judge_run.preferences.filter(failure="").order_by("item_id")
         for item_id, value in rows.values_list("item_id", "value").iterator(chunk_size=10_000):
-            if item_id not in known:
+            if value is not None and item_id not in known:
                 ids.append(item_id)
                 pairs.append(pair)
                 values.append(sign * value)

@@ -149,7 +149,7 @@ class MetaForm(VectorForm):
         first = asked[0] if asked else self.runs[0]
         positions = positions_of(self.annotators)
         default, other = (str(self.annotators[positions[pk]].pk) for pk in (first.cheap_id, first.premium_id))
-        self.initial |= {"agents": [default, other], "default": default}
+        self.initial["agents"], self.initial["default"] = [default, other], default
         self.initial["judge_runs"] = [run.pk for run in asked]
 
     @property

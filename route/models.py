@@ -101,7 +101,9 @@ class Router(models.Model):
     comparison_set = models.ForeignKey(
         ComparisonSet, on_delete=models.RESTRICT, null=True, related_name="routers"
     )
-    judge_runs = models.ManyToManyField("JudgeRun", related_name="routers")
+    judge_runs: "models.ManyToManyField[JudgeRun, models.Model]" = models.ManyToManyField(
+        "JudgeRun", related_name="routers"
+    )
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="router")
     file = models.FileField(upload_to=router_path, max_length=255, blank=True)
     scores = models.FileField(upload_to=router_path, max_length=255, blank=True)

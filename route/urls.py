@@ -16,6 +16,11 @@ urlpatterns = [
     path(f"{_ROUTING}comparisons/estimate/", judge_runs.judge_estimate, name="judge_run_estimate"),
     path(f"{_ROUTING}comparisons/<int:run_id>/", judge_runs.judge_run, name="judge_run"),
     path(
+        f"{_ROUTING}comparisons/<int:run_id>/preferences/",
+        judge_runs.preferences,
+        name="judge_run_preferences",
+    ),
+    path(
         f"{_ROUTING}comparisons/<int:run_id>/<str:action>/",
         judge_runs.judge_run_action,
         name="judge_run_action",

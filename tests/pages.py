@@ -84,6 +84,7 @@ GETS: dict[str, Expected] = {
     "judge_run_new": SEERS,
     "judge_run_estimate": MANAGERS,
     "judge_run": SEERS,
+    "judge_run_preferences": SEERS,
     "router": SEERS,
     "router_download": but(MANAGERS, 404),  # it is not trained
     "comparison_sets": SEERS,

@@ -1,5 +1,6 @@
 """Judge runs, which compare two annotators' answers, and routers between a cheap and a premium annotator."""
 
+from dataclasses import asdict
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
@@ -11,11 +12,13 @@ from annotate.access import found_for, project_for
 from annotate.api.endpoint import Input, chosen
 from annotate.api.runs import (
     MODEL_RUN_FIELDS,
+    CallFilter,
     EstimateSerializer,
     ModelChoiceSerializer,
     ModelRunSerializer,
     NothingSerializer,
     ResumeSerializer,
+    calls_filtered,
     choice_of,
 )
 from annotate.errors import Refusal
@@ -23,7 +26,13 @@ from annotate.models import AnnotationRun, Project
 from annotate.services.runs import run_act
 from route.api.routers import RouterDetailSerializer, RouterEndpoint, VectorChoiceSerializer, vector_choice
 from route.models import JudgeRun, Preference
-from route.services.judge_runs import judge_run_create, judge_run_estimate, judge_run_retry
+from route.services.judge_runs import (
+    gold_count,
+    judge_run_create,
+    judge_run_estimate,
+    judge_run_retry,
+    preferences_with_answers,
+)
 from route.services.meta_routers import MOST_AGENTS, MetaChoice, meta_create
 
 
@@ -36,6 +45,10 @@ class JudgeRunSerializer(ModelRunSerializer, serializers.ModelSerializer[JudgeRu
 
 class PreferenceSerializer(serializers.ModelSerializer[Preference]):
     external_id = serializers.CharField(source="item.external_id", read_only=True)
+    cheap_answer = serializers.CharField(
+        read_only=True, allow_null=True, help_text="In words; null where it is gone."
+    )
+    premium_answer = serializers.CharField(read_only=True, allow_null=True)
     cost = serializers.FloatField(read_only=True, allow_null=True, help_text="US$; null without a price.")
 
     class Meta:
@@ -44,6 +57,8 @@ class PreferenceSerializer(serializers.ModelSerializer[Preference]):
             "id",
             "item",
             "external_id",
+            "cheap_answer",
+            "premium_answer",
             "value",
             "premium_first",
             "failure",
@@ -61,6 +76,22 @@ class JudgeChoiceSerializer(ModelChoiceSerializer):
 
     cheap = serializers.IntegerField(help_text="An annotation run of the cheap annotator.")
     premium = serializers.IntegerField(help_text="An annotation run of the premium annotator.")
+
+
+class GoldCountSerializer(serializers.Serializer[Any]):
+    """What a router between the two annotators could learn from people's labels so far."""
+
+    known = serializers.IntegerField(
+        help_text="Items with a person's label and an answer of both annotators."
+    )
+    known_needed = serializers.IntegerField()
+    unlike = serializers.IntegerField(help_text="Of them, those on which one is right and the other wrong.")
+    unlike_needed = serializers.IntegerField()
+    warning = serializers.CharField(help_text="What is missing for a router; empty where nothing is.")
+
+
+class JudgeEstimateSerializer(EstimateSerializer):
+    gold = GoldCountSerializer()
 
 
 class JudgeRunCreateSerializer(JudgeChoiceSerializer):
@@ -181,15 +212,15 @@ class JudgeRunEstimate(JudgeRunEndpoint):
     @extend_schema(
         summary="What comparing two annotators' answers would take",
         request=JudgeChoiceSerializer,
-        responses={200: EstimateSerializer},
+        responses={200: JudgeEstimateSerializer},
     )
     def post(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         given = self.given(JudgeChoiceSerializer)
-        estimate = judge_run_estimate(
-            project=project, choice=choice_of(self.user, given), **_pair(project, given)
-        )
-        return self.reply(EstimateSerializer, estimate)
+        pair = _pair(project, given)
+        estimate = judge_run_estimate(project=project, choice=choice_of(self.user, given), **pair)
+        gold = gold_count(project=project, **pair)
+        return self.reply(JudgeEstimateSerializer, asdict(estimate) | {"gold": gold})
 
 
 class OneJudgeRun(JudgeRunEndpoint):
@@ -239,11 +270,12 @@ class Preferences(JudgeRunEndpoint):
         summary="Which answers a comparison found better, by item",
         description="1: the premium annotator's, −1: the cheap one's, 0: neither, null where it failed. Equal answers "
         "are 0 without a call: `attempts` is 0.",
+        parameters=[CallFilter],
         responses=PreferenceSerializer(many=True),
     )
     def get(self, request: Request, judge_run_id: int) -> Response:
-        rows = self.judge_run(judge_run_id).preferences.select_related("item")
-        return self.page(rows, PreferenceSerializer, order="item_id")
+        rows = preferences_with_answers(self.judge_run(judge_run_id))
+        return self.page(calls_filtered(rows, self.asked(CallFilter)), PreferenceSerializer, order="item_id")
 
 
 class MetaRouters(RouterEndpoint):

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, F, OuterRef, QuerySet, Subquery, TextField, When
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, Project, User
@@ -26,7 +27,8 @@ from review.answers import answer_key
 from route.agents import runs_of_annotator
 from route.comparing import requests_about
 from route.comparison_prompts import COMPARISON_PROMPT_VERSIONS, usual_answer
-from route.evidence import known_answers
+from route.comparisons import MIN_UNLIKE, comparisons_of
+from route.evidence import MIN_KNOWN, known_answers
 from route.models import JudgeRun, Preference
 
 
@@ -103,6 +105,61 @@ def check_judge_choice(project: Project, choice: ModelChoice) -> None:
     if choice.is_trained:
         raise Refusal("A model compares answers; a trained classifier cannot.", field="kind")
     check_abilities(project, choice)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldCount:
+    """What a router between the two annotators could learn from people's labels so far.
+
+    `known` items have one and an answer of both annotators; on `unlike` of them one is right and the other wrong.
+    """
+
+    known: int
+    known_needed: int
+    unlike: int
+    unlike_needed: int
+
+    @property
+    def warning(self) -> str:
+        """What is missing for a router, and what to do about it; "" where nothing is."""
+        if self.known < self.known_needed:
+            return (
+                f"{self.known:,} item{'s have' if self.known != 1 else ' has'} a person's label and an answer of both "
+                f"annotators; a router needs {self.known_needed:,} of them to learn how far the judge can be trusted. "
+                f"Label {self.known_needed - self.known:,} more calibration items and try both annotators on them, or "
+                "this comparison cannot be used."
+            )
+        if self.unlike < self.unlike_needed:
+            return (
+                f"On {self.unlike:,} of {self.known:,} items with a person's label one annotator is right and the "
+                f"other wrong; a router needs {self.unlike_needed:,} such items. Label more calibration items, or this "
+                "comparison cannot be used."
+            )
+        return ""
+
+
+def gold_count(*, project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> GoldCount:
+    """How much gold there is for the two, against what training a router needs."""
+    known = comparisons_of(project, [cheap, premium], [], seed=project.seed)
+    return GoldCount(len(known.evidence), MIN_KNOWN, known.unlike, MIN_UNLIKE)
+
+
+def preferences_with_answers(run: JudgeRun) -> QuerySet[Preference]:
+    """The run's preferences with `cheap_answer` and `premium_answer` in words; None where an answer is gone."""
+    return run.preferences.select_related("item").annotate(
+        cheap_answer=_answer_in_words(run.parameters.get("cheap_runs", [run.cheap_id])),
+        premium_answer=_answer_in_words(run.parameters.get("premium_runs", [run.premium_id])),
+    )
+
+
+def _answer_in_words(run_ids: Sequence[int]) -> Subquery:
+    """The first answer to the row's item that these runs hold, in their order."""
+    place = Case(*(When(run=pk, then=number) for number, pk in enumerate(run_ids)), default=len(run_ids))
+    answers = Annotation.objects.filter(run__in=run_ids, item=OuterRef("item"), failure="").order_by(place)
+    words = Case(
+        When(label__isnull=False, then=F("label__name")), default=F("answer"), output_field=TextField()
+    )
+    return Subquery(answers.annotate(words=words).values("words")[:1])
 
 
 def judge_run_estimate(

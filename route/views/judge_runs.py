@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,10 +15,26 @@ from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project
 from annotate.requests import PageRequest
-from annotate.views.runs import act_on_run, failures_context, progress_context, render_estimate, render_run
+from annotate.views.runs import act_on_run, failures_context, progress_context, render_run
 from route.meta_forms import JudgeRunForm
 from route.models import JudgeRun
-from route.services.judge_runs import judge_run_create, judge_run_estimate, judge_run_retry
+from route.services.judge_runs import (
+    gold_count,
+    judge_run_create,
+    judge_run_estimate,
+    judge_run_retry,
+    preferences_with_answers,
+)
+
+PREFERENCES_A_PAGE = 50
+# What the judge said, by the word in the address: how it is called, and the rows.
+_SAID: dict[str, tuple[str, dict[str, Any]]] = {
+    "premium": ("Premium better", {"value": 1}),
+    "cheap": ("Cheap better", {"value": -1}),
+    "neither": ("Neither", {"value": 0, "attempts__gt": 0}),
+    "equal": ("Equal, not asked", {"failure": "", "attempts": 0}),
+    "failed": ("Failed", {"value": None}),
+}
 
 
 @require_http_methods(["GET", "POST"])
@@ -52,12 +69,16 @@ def judge_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     """What the comparison that the form describes would take; part of the form, asked for as it changes."""
     project = project_for(request.user, project_id, may=May.MANAGE)
     form = JudgeRunForm(request.GET, user=request.user, project=project)
-    return render_estimate(
-        request,
-        form,
-        lambda: judge_run_estimate(project=project, choice=form.choice(), **form.pair()),
-        project,
-    )
+    context: dict[str, Any] = {"project": project, "form": form}
+    if form.is_valid():
+        try:
+            context["estimate"] = judge_run_estimate(project=project, choice=form.choice(), **form.pair())
+            context["gold"] = gold_count(project=project, **form.pair())
+        except Refusal as refusal:
+            context["problem"] = refusal.sentence
+    else:
+        context["problem"] = next(iter(form.errors.values()))[0]
+    return render(request, "route/judge_estimate.html", context)
 
 
 def judge_run_of(project: Project, run_id: int) -> JudgeRun:
@@ -87,6 +108,26 @@ def judge_run(request: PageRequest, project_id: int, run_id: int) -> HttpRespons
         },
         context={"project": project, "run": run, "job": run.job},
     )
+
+
+@require_GET
+def preferences(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
+    """What the judge said of every item, with both answers; `said` leaves those that it said one thing of."""
+    project = project_for(request.user, project_id, may=May.SEE)
+    run = judge_run_of(project, run_id)
+    rows = preferences_with_answers(run).order_by("item_id")
+    said = request.GET.get("said", "")
+    if said in _SAID:
+        rows = rows.filter(**_SAID[said][1])
+    context = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "run": run,
+        "page": Paginator(rows, PREFERENCES_A_PAGE).get_page(request.GET.get("page")),
+        "said": said if said in _SAID else "",
+        "choices": [(name, label) for name, (label, _) in _SAID.items()],
+    }
+    return render(request, "route/judge_preferences.html", context)
 
 
 def preferred(run: JudgeRun) -> dict[str, int]:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.caller import call, work
 from tests.conftest import Provider
-from tests.route.two_annotators import LEFT, make_metal_project, make_two, prefers_positive
+from tests.route.two_annotators import KNOWN, LEFT, make_metal_project, make_two, prefers_positive
 
 pytestmark = pytest.mark.django_db
 
@@ -25,12 +25,21 @@ def test_from_a_comparison_to_a_plan(provider: Provider, monkeypatch: pytest.Mon
         "answer_format": "bracket",
     }
     address = f"projects/{project.pk}/judge-runs/"
-    assert call(user, "post", f"{address}estimate/", body)["calls"] == LEFT // 2
+    estimate = call(user, "post", f"{address}estimate/", body)
+    assert (estimate["calls"], estimate["gold"]["known"], estimate["gold"]["warning"]) == (
+        LEFT // 2,
+        KNOWN,
+        "",
+    )
     run = call(user, "post", address, body, status=201)
     work()
     assert call(user, "get", f"judge-runs/{run['id']}/")["progress"]["done"] == LEFT // 2
     rows = call(user, "get", f"judge-runs/{run['id']}/preferences/")["results"]
-    assert {row["value"] for row in rows} == {0, 1}
+    assert {(row["value"], row["cheap_answer"], row["premium_answer"]) for row in rows} == {
+        (0, "positive", "positive"),
+        (1, "negative", "positive"),
+    }
+    assert call(user, "get", f"judge-runs/{run['id']}/preferences/?failed=true")["results"] == []
 
     made = call(user, "post", f"projects/{project.pk}/routers/meta/", {"judge_run": run["id"]}, status=202)
     work()

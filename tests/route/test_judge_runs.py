@@ -14,13 +14,16 @@ from mllm.errors import CallError, Failure
 from route.comparing import NOT_READ, is_premium_first
 from route.models import JudgeRun
 from route.services.judge_runs import (
+    gold_count,
     judge_run_create,
     judge_run_estimate,
     judge_run_retry,
     pairs_of,
+    preferences_with_answers,
 )
 from tests.factories import make_calibration_label, make_item
 from tests.route.two_annotators import (
+    KNOWN,
     LEFT,
     METAL,
     PREMIUM_PRICE,
@@ -216,3 +219,33 @@ def test_items_that_people_label_meanwhile_are_left_to_them(project, two) -> Non
     make_calibration_label(project.items.filter(calibration_label__isnull=True).earliest("pk"), "positive")
 
     assert len(pairs_of(project, *two)) == before - 1
+
+
+def test_each_preference_comes_with_both_answers_and_what_stood_first(project, two, provider) -> None:
+    provider(prefers_positive)
+    run = compare(project, *two)
+    two[0].annotations.filter(item=run.preferences.latest("item_id").item).delete()
+
+    rows = list(preferences_with_answers(run).order_by("item_id"))
+
+    for row in rows[:-1]:
+        assert row.premium_answer == "positive"
+        assert row.cheap_answer == ("negative" if METAL in row.item.text else "positive")
+    assert rows[-1].cheap_answer is None
+
+
+def test_scarce_gold_is_said_before_anything_is_spent(project, two) -> None:
+    plenty = gold_count(project=project, cheap=two[0], premium=two[1])
+    assert (plenty.known, plenty.unlike, plenty.warning) == (KNOWN, KNOWN // 2, "")
+
+    metal = project.calibration_labels.filter(item__text__startswith=METAL).order_by("pk")
+    metal.filter(pk__gt=metal[2].pk).delete()
+    alike = gold_count(project=project, cheap=two[0], premium=two[1])
+    assert "On 3 of 23 items" in alike.warning
+    assert "needs 5 such items" in alike.warning
+
+    labels = project.calibration_labels.order_by("pk")
+    labels.filter(pk__gt=labels[11].pk).delete()
+    few = gold_count(project=project, cheap=two[0], premium=two[1])
+    assert "12 items have a person's label" in few.warning
+    assert "Label 8 more calibration items" in few.warning

@@ -52,6 +52,7 @@ def test_from_two_annotators_to_a_plan_by_the_pages(client: Client, provider) ->
     assert "cheap-model" in page
     estimate = client.get(f"{routing}comparisons/estimate/", form).content.decode()
     assert f"<dd>{LEFT // 2}</dd>" in estimate
+    assert "a router needs" not in estimate
     same = client.get(f"{routing}comparisons/estimate/", form | {"premium": form["cheap"]})
     assert "same annotator" in same.content.decode()
     refused = client.post(f"{routing}comparisons/new/", form | {"premium": form["cheap"]})
@@ -64,6 +65,14 @@ def test_from_two_annotators_to_a_plan_by_the_pages(client: Client, provider) ->
         pass
     page = client.get(started["Location"]).content.decode()
     assert "15 of them equal" in page
+    listed = client.get(f"{started['Location']}preferences/").content.decode()
+    assert (listed.count(">premium</span>"), listed.count(">equal</span>")) == (LEFT // 2, LEFT // 2)
+    equal = client.get(f"{started['Location']}preferences/?said=equal").content.decode()
+    assert (equal.count(">premium</span>"), equal.count(">equal</span>")) == (0, LEFT // 2)
+    assert (
+        "There is no such item"
+        in client.get(f"{started['Location']}preferences/?said=failed").content.decode()
+    )
     assert f"{routing}meta/?judge_run={run.pk}" in page
     for part in ("progress", "outcome", "failures"):
         assert (
@@ -136,3 +145,25 @@ def test_what_cannot_be_learned_is_said_before_it_is_tried(client: Client) -> No
     assert "everywhere" in client.get(f"{address}check/", form).content.decode()
     assert "everywhere" in client.post(address, form).content.decode()
     assert not Router.objects.exists()
+
+
+def test_the_estimate_warns_where_a_router_could_not_learn(client: Client) -> None:
+    project = make_metal_project()
+    cheap, premium = make_two(project)
+    labels = project.calibration_labels.order_by("pk")
+    labels.filter(pk__gt=labels[4].pk).delete()
+    client.force_login(project.created_by)
+    form = {
+        "kind": "prompted",
+        "cheap": cheap.pk,
+        "premium": premium.pk,
+        "connection": project.created_by.connections.get().pk,
+        "model": "judge",
+        "strategy": "naive",
+        "answer_format": "bracket",
+    }
+
+    page = client.get(f"/projects/{project.pk}/routing/comparisons/estimate/", form).content.decode()
+
+    assert "5 items have a person" in page
+    assert "Label 15 more calibration items" in page
