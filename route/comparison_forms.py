@@ -77,8 +77,8 @@ class ComparisonMappingForm(RefusableForm):
     def mapping(self) -> ComparisonMapping:
         """What the valid form says."""
         chosen = self.cleaned_data
-        columns = {name: chosen[name] or None for name in COLUMNS}
-        others = {name: chosen[name] for name in ("premium", "positive", "price_a", "price_b")}
+        columns: dict[str, Any] = {name: chosen[name] or None for name in COLUMNS}
+        others: dict[str, Any] = {name: chosen[name] for name in ("premium", "positive", "price_a", "price_b")}
         return ComparisonMapping(**columns, **others)
 
 

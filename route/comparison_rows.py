@@ -109,7 +109,7 @@ class ComparisonRecord:
 def suggest_columns(columns: Sequence[str]) -> ComparisonMapping:
     """A mapping by the columns' names, with case and signs between words left out."""
     free = {_plain(column): column for column in reversed(columns)}
-    found: dict[str, str | None] = {}
+    found: dict[str, Any] = {}
     for part, names in _NAMES.items():
         name = next((name for name in names if name in free), None)
         found[part] = None if name is None else free.pop(name)

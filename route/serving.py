@@ -145,7 +145,7 @@ def _loaded_with(name: str, version_id: int, digest: str) -> TextRouter:
     if not isinstance(found, MetaRouter):
         raise Refusal("This router does not choose between a cheap and a premium annotator for texts.")
     version = VectorVersion.objects.get(pk=version_id, digest=digest)
-    return TextRouter(TextVectors(str(version.kind)).taking(bytes(version.fitted)), found)
+    return TextRouter(TextVectors(str(version.kind)).taking(bytes(version.fitted or b"")), found)
 
 
 def _read(name: str) -> object:

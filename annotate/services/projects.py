@@ -114,7 +114,9 @@ def _active_jobs(project: Project) -> QuerySet[Job]:
         Q(annotationrun__project=project)
         | Q(criticismrun__annotation_run__project=project)
         | Q(upload__project=project)
-        | Q(export__project=project),
+        | Q(export__project=project)
+        | Q(router__project=project)
+        | Q(comparison_set__project=project),
         state__in=[Job.State.QUEUED, Job.State.RUNNING],
     )
 

@@ -110,7 +110,7 @@ def _list_page(
 def _found(request: PageRequest, project_id: int, comparison_set_id: int, may: May) -> ComparisonSet:
     project = project_for(request.user, project_id, may=may)
     rows = project.comparison_sets.select_related("project", "job", "created_by")
-    return cast(ComparisonSet, get_object_or_404(rows, pk=comparison_set_id))
+    return get_object_or_404(rows, pk=comparison_set_id)
 
 
 @require_http_methods(["GET", "POST"])

@@ -14,8 +14,18 @@ from route.meta import choose_w
 from route.models import ComparisonSet, Router
 from route.saving import load
 from route.services.meta_plans import MetaLimit
+from route.services.meta_routers import MetaChoice, meta_create
 from route.serving import MOST_QUERIES, expected_gains, route_texts
-from tests.factories import make_job
+from route.training import kept_scores
+from tests.factories import make_job, make_project
+from tests.route.two_annotators import (
+    CHEAP_PRICE,
+    METAL,
+    PREMIUM_PRICE,
+    make_judge_run,
+    make_metal_project,
+    make_two,
+)
 from tests.route.uploaded import (
     GOLD,
     MAPPING,
@@ -24,6 +34,7 @@ from tests.route.uploaded import (
     is_metal,
     make_comparisons,
     train_from,
+    work,
 )
 
 pytestmark = pytest.mark.django_db
@@ -232,6 +243,43 @@ def test_what_shows_only_while_it_learns_fails_the_training_with_why(change: Any
     assert not router.is_trained
     assert router.job.state == "failed"
     assert sentence in router.job.reason
+
+
+def test_a_router_of_a_projects_texts_says_the_same_of_their_texts_as_of_them() -> None:
+    project = make_metal_project()
+    judge_run = make_judge_run(project, *make_two(project))
+    router = meta_create(project=project, user=project.created_by, choice=MetaChoice([judge_run]))
+    work(router.job_id)
+    router.refresh_from_db()
+    assert router.is_trained, router.job.reason
+    ids, scores = kept_scores(router)
+    texts = dict(project.items.values_list("pk", "text"))
+
+    routed = route_texts(router, [texts[item_id] for item_id in ids.tolist()], MetaLimit(premium_share=0.5))
+
+    assert routed.gains.tolist() == pytest.approx(scores[:, 0].tolist(), abs=1e-6)
+    assert routed.cost_gap == pytest.approx(float(PREMIUM_PRICE - CHEAP_PRICE))
+    assert [METAL in texts[item_id] for item_id in ids.tolist()] == routed.is_premium.tolist()
+    with pytest.raises(Refusal, match="hand out items by their plans"):
+        expected_gains(router)
+
+    router.vectors = router.vectors | {"version": "another"}
+    with pytest.raises(Refusal, match="vectors that the router was trained on are gone"):
+        route_texts(router, QUERIES, MetaLimit())
+    router.vectors = router.vectors | {"kind": "embeddings"}
+    with pytest.raises(Refusal, match="a call for every text"):
+        route_texts(router, QUERIES, MetaLimit())
+
+
+def test_a_router_of_items_that_are_more_than_texts_is_not_asked() -> None:
+    project = make_project(task_type="image_text_agreement")
+    job = make_job("router_training")
+    router = Router.objects.create(
+        project=project, kind="meta", name="One", job=job, created_by=project.created_by
+    )
+
+    with pytest.raises(Refusal, match="more than a text"):
+        route_texts(router, QUERIES, MetaLimit())
 
 
 def test_embeddings_of_a_provider_are_refused_with_why() -> None:
