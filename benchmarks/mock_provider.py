@@ -2,9 +2,9 @@
 
     python -m benchmarks.mock_provider --port 9000 --latency-ms 300 --labels 3
 
-It answers in the form that the request asks for: JSON after a schema, numbered steps and a label where the prompt wants
-steps, `[ESCALATE][high]` or `[CONTINUE][low]` where it is asked to read them along, otherwise `[k]`, or `[reasoning][k]`
-where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same request
+It answers in the form that the request asks for: JSON after a schema, numbered steps and a label where the prompt
+wants steps, `[ESCALATE][high]` or `[CONTINUE][low]` where it is asked to read them along, otherwise `[k]`, or
+`[reasoning][k]` where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same request
 always gets the same answer. `GET /calls` counts calls, `GET /duplicates` requests that were asked again.
 
 With `--fixed` it reads no request and gives every call the same bytes, `[1]`: a tenth of the CPU, for measuring clients
@@ -137,7 +137,8 @@ def answer_to(body: dict[str, Any], labels: int) -> str:
         return json.dumps(value_for(schema, number, schema))
     label = number % labels
     if "ESCALATE" in system_text(body):
-        return "[ESCALATE][high]" if "hard to tell" in user_text(body) else "[CONTINUE][low]"
+        about_it = user_text(body).rpartition("</example>")[2]
+        return "[ESCALATE][high]" if "hard to tell" in about_it else "[CONTINUE][low]"
     if "Step 1:" in system_text(body):
         return trace_of(number, label)
     if "reason" in system_text(body).lower() + user_text(body).lower():

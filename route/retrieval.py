@@ -41,7 +41,8 @@ class Demonstrations:
             )
         cosines = np.round(unit_rows(checked) @ self._units.T, _DECIMALS)
         nearest: FloatArray = -np.sort(-cosines, axis=1)[:, : min(m, len(self._units))]
-        return nearest.mean(axis=1)
+        means: FloatArray = nearest.mean(axis=1)
+        return means
 
     def retrieve(
         self, vector: npt.ArrayLike, m: int, style: str = "nearest", *, without: frozenset[int] = frozenset()

@@ -98,7 +98,7 @@ def test_a_split_by_topics_is_said_with_its_measures(
     provider(answer)
     run = make_candidate(project)
     assert run.connection is not None
-    said = {"run": run.pk, "connection": run.connection.pk, "model": READER, "limit": "100"}
+    said: dict[str, Any] = {"run": run.pk, "connection": run.connection.pk, "model": READER, "limit": "100"}
     said |= {"strictness": ["balanced"], "demonstrations": "2", "vectors": "plain", "split": "topics"}
     cost = page.get(reverse("trace_cost", args=[project.pk]), said).content.decode()
     assert "as topics differ in size" in cost
