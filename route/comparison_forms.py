@@ -78,7 +78,9 @@ class ComparisonMappingForm(RefusableForm):
         """What the valid form says."""
         chosen = self.cleaned_data
         columns: dict[str, Any] = {name: chosen[name] or None for name in COLUMNS}
-        others: dict[str, Any] = {name: chosen[name] for name in ("premium", "positive", "price_a", "price_b")}
+        others: dict[str, Any] = {
+            name: chosen[name] for name in ("premium", "positive", "price_a", "price_b")
+        }
         return ComparisonMapping(**columns, **others)
 
 
