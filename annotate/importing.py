@@ -4,9 +4,11 @@ Where all or nothing is asked for, all rows are checked before the first is writ
 back when a later one cannot come in, or when somebody ends the import.
 """
 
+import time
 from collections.abc import Callable
 from itertools import islice
 
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -29,6 +31,9 @@ from jobs.work import CannotGoOn, Work
 ITEMS_TAKEN_BACK_AT_ONCE = 500
 NOTHING_IMPORTED = "Nothing of it was imported."
 _PROBLEMS_AT_ONCE = 500
+# Who waits for SQLite's lock looks again after 1, 2, 5, 10, 15, 20 and three times 25 ms, then more rarely. In those
+# 128 ms comes one pause of more than 25 ms, which nobody misses; the short gaps between transactions they can.
+_SECONDS_BETWEEN_PAUSES, _PAUSE_SECONDS = 0.09, 0.026
 
 
 class Import(Work):
@@ -86,17 +91,29 @@ def _known_contents(lease: Lease, upload: Upload) -> KnownContents | None:
     return KnownContents(upload, keep_alive=lease.renew_if_due)
 
 
-def _may_go_on(lease: Lease) -> bool:
-    return lease.may_go_on() and not shutdown.requested()
+class _Pace:
+    """Whether to go on, and pauses in which other writers get their turn where the database has one at a time."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._since = time.monotonic()
+
+    def goes_on(self) -> bool:
+        """To be asked after every transaction."""
+        if connection.vendor == "sqlite" and time.monotonic() - self._since > _SECONDS_BETWEEN_PAUSES:
+            time.sleep(_PAUSE_SECONDS)
+            self._since = time.monotonic()
+        return self._lease.may_go_on() and not shutdown.requested()
 
 
 def _write(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | None) -> bool:
     labels = GoldLabels(upload)
     rows = read_rows(reader, upload, start=lease.chunk.cursor, keep_images=True)
+    pace = _Pace(lease)
     for batch in batches(rows):
         writer = BatchWriter(upload, batch, labels, known)
         lease.write(writer.write, cursor=batch[-1].number)
-        if not _may_go_on(lease):
+        if not pace.goes_on():
             return False
     return True
 
@@ -111,11 +128,12 @@ def _check(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | 
     """
     lease.write(_at_once(lambda: _begin(upload, Upload.Step.CHECKING)), cursor=0)
     checker = RowChecker(upload, known)
+    pace = _Pace(lease)
     count = 0
     for batch in batches(read_rows(reader, upload, start=0, keep_images=False)):
         count = batch[-1].number
         lease.write(lambda batch=batch: checker.check(batch))  # type: ignore[misc]
-        if not _may_go_on(lease):
+        if not pace.goes_on():
             return False
     twice = checker.twice()
     while problems := dict(islice(twice, _PROBLEMS_AT_ONCE)):
@@ -169,9 +187,10 @@ def _take_back(lease: Lease, upload: Upload) -> bool:
 
     Raises CannotGoOn with the reason when none is left.
     """
+    pace = _Pace(lease)
     while items := list(upload.items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE]):
         lease.write(_at_once(lambda items=items: remove_items(upload, items)))  # type: ignore[misc]
-        if not _may_go_on(lease):
+        if not pace.goes_on():
             return False
     lease.write(_at_once(lambda: remove_labels(upload)))
     Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, step="")

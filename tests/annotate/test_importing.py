@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.utils import timezone
 
+from annotate import importing
 from annotate.errors import Refusal
 from annotate.importing import Import
 from annotate.models import Item, Project, Upload
@@ -435,6 +437,19 @@ class TestStarting:
 
         assert not Upload.objects.exists()
         assert not Path(path).exists()
+
+
+def test_others_get_to_write_while_an_import_runs(monkeypatch, settings):
+    """A pause after each transaction, where the last one is long enough ago."""
+    settings.WRITE_BATCH = 5
+    pauses: list[float] = []
+    monkeypatch.setattr("annotate.importing.time.sleep", pauses.append)
+    monkeypatch.setattr(importing, "_SECONDS_BETWEEN_PAUSES", 0.0)
+
+    bring_in(make_project(), table(200))
+
+    wanted = 4 if connection.vendor == "sqlite" else 0
+    assert pauses == [importing._PAUSE_SECONDS] * wanted
 
 
 class TestStopping:
