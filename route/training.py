@@ -30,7 +30,7 @@ from route.meta import MetaRouter
 from route.meta_report import extra_costs_of, regressor_of, report_among
 from route.meta_report import report_of as meta_report
 from route.meta_several import SeveralRouter
-from route.models import Agent, Router
+from route.models import Agent, Router, router_path
 from route.saving import data_digest, save
 from route.trained import Trained, held_out_gains
 from route.uploaded_comparisons import train_uploaded, uploaded_scores
@@ -70,10 +70,19 @@ def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
     }
     file = io.BytesIO()
     save(trained.router, file, about=about)
-    router.file.save("router", ContentFile(file.getvalue()), save=False)
-    if scores:
-        router.scores.save("scores", ContentFile(scores), save=False)
-    router.save(update_fields=["file", "scores", "vectors", "metrics", "data_digest"])
+    storage = router.file.storage
+    names = {"file": router_path(router, "router")} | (
+        {"scores": router_path(router, "scores")} if scores else {}
+    )
+    try:
+        for field, name in names.items():
+            content = ContentFile(file.getvalue() if field == "file" else scores)
+            setattr(router, field, storage.save(name, content))
+        router.save(update_fields=["file", "scores", "vectors", "metrics", "data_digest"])
+    except BaseException:
+        for name in names.values():
+            storage.delete(name)  # half of one too
+        raise
     return Progress(done=1)
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from annotate.errors import Refusal
+from annotate.full_disk import pausing_on_full_disk
 from jobs.leases import Lease
 from jobs.work import CannotGoOn, Work
 
@@ -15,6 +16,10 @@ class RouterTraining(Work):
     kind = "router_training"
 
     def run(self, lease: Lease) -> bool:
+        with pausing_on_full_disk():
+            return self._train(lease)
+
+    def _train(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
         from route.training import VectorsMissing, keep, train
 

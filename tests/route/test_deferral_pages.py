@@ -1,10 +1,14 @@
 """The pages on which a rejector is trained and its plan is started."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.test import Client
 from django.urls import reverse
+from pytest_django.fixtures import Settings
 
 from annotate.models import Project, User
 from jobs.models import Job
@@ -109,3 +113,31 @@ def test_a_training_that_failed_says_why(browser: Client, project: Project) -> N
     page = browser.get(reverse("router", args=[project.pk, router.pk])).content.decode()
 
     assert "The texts hold no words." in page
+
+
+def test_a_full_disk_pauses_the_training_which_goes_on_from_its_page(
+    browser: Client, project: Project, monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = str(tmp_path)
+    write = FileSystemStorage._save  # type: ignore[attr-defined]
+    files = iter(range(10))
+
+    def no_room_for_the_second(storage: FileSystemStorage, name: str, content: Any) -> str:
+        if next(files) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return str(write(storage, name, content))
+
+    with monkeypatch.context() as full:
+        full.setattr(FileSystemStorage, "_save", no_room_for_the_second)
+        router = train(project)
+    assert (router.job.state, router.job.failure, router.is_trained) == ("paused", "disk_full", False)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    page = browser.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    assert "Free some space there, then go on." in page
+    resume = reverse("trace_training", args=[project.pk, router.pk, "resume"])
+    assert f'action="{resume}"' in page
+
+    browser.post(resume)
+    run_next_chunk(router.job_id)
+
+    assert Router.objects.get(pk=router.pk).is_trained
