@@ -4,8 +4,8 @@
 
 It answers in the form that the request asks for: JSON after a schema, numbered steps and a label where the prompt
 wants steps, `[ESCALATE][high]` or `[CONTINUE][low]` where it is asked to read them along, otherwise `[k]`, or
-`[reasoning][k]` where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same request
-always gets the same answer. `GET /calls` counts calls, `GET /duplicates` requests that were asked again.
+`[reasoning][k]` where the prompt mentions reasoning. The label follows from a hash of the user's text, so the same
+request always gets the same answer. `GET /calls` counts calls, `GET /duplicates` requests that were asked again.
 
 With `--fixed` it reads no request and gives every call the same bytes, `[1]`: a tenth of the CPU, for measuring clients
 on the same machine.
@@ -147,9 +147,9 @@ def answer_to(body: dict[str, Any], labels: int) -> str:
 
 
 def trace_of(number: int, label: int) -> str:
-    """A reasoning in three to five numbered steps; every fourth one says that it does not know."""
+    """A reasoning in three to five numbered steps; about every sixth one says that it does not know."""
     looks = [f"the text has the hash {number:020d}.", "its last digits decide."]
-    doubts = ["they are hard to tell."] if number // 7 % 4 == 0 else []
+    doubts = ["they are hard to tell."] if number // 7 % 6 == 0 else []
     steps = [*looks, *doubts, f"that leaves {label}.", "nothing else matters."]
     return (
         "".join(f"Step {place}: {step}\n" for place, step in enumerate(steps, start=1)) + f"Label: [{label}]"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.contents import items_in_order
+from annotate.models import VectorVersion
 from annotate.services.runs import items_to_annotate
 from annotate.vectors import written_text
 from route.models import Router, RouterQuery
@@ -31,6 +32,7 @@ from route.trace_data import (
 from route.trace_features import ItemFeatures
 from route.trace_queries import RISKS, annotator_of, variants_of
 from route.trained import Trained
+from route.training import vector_choice
 
 _BLOCK = 5_000  # items scored at a time
 ROUTER_NAME = "Trace-aware router"
@@ -127,7 +129,7 @@ def shift_of(router: Router, known: KnownTraces, features: ItemFeatures) -> dict
         of_items = None
 
     def measured(is_dev: BoolArray) -> dict[str, Any]:
-        return asdict(
+        found = asdict(
             shift_between(
                 vectors[~is_dev],
                 vectors[is_dev],
@@ -139,6 +141,10 @@ def shift_of(router: Router, known: KnownTraces, features: ItemFeatures) -> dict
                 ),
             )
         )
+        if vector_choice(router).kind == VectorVersion.Kind.PLAIN:
+            # They are centered: what one part's mean lacks the other's has, so that they point apart in any split.
+            found["centroid_distance"] = None
+        return found
 
     return {
         "split": router.parameters.get("split", "random"),
