@@ -1,6 +1,6 @@
 """How well the three routers do on real labeled items that real trained models answer; people are the gold labels.
 
-    python -m benchmarks.routing_real deferral --data tweets --seeds 10
+    python -m benchmarks.routing_real deferral --data tweets --seeds 5
     python -m benchmarks.routing_real meta --data tweets --gold 100 --seeds 50
     python -m benchmarks.routing_real traces --data tweets --seeds 5
 
@@ -12,8 +12,8 @@ where a rejector's true deferral loss is not below random allocation at equal sh
 
 `meta`: a cheap model that sees little, a premium one, and as the judge a third model, which prefers the answer that it
 finds likelier, so that its bias is real and differs from item to item. The judge is fair, or partial: then it has
-learned next to nothing of the second part of the items. It fails where a learner is
-not better than every baseline but the oracle in both the squared error and the area.
+learned next to nothing of the second part of the items. It fails where a learner is not better than every baseline but
+the oracle in both the squared error and the area.
 
 `traces`: the annotator is a committee of trained models that speak in turn. Its answers and probabilities are real;
 that they are written down as steps is constructed, and the router is a fixed rule that reads the text. It fails where
@@ -38,7 +38,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, seeds, about in (
-        ("deferral", 10, "Rejectors against their baselines"),
+        ("deferral", 5, "Rejectors against their baselines"),
         ("meta", 50, "The meta-router against its baselines"),
         ("traces", 5, "The trace router against its baselines"),
     ):
