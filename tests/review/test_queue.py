@@ -15,7 +15,7 @@ from annotate.errors import Refusal
 from annotate.models import CalibrationLabel, Label, User
 from review import selectors
 from review.models import Correction, ReviewPause, ReviewRound, ReviewTask
-from review.selectors import quick_progress, round_progress, task_for_reviewer
+from review.selectors import RoundProgress, quick_progress, round_progress, task_for_reviewer
 from review.services.queue import (
     LEASE,
     MOST_CLAIMED,
@@ -307,6 +307,12 @@ def count_at_once(monkeypatch):
     monkeypatch.setattr(selectors, "_in_background", in_foreground)
 
 
+def progress_now(round: ReviewRound, user: User) -> RoundProgress:
+    progress = quick_progress(round, user)
+    assert progress is not None
+    return progress
+
+
 class TestProgress:
     def test_large_rounds_are_counted_now_and_then_and_what_is_ones_own_at_once(
         self, round, positive, ann, monkeypatch
@@ -315,15 +321,15 @@ class TestProgress:
         monkeypatch.setattr(selectors, "_FEW_LEFT", 0)
         monkeypatch.setattr(selectors, "_KEPT_AT_LEAST", 1000.0)
         count_at_once(monkeypatch)
-        assert quick_progress(round, ann).answered == 0
+        assert progress_now(round, ann).answered == 0
         task_submit(task=claim_one(round, ann), user=ann, answer=Answer("label", positive))
 
-        progress = quick_progress(round, ann)
+        progress = progress_now(round, ann)
         assert (progress.answered, progress.mine) == (0, 1)
         monkeypatch.setattr(selectors, "_FEW_LEFT", 100)
-        assert quick_progress(round, ann).answered == 1
+        assert progress_now(round, ann).answered == 1
         cache.clear()
-        assert quick_progress(round, ann) == round_progress(round, ann)
+        assert progress_now(round, ann) == round_progress(round, ann)
 
     def test_it_moves_with_every_answer_of_a_reviewer_also_with_those_to_known_items(self, ann, monkeypatch):
         project = make_project()
@@ -339,7 +345,7 @@ class TestProgress:
             purposes.add(tasks[0].purpose)
             task_submit(task=tasks[0], user=ann, answer=Answer("skip"))
             done += 1
-            progress = quick_progress(round, ann)
+            progress = progress_now(round, ann)
             assert (progress.answered, progress.skipped, progress.mine) == (0, done, done)
         assert purposes == {"review", "gold"}
 
@@ -350,7 +356,7 @@ class TestProgress:
         for place in range(6):
             answer = Answer("label", positive) if place % 2 else Answer("skip")
             task_submit(task=claim_one(round, ann), user=ann, answer=answer)
-            now, exact = quick_progress(round, ann), round_progress(round, ann)
+            now, exact = progress_now(round, ann), round_progress(round, ann)
             assert (now.answered, now.skipped, now.waiting, now.mine) == (
                 exact.answered,
                 exact.skipped,
