@@ -281,7 +281,8 @@ def _paired_cosines(text: FloatArray, image: FloatArray, maps: _Maps) -> FloatAr
     x, y = (text - text_means) @ of_text, (image - image_means) @ of_image
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     products = (x * y).sum(axis=1)
-    return np.divide(products, lengths, out=np.zeros(len(x)), where=lengths > 0)
+    cosines: FloatArray = np.divide(products, lengths, out=np.zeros(len(x)), where=lengths > 0)
+    return cosines
 
 
 def checked_errors(is_error: npt.ArrayLike, n_items: int) -> BoolArray:
