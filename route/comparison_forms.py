@@ -62,13 +62,17 @@ class ComparisonMappingForm(RefusableForm):
     ) -> None:
         super().__init__(*args, **kwargs)
         for name in COLUMNS:
-            none = "Choose a column" if name in ("query", "preference") else "None"
+            is_needed = name in ("query", "preference")
+            none = "Choose a column" if is_needed else "None"
             field = forms.ChoiceField(
-                required=False,
+                required=is_needed,
                 label=_LABELS[name],
                 choices=[("", none), *((column, column) for column in columns)],
                 initial=getattr(suggested, name) or "",
-                error_messages={"invalid_choice": "Choose a column of the file."},
+                error_messages={
+                    "required": f"Choose the column that holds the {name}.",
+                    "invalid_choice": "Choose a column of the file.",
+                },
             )
             field.widget.attrs |= {"data-role": name, "data-role-name": _LABELS[name]}
             self.fields[name] = field

@@ -210,7 +210,9 @@ _GAINS_DRAWN = 4
 
 @register.inclusion_tag("charts/lines.html")
 def gain_curves(
-    lines: Sequence[Mapping[str, Any]], x_label: str = "Share of items that the premium annotator answers"
+    lines: Sequence[Mapping[str, Any]],
+    x_label: str = "Share of items that the premium annotator answers",
+    y_label: str = "Gain in right answers an item",
 ) -> dict[str, Any]:
     """Efficiency gains, of any sign and size, over the share in [0, 1] that `x_label` says, with a line at 0.
 
@@ -222,7 +224,7 @@ def gain_curves(
     return _lines(
         [(line["name"], line["points"]) for line in shown],
         x_label=x_label,
-        y_label="Gain in right answers an item",
+        y_label=y_label,
         ticks=["0%", "25%", "50%", "75%", "100%"],
         names=[line["name"] for line in lines],
         rows=[
