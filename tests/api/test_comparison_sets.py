@@ -10,7 +10,7 @@ from annotate.models import Membership
 from route.saving import load
 from tests.api.caller import Caller, call, work
 from tests.factories import make_membership, make_project, make_user
-from tests.route.uploaded import as_json_lines, comparison_rows
+from tests.route.uploaded import as_json_lines, comparison_rows, streamed
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,7 @@ def test_from_a_file_to_answers_here_and_in_plain_python() -> None:
     assert (read["imported"], read["rejected"], read["is_ready"]) == (110, 1, True)
     assert read["problems"] == [{"row": 111, "message": "Row 111 has no query in column “query”."}]
     rejected = Caller(user).get(f"{address}rejected-rows/file/")
-    assert b"Row 111 has no query" in b"".join(rejected.streaming_content)
+    assert "Row 111 has no query" in streamed(rejected)
 
     router = call(user, "post", f"{address}routers/", {"seed": 3}, status=202)
     call(user, "post", f"routers/{router['id']}/route/", {"queries": QUERIES}, status=409)
@@ -58,14 +58,14 @@ def test_from_a_file_to_answers_here_and_in_plain_python() -> None:
     assert call(user, "get", f"routers/{router['id']}/")["is_trained"]
     routed = call(user, "post", f"routers/{router['id']}/route/", {"queries": QUERIES, "premium_share": 0.5})
     assert [answer["premium"] for answer in routed["answers"]] == [True, False, True, False]
-    file = b"".join(Caller(user).get(f"routers/{router['id']}/file/").streaming_content)
-    again, about = load(io.BytesIO(file))
+    file: Any = Caller(user).get(f"routers/{router['id']}/file/")
+    again, about = load(io.BytesIO(b"".join(file.streaming_content)))
     assert again.predict(QUERIES).tolist() == [answer["gain"] for answer in routed["answers"]]
     premium = again.route(QUERIES, routed["w"], routed["cost_gap"])
     assert premium.tolist() == [answer["premium"] for answer in routed["answers"]]
     assert about["parameters"]["premium"] == "response_b"
-    gains = b"".join(Caller(user).get(f"routers/{router['id']}/expected-gains/file/").streaming_content)
-    assert len(gains.decode().splitlines()) == 111
+    gains = streamed(Caller(user).get(f"routers/{router['id']}/expected-gains/file/"))
+    assert len(gains.splitlines()) == 111
 
     kept = call(user, "delete", address, status=400)
     assert "A router learned from" in kept["detail"]

@@ -75,7 +75,8 @@ def test_a_killed_import_goes_on_where_it_was(settings, monkeypatch) -> None:
     stops = iter([False, True])
     monkeypatch.setattr("route.comparison_import.shutdown.requested", lambda: next(stops, False))
 
-    run_next_chunk(comparisons.job_id)
+    assert comparisons.job is not None
+    run_next_chunk(comparisons.job.pk)
     assert comparisons.comparisons.count() == 60
     assert Chunk.objects.get(job=comparisons.job_id).cursor == 60
     work(comparisons.job_id)
@@ -95,7 +96,7 @@ def test_a_file_that_cannot_be_read_to_its_end_leaves_nothing(settings) -> None:
 
     work(comparisons.job_id)
 
-    job = Job.objects.get(pk=comparisons.job_id)
+    job = Job.objects.get(comparison_set=comparisons)
     assert job.state == Job.State.FAILED
     assert "on line 112" in job.reason
     assert "Nothing of it was kept." in job.reason

@@ -10,7 +10,7 @@ from annotate.models import Membership
 from jobs.models import Job
 from route.models import ComparisonSet, Router
 from tests.factories import make_membership, make_project, make_user
-from tests.route.uploaded import as_csv, comparison_rows, make_comparisons, train_from, work
+from tests.route.uploaded import as_csv, comparison_rows, make_comparisons, streamed, train_from, work
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +67,7 @@ def test_from_a_file_to_a_decision_by_the_pages(client: Client) -> None:
     assert "hx-get" not in part
     page = client.get(address).content.decode()
     assert "holds “good”, which is no number" in page
-    rejected = b"".join(client.get(f"{address}rejected/").streaming_content).decode()
+    rejected = streamed(client.get(f"{address}rejected/"))
     assert rejected.startswith("row,message,query,response_a")
     assert '111,"Column “gold_a” holds “good”, which is no number.",' in rejected
 
@@ -90,7 +90,7 @@ def test_from_a_file_to_a_decision_by_the_pages(client: Client) -> None:
     assert "between 0 and 1" in (
         client.get(f"{started['Location']}texts/", asked | {"amount": "2"}).content.decode()
     )
-    gains = b"".join(client.get(f"{started['Location']}gains/").streaming_content).decode()
+    gains = streamed(client.get(f"{started['Location']}gains/"))
     assert len(gains.splitlines()) == 1 + len(comparison_rows())
     assert client.get(f"{started['Location']}file/").status_code == 200
 
@@ -179,11 +179,11 @@ def test_an_import_that_stands_still_goes_on_or_ends(client: Client) -> None:
     client.force_login(comparisons.created_by)
     address = f"/projects/{comparisons.project_id}/routing/uploaded/{comparisons.pk}/"
     assert "not paused" in client.post(f"{address}resume/", follow=True).content.decode()
-    Job.objects.filter(pk=comparisons.job_id).update(state=Job.State.PAUSED, reason="The disk is full.")
+    Job.objects.filter(comparison_set=comparisons).update(state=Job.State.PAUSED, reason="The disk is full.")
     assert "The disk is full." in client.get(address).content.decode()
 
     client.post(f"{address}resume/")
-    assert Job.objects.get(pk=comparisons.job_id).state == Job.State.QUEUED
+    assert Job.objects.get(comparison_set=comparisons).state == Job.State.QUEUED
     client.post(f"{address}cancel/")
 
     assert "nothing can be learned from this file" in client.get(address).content.decode()

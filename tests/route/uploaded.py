@@ -75,6 +75,11 @@ def receive(project: Project, content: bytes, name: str = "comparisons.csv") -> 
     )
 
 
+def streamed(response: Any) -> str:
+    """The text of an answer that is sent while it is written."""
+    return b"".join(response.streaming_content).decode()
+
+
 def work(job_id: int | None) -> None:
     assert job_id is not None
     while run_next_chunk(job_id):
