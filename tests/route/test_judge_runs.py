@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -226,7 +227,7 @@ def test_each_preference_comes_with_both_answers_and_what_stood_first(project, t
     run = compare(project, *two)
     two[0].annotations.filter(item=run.preferences.latest("item_id").item).delete()
 
-    rows = list(preferences_with_answers(run).order_by("item_id"))
+    rows: list[Any] = list(preferences_with_answers(run).order_by("item_id"))
 
     for row in rows[:-1]:
         assert row.premium_answer == "positive"

@@ -153,7 +153,7 @@ def test_the_estimate_warns_where_a_router_could_not_learn(client: Client) -> No
     labels = project.calibration_labels.order_by("pk")
     labels.filter(pk__gt=labels[4].pk).delete()
     client.force_login(project.created_by)
-    form = {
+    form: dict[str, Any] = {
         "kind": "prompted",
         "cheap": cheap.pk,
         "premium": premium.pk,

@@ -85,7 +85,7 @@ def test_the_order_in_which_agents_are_named_turns_the_sign_and_nothing_else(lea
 
 
 def test_comparisons_of_an_item_are_never_on_both_sides_of_a_fold():
-    class Watching(LinearRegression):
+    class Watching(LinearRegression):  # type: ignore[misc]
         seen: list = []
 
         def fit(self, X, y, sample_weight=None):  # noqa: N803

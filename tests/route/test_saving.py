@@ -126,7 +126,7 @@ def answers(router, items) -> list[bytes]:
     """Everything that the router says of items, to the last bit."""
     if isinstance(router, TextRouter | TextVectors):
         items = texts_of(items)
-    ways = ("predict", "predict_proba", "head_scores", "allocate", "transform")
+    ways: tuple[str, ...] = ("predict", "predict_proba", "head_scores", "allocate", "transform")
     if isinstance(router, SeveralRouter):
         ways = ("gains", "shift")
     return [np.asarray(getattr(router, way)(items)).tobytes() for way in ways if hasattr(router, way)]

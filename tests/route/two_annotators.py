@@ -119,12 +119,12 @@ def make_judge_run(project: Project, cheap: AnnotationRun, premium: AnnotationRu
         run.cheap.annotations.select_related("item", "label"),
         run.premium.annotations.select_related("label"),
     )
-    theirs = {row.item_id: row.label.name for row in rows[1]}
+    theirs = {row.item_id: row.label and row.label.name for row in rows[1]}
     Preference.objects.bulk_create(
         Preference(
             run=run,
             item=row.item,
-            value=(theirs[row.item_id] == "positive") - (row.label.name == "positive"),
+            value=(theirs[row.item_id] == "positive") - (str(row.label) == "positive"),
         )
         for row in rows[0].order_by("item_id")
         if row.item_id in theirs
