@@ -97,7 +97,7 @@ def assign(*, round: ReviewRound, user: User, assignment: Assignment) -> Dealt:
     dealt = _deal(round, assignment)
     for pk, task_ids in dealt.tasks.items():
         for start in range(0, len(task_ids), _AT_ONCE):
-            _waiting(round).filter(pk__in=task_ids[start : start + _AT_ONCE]).update(assigned_to=pk)
+            ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE]).update(assigned_to=pk)
     record(
         round.project,
         user,

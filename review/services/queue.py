@@ -113,18 +113,17 @@ def _wait_for_draw(round: ReviewRound) -> None:
         ) from error
 
 
-def _shown(round: ReviewRound) -> QuerySet[ReviewTask]:
-    """Its tasks with all that a review screen shows of them."""
-    return round.tasks.select_related("item__image", "annotation__label", "annotation__run", "criticism__run")
+def _shown(tasks: QuerySet[ReviewTask]) -> QuerySet[ReviewTask]:
+    """The tasks in order, with all that a review screen shows of them."""
+    parts = ("item__image", "annotation__label", "annotation__run", "criticism__run")
+    return tasks.select_related(*parts).order_by("rank", "pk")
 
 
 def _held(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
     """Up to `count` tasks that the user holds, with leases that last."""
     now = timezone.now()
     mine = {"holder": user, "state": ReviewTask.State.LEASED}
-    rows = (
-        _shown(round).filter(**mine).exclude(purpose=ReviewTask.Purpose.ADJUDICATION).order_by("rank", "pk")
-    )
+    rows = _shown(round.tasks.filter(**mine).exclude(purpose=ReviewTask.Purpose.ADJUDICATION))
     held = list(rows[:count])
     if any(task.lease_until is None or task.lease_until - now < _RENEWED_BELOW for task in held):
         with transaction.atomic():
@@ -146,7 +145,10 @@ def _take(round: ReviewRound, user: User, missing: int) -> list[ReviewTask]:
         ReviewTask.objects.filter(pk__in=chosen).update(
             state=ReviewTask.State.LEASED, holder=user, lease_until=now + LEASE
         )
-        taken = list(_shown(round).filter(pk__in=chosen).order_by("rank", "pk")) if chosen else []
+        # By their keys alone: named the round too, SQLite looks through all of its tasks for them.
+        taken = list(_shown(ReviewTask.objects.filter(pk__in=chosen)))
+        for task in taken:
+            task.round = round
         return known_items.mix_in(round, user, taken)
 
 
