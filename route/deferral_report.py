@@ -25,9 +25,11 @@ FOLDS = 5
 _INNER_FOLDS = 3
 # β of all agents is multiplied by these for the curve: from answers for nothing to answers that are dear.
 FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-# What multiplies the squared weights of a linear rejector: the one with the least true deferral loss on items that were
-# held out. With few and dear mistakes the usual one gives nearly everything to one agent.
-PENALTIES = (1.0, 0.1, 0.01, 0.001)
+# What multiplies the squared weights of a rejector: the one with the least true deferral loss on items that were held
+# out. The usual one gives nearly everything to one agent where mistakes are few and dear, and learns by heart where
+# they are many and the vectors say little of them. Layers are slow to train: fewer are tried.
+PENALTIES = (1.0, 10.0, 100.0, 0.1, 0.01, 0.001)
+_PENALTIES_OF_LAYERS = (1.0, 10.0, 100.0)
 _CASCADE_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 _BETWEEN = lambda: None  # noqa: E731
 
@@ -159,12 +161,13 @@ class _Settings:
 
 
 def _best_penalty(data: Data, rows: IntArray, settings: _Settings) -> float:
-    """Of `PENALTIES` the one with the least true deferral loss in a cross-validation among these rows."""
-    if settings.hidden or len(rows) < 2 * _INNER_FOLDS:
-        return PENALTIES[0]
+    """Of the penalties the one with the least true deferral loss in a cross-validation among these rows."""
+    penalties = _PENALTIES_OF_LAYERS if settings.hidden else PENALTIES
+    if len(rows) < 2 * _INNER_FOLDS:
+        return penalties[0]
     costs = data.costs()
     losses = []
-    for penalty in PENALTIES:
+    for penalty in penalties:
         loss = 0.0
         for train, test in folds_of(len(rows), settings.seed, _INNER_FOLDS):
             fitted = settings.rejector(penalty).fit(data.features[rows[train]], costs[rows[train]])
@@ -172,7 +175,7 @@ def _best_penalty(data: Data, rows: IntArray, settings: _Settings) -> float:
             loss += float(costs[rows[test]].sum(axis=1)[np.arange(len(test)), agents].sum())
             settings.between()
         losses.append(loss)
-    return PENALTIES[int(np.argmin(losses))]
+    return penalties[int(np.argmin(losses))]
 
 
 def _held_out(
