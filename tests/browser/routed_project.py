@@ -35,6 +35,7 @@ from tests.review.judging import answer_task
 from tests.route import traced
 from tests.route.traced import FRUIT, METAL, make_candidate, run_out, trace_choice
 from tests.route.two_annotators import compare, judge_choice, make_two, prefers_positive
+from tests.route.uploaded import as_csv, comparison_rows, make_comparisons, receive, train_from
 
 KNOWN, LEFT = 48, 40
 MISTAKE = Decimal("0.5")
@@ -241,4 +242,28 @@ def pages_of_routers_in_the_making(people: People) -> list[Page]:
         page_of("routing", owner, title="routing, in the making", **ids),
         *(page_of(name, owner, title=f"{name}, empty", project_id=empty.pk) for name in names),
         page_of("routing", viewer, title="routing, empty, viewer", project_id=empty.pk),
+    ]
+
+
+def pages_of_uploaded_comparisons(people: People) -> list[Page]:
+    """Comparisons from elsewhere: before their columns are named, imported with a rejected row, and their router."""
+    owner, viewer = people.owner, people.viewer
+    project = make_project(owner=owner, name="Comparisons")
+    make_membership(project, viewer, Membership.Role.VIEWER)
+    ids: dict[str, Any] = {"project_id": project.pk}
+    rows = comparison_rows()
+    waiting = receive(project, as_csv(rows), "waiting.csv")
+    imported = make_comparisons([*rows, {**rows[0], "gold_a": "much"}], project=project)
+    router = train_from(imported, name="Which response")
+    return [
+        page_of("comparison_sets", owner, **ids),
+        page_of("comparison_sets", viewer, title="comparison_sets, viewer", **ids),
+        page_of(
+            "comparison_set", owner, title="comparison_set, columns", comparison_set_id=waiting.pk, **ids
+        ),
+        page_of(
+            "comparison_set", owner, title="comparison_set, imported", comparison_set_id=imported.pk, **ids
+        ),
+        page_of("router", owner, title="router, of comparisons", router_id=router.pk, **ids),
+        page_of("router", viewer, title="router, of comparisons, viewer", router_id=router.pk, **ids),
     ]

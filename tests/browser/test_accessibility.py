@@ -13,7 +13,12 @@ from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
 from tests.browser.conftest import SignedIn, keep_problems
-from tests.browser.routed_project import models_say, pages_of_routers_in_the_making, pages_of_routing
+from tests.browser.routed_project import (
+    models_say,
+    pages_of_routers_in_the_making,
+    pages_of_routing,
+    pages_of_uploaded_comparisons,
+)
 from tests.browser.whole_project import (
     Page,
     People,
@@ -39,6 +44,7 @@ PARTS = [
     pages_of_written_answers,
     pages_of_routing,
     pages_of_routers_in_the_making,
+    pages_of_uploaded_comparisons,
     pages_of_an_empty_project,
 ]
 AXE = Axe()
