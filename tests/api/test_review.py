@@ -270,7 +270,13 @@ def test_final_labels_are_measured_against_gold() -> None:
 
     accuracy = call(owner, "get", f"review-rounds/{round.pk}/accuracy/")
 
-    assert accuracy == {"right": 1, "judged": 4, "share": 0.25, "f1": None}
+    no_spans = {"f1": None, "f1_low": None, "f1_high": None}
+    machine = accuracy.pop("machine")
+    # Wilson's intervals of 1 and of 0 in 4.
+    ends = {"low": pytest.approx(0.0456, abs=1e-4), "high": pytest.approx(0.6994, abs=1e-4)}
+    assert accuracy == {"right": 1, "judged": 4, "share": 0.25, **ends, **no_spans}
+    ends = {"low": pytest.approx(0, abs=1e-9), "high": pytest.approx(0.4899, abs=1e-4)}
+    assert machine == {"right": 0, "judged": 4, "share": 0.0, **ends, **no_spans}
 
 
 # --- Exports ---------------------------------------------------------------------------------------------------------
