@@ -97,7 +97,8 @@ def assign(*, round: ReviewRound, user: User, assignment: Assignment) -> Dealt:
     dealt = _deal(round, assignment)
     for pk, task_ids in dealt.tasks.items():
         for start in range(0, len(task_ids), _AT_ONCE):
-            ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE]).update(assigned_to=pk)
+            some = ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE])
+            some.filter(state=ReviewTask.State.WAITING, purpose__in=_DEALT).update(assigned_to=pk)
     record(
         round.project,
         user,

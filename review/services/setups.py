@@ -70,4 +70,5 @@ def _show_as_set(round: ReviewRound) -> None:
             by_arm[arm].append(task_id)
     for arm, task_ids in by_arm.items():
         for start in range(0, len(task_ids), _AT_ONCE):
-            ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE]).update(arm=arm)
+            some = ReviewTask.objects.filter(pk__in=task_ids[start : start + _AT_ONCE])
+            some.filter(state=ReviewTask.State.WAITING).update(arm=arm)
