@@ -115,6 +115,8 @@ def _active_jobs(project: Project) -> QuerySet[Job]:
         | Q(criticismrun__annotation_run__project=project)
         | Q(upload__project=project)
         | Q(export__project=project)
+        | Q(vector_version__project=project)
+        | Q(judgerun__project=project)
         | Q(router__project=project)
         | Q(comparison_set__project=project),
         state__in=[Job.State.QUEUED, Job.State.RUNNING],

@@ -13,6 +13,7 @@ from annotate.services.projects import (
     project_delete,
     project_update,
 )
+from annotate.vectors import ensure_vectors
 from jobs.models import Job
 from review.models import Correction
 from review.services.queue import Answer, answer_undo, task_submit, tasks_claim
@@ -27,6 +28,7 @@ from tests.factories import (
     make_reviewable_round,
     make_user,
 )
+from tests.route.two_annotators import make_judge_run, make_metal_project, make_two
 
 pytestmark = pytest.mark.django_db
 
@@ -137,6 +139,28 @@ class TestDeleting:
         make_items(project, 2)
         run = make_annotation_run(project)
         Job.objects.filter(pk=run.job_id).update(state=state)
+
+        with pytest.raises(Refusal, match="still running"):
+            project_delete(project=project, confirm_name=project.name)
+
+    @pytest.mark.parametrize("state", [Job.State.QUEUED, Job.State.RUNNING])
+    def test_not_while_vectors_of_its_items_are_made(self, state):
+        project = make_project()
+        make_items(project, 2)
+        version = ensure_vectors(project, user=project.created_by)
+        Job.objects.filter(pk=version.job_id).update(state=state)
+
+        with pytest.raises(Refusal, match="still running"):
+            project_delete(project=project, confirm_name=project.name)
+
+        Job.objects.filter(pk=version.job_id).update(state=Job.State.DONE)
+        project_delete(project=project, confirm_name=project.name)
+        assert not Project.objects.exists()
+
+    def test_not_while_a_model_compares_answers(self):
+        project = make_metal_project()
+        run = make_judge_run(project, *make_two(project))
+        Job.objects.filter(pk=run.job_id).update(state=Job.State.RUNNING)
 
         with pytest.raises(Refusal, match="still running"):
             project_delete(project=project, confirm_name=project.name)
