@@ -65,7 +65,7 @@ class Row:
     """One line of the table: an allocation, and what it does on items that nothing was learned from.
 
     `price` is what an item costs on average. `shares` are by agent; of methods that ask several agents about an item,
-    the shares of whose answer is taken.
+    the shares of whose answer is taken, while `loss` and `price` count everybody that was asked.
     """
 
     name: str
@@ -206,15 +206,30 @@ def accuracy_by_agent(wrong: BoolArray, agents: IntArray) -> FloatArray:
     return np.array(found)
 
 
-def _row(name: str, kind: str, data: Data, agents: IntArray, *, price: float | None = None) -> Row:
-    """`price` where more agents are asked about an item than the one whose answer is taken."""
+def losses_of_asked(data: Data, agents: IntArray, asked: BoolArray) -> FloatArray:
+    """What each item costs, (n,), where several agents are asked about it: α for a mistake of the one whose answer is
+    taken, `agents` (n,), and β for each of those that were `asked` (n, m), answers that are not taken included.
+    """
+    rows, heads = np.arange(len(agents)), data.head_wrong.shape[1]
+    others = asked.copy()
+    others[rows, agents] = False
+    losses: FloatArray = data.costs().sum(axis=1)[rows, agents] + heads * (others @ data.beta)
+    return losses
+
+
+def _row(name: str, kind: str, data: Data, agents: IntArray, *, asked: BoolArray | None = None) -> Row:
+    """`asked` (n, m) where more agents are asked about an item than the one whose answer is taken."""
     figures = deferral_metrics(data.wrong, data.costs(), agents, data.prices)
     chosen = np.arange(len(agents)), agents
-    paid = float(data.prices[agents].mean()) if price is None else price
+    if asked is None:
+        loss, paid = figures.loss, float(data.prices[agents].mean())
+    else:
+        loss = float(losses_of_asked(data, agents, asked).mean())
+        paid = float((asked @ data.prices).mean())
     return Row(
         name=name,
         kind=kind,
-        loss=figures.loss,
+        loss=loss,
         accuracy=figures.accuracy,
         f1=None if data.f1 is None else float(data.f1[chosen].mean()),
         price=paid,
@@ -234,7 +249,9 @@ def _votes(data: Data) -> Iterator[Row]:
     # One that failed agrees with nobody, not with others that failed.
     said[said < 0] = -1 - np.arange(data.answers.shape[0] * len(voters)).reshape(said.shape)[said < 0]
     taken = np.array(voters)[majority_vote(said)]
-    yield _row("Majority vote of all", "baseline", data, taken, price=float(data.prices[voters].sum()))
+    asked = np.zeros(data.wrong.shape, dtype=np.bool_)
+    asked[:, voters] = True
+    yield _row("Majority vote of all", "baseline", data, taken, asked=asked)
 
 
 def _cascades(data: Data, folds: Sequence[tuple[IntArray, IntArray]]) -> Iterator[Row]:
@@ -243,18 +260,13 @@ def _cascades(data: Data, folds: Sequence[tuple[IntArray, IntArray]]) -> Iterato
     given[:, -1] = 1.0  # the last is always taken
     if np.isnan(given).any():
         return
-    costs = data.costs().sum(axis=1)
     agents, asked = np.zeros(len(given), dtype=np.intp), np.zeros(given.shape, dtype=np.bool_)
+    tried = [confidence_cascade(given, float(threshold)) for threshold in _CASCADE_THRESHOLDS]
+    losses = np.array([losses_of_asked(data, *each) for each in tried])
     for train, test in folds:
-        losses = []
-        for threshold in _CASCADE_THRESHOLDS:
-            taken, _ = confidence_cascade(given[train], float(threshold))
-            losses.append(costs[train, taken].mean())
-        best = float(_CASCADE_THRESHOLDS[int(np.argmin(losses))])
-        agents[test], asked[test] = confidence_cascade(given[test], best)
-    yield _row(
-        "Confidence cascade", "baseline", data, agents, price=float((asked * data.prices).sum(axis=1).mean())
-    )
+        taken, whom = tried[int(losses[:, train].mean(axis=1).argmin())]
+        agents[test], asked[test] = taken[test], whom[test]
+    yield _row("Confidence cascade", "baseline", data, agents, asked=asked)
 
 
 def _single_experts(
