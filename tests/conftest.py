@@ -16,6 +16,15 @@ from tests.mllm.wire import Wire
 Provider = Callable[..., ScriptedAdapter]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a database or a broker of another kind can change: CI runs that once more, on PostgreSQL and Redis."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if item.get_closest_marker("django_db") or "django_db_setup" in fixtures or "db" in fixtures:
+            item.add_marker("stored")
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """SQLite in a file, as in production: threads that share a database in memory do not wait for its locks."""
