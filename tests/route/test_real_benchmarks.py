@@ -89,7 +89,7 @@ def test_real_rejectors_beat_chance_and_each_agent_alone(monkeypatch):
         assert losses[name] < losses[deferral.random_name(name)]
 
 
-@pytest.mark.parametrize("judge", list(meta.JUDGES))
+@pytest.mark.parametrize("judge", ["fair", "partial"])
 def test_a_judge_prefers_what_it_finds_likelier(judge):
     items = digits()
     cheap, premium, judging, _ = dealt(len(items), (200, 400, 400), seed=0)
@@ -111,14 +111,34 @@ def test_a_judge_prefers_what_it_finds_likelier(judge):
     assert (bias[~first].mean() > 1.5 * bias[first].mean()) == (judge == "partial")
 
 
+def test_a_judge_that_prefers_its_kin_is_fair_in_the_first_part_and_takes_the_cheap_answer_in_the_second():
+    items = digits()
+    cheap, premium, judging, _ = dealt(len(items), (200, 400, 400), seed=0)
+
+    said = meta.compared(items, cheap, premium, judging, "kin")
+
+    fair = meta.compared(items, cheap, premium, judging, "fair")
+    first, differ = items.is_first_part, fair.preference != 0
+    assert np.array_equal(said.gain, fair.gain)
+    assert np.array_equal(said.preference[first], fair.preference[first])
+    assert np.array_equal(said.preference[~first], np.where(differ, -1, 0)[~first])
+    bias = said.preference - said.gain
+    assert abs(bias[first].mean()) < 0.1 < -bias[~first].mean()
+
+
 def test_a_meta_router_that_is_not_better_is_noticed():
     scores = {"dr": (0.1, 0.2), "r": (0.1, 0.2)} | dict.fromkeys(BASELINE_KINDS, (0.2, 0.1))
 
-    assert meta.shortfalls(scores) == []
-    assert meta.shortfalls(scores | {"gold": (0.1, 0.1)}) == [
+    assert meta.shortfalls(scores, 100) == []
+    assert meta.shortfalls(scores | {"gold": (0.1, 0.1)}, 100) == [
         f"The squared error of “{learner}” is not below that of “gold”." for learner in ("dr", "r")
     ]
-    assert any("pooled" in sentence for sentence in meta.shortfalls(scores | {"pooled": (0.2, 0.3)}))
+    assert any("pooled" in sentence for sentence in meta.shortfalls(scores | {"pooled": (0.2, 0.3)}, 100))
+    assert meta.shortfalls(scores | {"oracle": (0.05, 0.3)}, 100) == []
+    assert meta.shortfalls(scores | {"oracle": (0.05, 0.23)}, 1_000) == []
+    assert meta.shortfalls(scores | {"oracle": (0.05, 0.24)}, 1_000) == [
+        f"The area of “{learner}” is not within 15% of the oracle's." for learner in ("dr", "r")
+    ]
 
 
 def test_a_trace_says_who_leads_after_each_member():
