@@ -16,7 +16,7 @@ from annotate.array_files import read_arrays, write_arrays
 from annotate.models import Annotation, AnnotationRun, Project
 from route.agents import answering_runs
 from route.evidence import evidence_of
-from route.models import Router
+from route.models import Router, router_path
 from route.trace import steps_of
 
 BoolArray = npt.NDArray[np.bool_]
@@ -114,7 +114,12 @@ def traces_of(run: AnnotationRun, item_ids: Sequence[int]) -> dict[int, Trace]:
 
 def store_known(router: Router, known: KnownTraces) -> None:
     """Keep which items are for what, before anything is asked."""
-    router.scores.save("scores", ContentFile(_file(router, known)), save=False)
+    storage, name = router.scores.storage, router_path(router, "scores")
+    try:
+        router.scores = storage.save(name, ContentFile(_file(router, known)))
+    except BaseException:
+        storage.delete(name)  # half of one too
+        raise
 
 
 def with_scores(router: Router, known: KnownTraces, item_ids: Sequence[int], scores: FloatArray) -> bytes:

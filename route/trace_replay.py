@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from annotate.contents import BLOCK, items_in_order
 from annotate.errors import Refusal
+from annotate.full_disk import pausing_on_full_disk
 from jobs.call_work import CallWork
 from jobs.calling import Outcome
 from jobs.leases import Lease, Progress
@@ -72,6 +73,10 @@ class TraceReplay(CallWork):
     kind = "trace_replay"
 
     def run(self, lease: Lease) -> bool:
+        with pausing_on_full_disk():
+            return self._run(lease)
+
+    def _run(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
         from route.training import VectorsMissing, check_vectors
 

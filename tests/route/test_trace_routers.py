@@ -1,8 +1,13 @@
 """Training a router that reads along: what it asks, what it chooses, and what it says where nothing can be chosen."""
 
+import errno
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
+from pytest_django.fixtures import Settings
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, ModelPrice, Project
@@ -309,3 +314,43 @@ def test_items_that_are_all_alike_have_no_topics(project: Project, provider: Pro
     assert router.job.state == Job.State.FAILED
     assert "no topics" in router.job.reason
     assert not RouterQuery.objects.exists()
+
+
+@pytest.mark.parametrize(("split", "full_at"), [("random", 1), ("topics", 1)])
+def test_a_full_disk_pauses_the_training_and_nothing_is_asked_again(
+    project: Project,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    tmp_path: Path,
+    split: str,
+    full_at: int,
+) -> None:
+    """The second file is the router, or which items are for what once topics are held out."""
+    settings.MEDIA_ROOT = str(tmp_path)
+    reader = provider(answer)
+    write = FileSystemStorage._save  # type: ignore[attr-defined]
+    written: list[str] = []
+
+    def no_room(storage: FileSystemStorage, name: str, content: Any) -> str:
+        written.append(name)
+        if len(written) == full_at + 1:
+            (tmp_path / name).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return str(write(storage, name, content))
+
+    with monkeypatch.context() as full:
+        full.setattr(FileSystemStorage, "_save", no_room)
+        router = train_traced(project, split=split, limit=1.0)
+    assert (router.job.state, router.job.failure, router.is_trained) == ("paused", "disk_full", False)
+    assert "Free some space there" in router.job.reason
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
+        router.scores.name
+    ]
+
+    trace_router_act(router=router, user=project.created_by, action="resume")
+    run_out(router.job_id)
+
+    router.refresh_from_db()
+    assert router.is_trained
+    assert RouterQuery.objects.filter(router=router).count() == len(reader.requests)
