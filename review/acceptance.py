@@ -1,4 +1,4 @@
-"""How often people accept a machine's label that is known to be wrong, by what they saw of it."""
+"""How often people accept a machine's label or answer that is known to be wrong, by what they saw of it."""
 
 import math
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ class ArmFigures:
     """What was counted in one arm.
 
     `accepted` of the answers to items whose machine's label is known to be wrong: the wrong label was given again.
-    `changed` of those to items where it is right: another label was given. `seconds` as of `median_interval`.
+    `changed` of those to items where it is right: a wrong one was given. `seconds` as of `median_interval`.
     """
 
     arm: str
@@ -106,15 +106,18 @@ def pooled(arms: Sequence[ArmFigures]) -> Share:
     return Share(sum(arm.accepted.count for arm in arms), sum(arm.accepted.total for arm in arms))
 
 
-def in_a_sentence(shown: Share, blind: Share) -> str:
-    """What seeing a wrong label does to how often it is given again, or how much is missing to say so."""
+def in_a_sentence(shown: Share, blind: Share, noun: str = "label") -> str:
+    """What seeing a wrong label does to how often it is given again, or how much is missing to say so.
+
+    `noun` is what an item is given: "label" or "answer".
+    """
     needed = items_needed()
     found = difference(shown, blind)
     enough = min(shown.total, blind.total) >= needed
     if found is None or (not found.is_clear and not enough):
         fewest = min(shown.total, blind.total)
         return (
-            f"Too early to say: {shown.total:,} answers to items whose machine label is known to be wrong were given "
+            f"Too early to say: {shown.total:,} answers to items whose machine {noun} is known to be wrong were given "
             f"by people who saw it, and {blind.total:,} by people who did not. About {round(needed, -1):,} of each are "
             f"needed to tell {100 * POINTS:.0f} points apart{'' if fewest else ', and one of the two is still empty'}."
         )
@@ -122,15 +125,15 @@ def in_a_sentence(shown: Share, blind: Share) -> str:
     between = f"between {100 * found.low:+.0f} and {100 * found.high:+.0f}"
     if not found.is_clear:
         return (
-            f"Seeing the machine's label makes no clear difference: wrong labels are given again {points} "
+            f"Seeing the machine's {noun} makes no clear difference: wrong {noun}s are given again {points} "
             f"{'more' if found.value >= 0 else 'less'} often by those who see them ({between})."
         )
     if found.value > 0:
         return (
-            f"Whoever sees a wrong machine label gives it again {points} more often ({between}) than whoever does not: "
-            "it sways people."
+            f"Whoever sees a wrong machine {noun} gives it again {points} more often ({between}) than whoever does "
+            "not: it sways people."
         )
     return (
-        f"Whoever sees a wrong machine label gives it again {points} less often ({between}) than whoever labels blind: "
-        "it makes people look twice."
+        f"Whoever sees a wrong machine {noun} gives it again {points} less often ({between}) than whoever does not see "
+        "it: it makes people look twice."
     )

@@ -18,7 +18,7 @@ from review.models import ReviewPause, ReviewRound, ReviewTask
 
 # Of a task: the label that is known, or the answers, the upload's where there are any, else the calibration's.
 EXPECTED = Coalesce(F("item__gold"), F("item__calibration_label__label"))
-_EXPECTED_ANSWERS = Coalesce(F("item__gold_answers"), F("item__calibration_label__answers"))
+EXPECTED_ANSWERS = Coalesce(F("item__gold_answers"), F("item__calibration_label__answers"))
 _RIGHT = Q(correction__label=F("expected"))
 
 
@@ -83,7 +83,7 @@ def known_answers(round: ReviewRound) -> QuerySet[ReviewTask]:
 def with_expected(tasks: QuerySet[ReviewTask], task: TaskType) -> QuerySet[ReviewTask]:
     """Of these tasks the known items that are answered, each with what is `expected`: a label's id, or answers."""
     answered = tasks.filter(purpose=ReviewTask.Purpose.GOLD, state=ReviewTask.State.ANSWERED)
-    expected = _EXPECTED_ANSWERS if task.is_span else EXPECTED
+    expected = EXPECTED_ANSWERS if task.is_span else EXPECTED
     return answered.annotate(expected=expected).filter(expected__isnull=False)
 
 

@@ -112,8 +112,10 @@ class ShareSerializer(serializers.Serializer[Any]):
 class ArmSerializer(serializers.Serializer[Any]):
     arm = serializers.CharField(help_text="What reviewers saw: `criticism`, `label` or `blind`.")
     answers = serializers.IntegerField()
-    accepted = ShareSerializer(help_text="Of machine's labels that are known to be wrong: given again.")
-    changed = ShareSerializer(help_text="Of machine's labels that are known to be right: changed.")
+    accepted = ShareSerializer(
+        help_text="Of machine's labels or answers that are known to be wrong: given again."
+    )
+    changed = ShareSerializer(help_text="Of those that are known to be right: made wrong.")
     median_seconds = serializers.FloatField(allow_null=True)
 
 
@@ -157,7 +159,8 @@ class ProjectAgreement(Endpoint):
 class ReviewRoundDisplay(RoundEndpoint):
     @extend_schema(
         summary="What seeing the machine's label does to reviewers",
-        description="By what they saw, on items whose true label is known. Empty where there are no labels.",
+        description="By what they saw, on items whose true label or answers are known; spans are the same by exact "
+        "match. Empty where answers are composed.",
         responses=DisplaySerializer,
     )
     def get(self, request: Request, round_id: int) -> Response:

@@ -8,15 +8,19 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from review.acceptance import Share, difference, in_a_sentence, items_needed, median_interval
 from review.display_arms import display_arms, display_context
 from review.models import ReviewRound, ReviewTask
+from tests.api.caller import call
 from tests.factories import (
     label_named,
     make_calibration_label,
     make_calibration_round,
+    make_criticism_run,
     make_items,
     make_reviewable_round,
+    make_round,
 )
 from tests.present import present
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
+from tests.span_answers import make_span_item, make_span_project, make_span_run, span_of
 from tests.written_answers import make_written_round
 
 Arm = ReviewTask.Arm
@@ -163,6 +167,93 @@ def test_without_answers_everything_is_empty(round):
     assert (found.answers, found.known_wrong, found.difference) == (0, 0, None)
     assert all(arm.seconds is None for arm in found.arms)
     assert "one of the two is still empty" in found.sentence
+
+
+# --- Spans ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def span_round(db) -> ReviewRound:
+    """What the machine says of items whose answer is Seehausen, or the Weser; then of one without an answer in its text
+    and of one of which nothing is known."""
+    project = make_span_project()
+    answers = {
+        make_span_item(project, "Seehausen"): "the Weser",
+        make_span_item(project, "Seehausen", "the Weser"): "Seehausen",
+        make_span_item(project): "",
+        make_span_item(project, "Seehausen"): "",
+        make_span_item(project, "Seehausen"): None,
+        make_span_item(project, known=False): "Seehausen",
+    }
+    round = make_round(make_criticism_run(make_span_run(project, answers)), 6)
+    ReviewRound.objects.filter(pk=round.pk).update(display="random")
+    round.refresh_from_db()
+    return round
+
+
+def answer_span(round: ReviewRound, number: int, answer: str, arm: str) -> None:
+    """An answer to the project's item with this number, by somebody who saw what `arm` shows."""
+    item = round.project.items.order_by("pk")[number]
+    task = round.tasks.get(item=item)
+    span = span_of(item.text, answer)
+    correction = task.corrections.create(author=round.created_by, action="label", seconds=3.0, **span)
+    ReviewTask.objects.filter(pk=task.pk).update(
+        state="answered", arm=arm, correction=correction, holder=round.created_by
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "accepted", "changed"),
+    [
+        (0, "Weser", Share(1, 1), Share(0, 0)),  # the same but for its article
+        (0, "Seehausen", Share(0, 1), Share(0, 0)),
+        (0, "", Share(0, 1), Share(0, 0)),
+        (1, "Seehausen", Share(0, 0), Share(0, 1)),
+        (1, "the Weser", Share(0, 0), Share(0, 1)),  # another one, and right too
+        (1, "260 km", Share(0, 0), Share(1, 1)),
+        (2, "", Share(0, 0), Share(0, 1)),
+        (2, "Seehausen", Share(0, 0), Share(1, 1)),
+        (3, "", Share(1, 1), Share(0, 0)),  # that there is none was wrong, and is said again
+        (5, "Seehausen", Share(0, 0), Share(0, 0)),
+    ],
+)
+def test_spans_are_the_same_by_exact_match(span_round, number, answer, accepted, changed):
+    answer_span(span_round, number, answer, Arm.CRITICISM)
+
+    arm, _, blind = display_arms(span_round.project, span_round).arms
+
+    assert (arm.answers, arm.accepted, arm.changed) == (1, accepted, changed)
+    assert (blind.answers, arm.seconds) == (0, (3.0, 3.0, 3.0))
+
+
+def test_spans_of_which_the_machine_gave_none_count_nowhere(span_round):
+    answer_span(span_round, 4, "Seehausen", Arm.LABEL)
+
+    assert display_arms(span_round.project).answers == 0
+
+
+def test_a_round_of_spans_says_answer_where_it_shows_what_seeing_does(span_round, client):
+    answer_span(span_round, 0, "the Weser", Arm.LABEL)
+    answer_span(span_round, 1, "Seehausen", Arm.BLIND)
+    user = span_round.created_by
+    client.force_login(user)
+
+    for address in (
+        reverse("review_round", args=[span_round.project_id, span_round.pk]),
+        reverse("agreement", args=[span_round.project_id]),
+    ):
+        page = client.get(address).content.decode()
+        shown = page[page.index('id="display-title"') :]
+        shown = shown[: shown.index("</section>")]
+        assert "Wrong answers given again" in shown
+        assert "The machine&#x27;s answer" in shown
+        assert "label" not in shown.replace("aria-label", "").replace("labelledby", "")
+
+    told = call(user, "get", f"review-rounds/{span_round.pk}/display/")
+    assert [arm["answers"] for arm in told["arms"]] == [0, 1, 1]
+    assert told["arms"][1]["accepted"]["count"] == told["known_wrong"] == 1
+    assert told["is_randomised"] is True
+    assert "whose machine answer is known to be wrong" in told["sentence"]
 
 
 @pytest.mark.django_db
