@@ -504,6 +504,8 @@ class Annotation(SpanAnswer, ModelCall):
     """
 
     TO_PERSON = "to_person"
+    # The end of a message: what the provider did not tell of a stream that was stopped or broke off.
+    ESTIMATED = "Its tokens are an estimate: the provider had not told them."
 
     run = models.ForeignKey(AnnotationRun, on_delete=models.CASCADE, related_name="annotations")
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="annotations")
@@ -542,6 +544,15 @@ class Annotation(SpanAnswer, ModelCall):
 
     def __str__(self) -> str:
         return f"{self.item}: {self.label or self.answer[:80] or self.failure}"
+
+    @property
+    def has_estimated_tokens(self) -> bool:
+        return bool(self.message.endswith(self.ESTIMATED))
+
+    @property
+    def explanation(self) -> str:
+        """The message without what is said of its tokens, which matters to who pays and to nobody else."""
+        return self.message.removesuffix(self.ESTIMATED).rstrip()
 
 
 class VectorVersion(models.Model):

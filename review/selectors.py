@@ -232,7 +232,7 @@ def task_for_reviewer(task: ReviewTask, image_url: str | None) -> dict[str, Any]
         "criticism": _criticism(task)
         if machine is not None and criticism is not None and everything
         else None,
-        "failure": {"name": annotation.failure, "message": annotation.message}
+        "failure": {"name": annotation.failure, "message": annotation.explanation}
         if not blind and annotation is not None and annotation.failure
         else None,
         "steps": annotation.steps if annotation is not None and everything else None,

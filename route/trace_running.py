@@ -34,7 +34,6 @@ from route.models import RouterQuery, TracedRun
 from route.trace_queries import Asking, query_row, router_connection, router_price, variants_of
 from route.trace_streams import Broken, Finished, Reading, Spending, Streams, Wanted, most_cost, paid_cost
 
-ESTIMATED = " Its tokens are an estimate: the provider had not told them."
 _STORED_COST = Decimal("1e-8")  # as rows store it
 
 
@@ -353,9 +352,7 @@ class _Chunk:
             if outcome is not None:
                 row.raw_text = storable(outcome.text) or row.raw_text
                 row.steps = [storable(step) for step in outcome.steps]
-            if error.is_estimated:
-                row.message += ESTIMATED
-            return row
+            return _with_estimate(row) if error.is_estimated else row
         answer = replace(reply or _stopped(reading, outcome.text), attempts=reading.attempts)
         row = self._annotation_of(CallOutcome(reading.item_id, reply=answer))
         row.steps = [storable(step) for step in outcome.steps]
@@ -363,9 +360,7 @@ class _Chunk:
             row.label, row.confidence = None, None
             row.failure, row.stopped_at = Annotation.TO_PERSON, outcome.stopped_at
             row.message = f"The router gave it to people after step {outcome.stopped_at}."
-        if answer.is_estimated:
-            row.message = (row.message + ESTIMATED).strip()
-        return row
+        return _with_estimate(row) if answer.is_estimated else row
 
     def _annotation_of(self, outcome: CallOutcome) -> Annotation:
         return annotation_of(self._run, self._labels, self._specs, outcome, self._price)
@@ -374,9 +369,12 @@ class _Chunk:
         """A stream that died before the one whose row this is, as earlier answers are kept."""
         row = self._annotation_of(CallOutcome(0, error=broken.error))
         row.raw_text = storable(broken.text) or row.raw_text
-        if broken.error.is_estimated:
-            row.message += ESTIMATED
-        return row.as_earlier()
+        return (_with_estimate(row) if broken.error.is_estimated else row).as_earlier()
+
+
+def _with_estimate(row: Annotation) -> Annotation:
+    row.message = f"{row.message} {Annotation.ESTIMATED}".strip()
+    return row
 
 
 def _stopped(reading: Reading, text: str) -> Reply:

@@ -311,11 +311,23 @@ class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
     external_id = serializers.CharField(source="item.external_id", read_only=True)
     label = LabelNameSerializer(read_only=True, allow_null=True)  # type: ignore[assignment]
     cost = serializers.FloatField(read_only=True, allow_null=True, help_text="US$; null without a price.")
+    steps = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        allow_null=True,
+        help_text="Its reasoning, where a router read it step by step.",
+    )
+    stopped_at = serializers.IntegerField(
+        read_only=True,
+        allow_null=True,
+        help_text="After which of the steps, counted from 1, the router stopped the annotator.",
+    )
 
     class Meta:
         model = Annotation
         fields = [
             *("id", "item", "external_id", "label", "answer", "start", "end", "confidence"),
+            *("steps", "stopped_at"),
             *CALL_FIELDS,
         ]
         read_only_fields = fields

@@ -224,7 +224,7 @@ def traced_figures(traced: TracedRun) -> TracedFigures:
         seconds=seconds,
         full_seconds=full_seconds,
         seconds_saved=1 - seconds / full_seconds if full_seconds else None,
-        n_estimated=sum("estimate" in each[2] for each in (*finished, *stopped)),
+        n_estimated=sum(each[2].endswith(Annotation.ESTIMATED) for each in (*finished, *stopped)),
         unreadable=queries.exclude(failure="").count(),
     )
 

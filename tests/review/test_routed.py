@@ -1,15 +1,19 @@
 """Rounds of the items that a router gave to people."""
 
+import re
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.test import Client
+from django.urls import reverse
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from review.drawing import population
 from review.export_rows import own_columns, rows
 from review.models import Export, ReviewRound
+from review.selectors import task_for_reviewer
 from review.services.exports import export_create
 from review.services.queue import tasks_claim
 from review.services.rounds import round_create
@@ -147,3 +151,49 @@ def test_every_layout_and_the_card_can_be_written(ann: User) -> None:
         assert card["criticizer"] is None
         assert card["items"]["given_to_people"] == 1
         assert "What ran" in readme(card)
+
+
+STEPS = ["I look at it.", "I <doubt> it."]
+
+
+def stop_at(run: AnnotationRun, step: int) -> Annotation:
+    """The first item for people as a router leaves it that read along and stopped the annotator after this step."""
+    annotation = for_people(run)[0]
+    annotation.steps, annotation.stopped_at = STEPS, step
+    annotation.reasoning = "\n".join(f"Step {number}: {text}" for number, text in enumerate(STEPS, start=1))
+    annotation.message = f"The router gave it to people after step {step}. {Annotation.ESTIMATED}"
+    annotation.model_returned = "small"
+    annotation.save()
+    return annotation
+
+
+def test_reviewers_see_the_steps_and_nothing_of_how_tokens_were_counted(ann: User) -> None:
+    project = make_project()
+    make_items(project, 4)
+    run = make_routed_run(project, 1)
+    stop_at(run, 2)
+    (task,) = tasks_claim(round=make_routed_round(run), user=ann, count=4)
+
+    shown = task_for_reviewer(task, None)
+
+    assert (shown["steps"], shown["stopped_at"]) == (STEPS, 2)
+    assert shown["failure"]["message"] == "The router gave it to people after step 2."
+
+
+def test_an_items_page_lists_the_steps_and_marks_where_it_stopped(client: Client) -> None:
+    project = make_project()
+    make_items(project, 4)
+    annotation = stop_at(make_routed_run(project, 1), 2)
+    client.force_login(project.created_by)
+
+    page = client.get(reverse("item", args=[project.pk, annotation.item_id])).content.decode()
+    told = client.get(reverse("api:annotations", args=[annotation.run_id])).json()["results"][0]
+
+    steps = re.findall(r"<li[^>]*>(.*?)</li>", page[page.index("reasoning-steps") :], re.DOTALL)[:2]
+    assert steps[0] == "I look at it."
+    assert steps[1].startswith("I &lt;doubt&gt; it. <span")
+    assert "stopped here" in steps[1]
+    assert "Step 1:" not in page
+    assert "The router gave it to people after step 2.</p>" in page
+    assert "out, an estimate</dd>" in page
+    assert (told["steps"], told["stopped_at"]) == (STEPS, 2)
