@@ -11,11 +11,11 @@ seed deals them out anew to those who learn and to the final figure. Routers see
 where a rejector's true deferral loss is not below random allocation at equal shares and below every agent alone.
 
 `meta`: a cheap model that sees little, a premium one, and as the judge a third model, which prefers the answer that it
-finds likelier, so that its bias is real. The judge is fair; or partial: then it has learned next to nothing of the
-second part of the items; or kin of the cheap model: then it is fair in the first part, and in the second takes the
-cheap model's answer wherever the two differ, which is constructed. It fails where a learner is not better than every
-baseline but the oracle in both the squared error and the area, or with 1,000 gold comparisons or more where its area is
-not within 15% of the oracle's.
+finds likelier, so that its bias is real. The judge is one of four. `fair`: no more. `partial`: it has learned next to
+nothing of the second part of the items. Constructed on top of the fair judge: `kin`, in the second part it takes the
+cheap model's answer wherever the two differ; `ties`, there it prefers the cheap model where the two say the same. It
+fails where a learner is not better than every baseline but the oracle in both the squared error and the area, or, with
+1,000 gold comparisons or more, where its area is not within 15% of the oracle's.
 
 `traces`: the annotator is a committee of trained models that speak in turn. Its answers and probabilities are real;
 that they are written down as steps is constructed, and the router is a fixed rule that reads the text. It fails where

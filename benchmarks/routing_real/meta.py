@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.downstream.data import IndexArray
-from benchmarks.routing_real.annotators import FloatArray, RealItems, dealt, mean_and_error, trained
+from benchmarks.routing_real.annotators import (
+    BoolArray,
+    FloatArray,
+    RealItems,
+    dealt,
+    mean_and_error,
+    trained,
+)
 from route.meta import LEARNERS, MetaRouter
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
 from route.meta_metrics import efficiency_curve
@@ -21,35 +28,42 @@ MANY_GOLD, ORACLE_SHARE = 1_000, 0.85
 class Judge:
     """`known_of_second`: how many of its labels are of the second part of the items; None for as many as there are.
 
-    `prefers_kin`: whether in that part it takes the cheap model's answer wherever the two answers differ, as judges
-    do that prefer what their own family of models says.
+    In that part some judges prefer the answers of their kin, which is the cheap model: `kin_where_differ`, whatever
+    they know themselves, and they see no equal answers; `kin_where_equal`, where the two say the same, because of how
+    it is said.
     """
 
     known_of_second: int | None = None
-    prefers_kin: bool = False
+    kin_where_differ: bool = False
+    kin_where_equal: bool = False
 
 
-JUDGES = {"fair": Judge(), "partial": Judge(known_of_second=25), "kin": Judge(prefers_kin=True)}
+JUDGES = {
+    "fair": Judge(),
+    "partial": Judge(known_of_second=25),
+    "kin": Judge(kin_where_differ=True),
+    "ties": Judge(kin_where_equal=True),
+}
 
 
 @dataclass(frozen=True)
 class Compared:
     """All items as comparisons, premium minus cheap, each (n,) in {−1, 0, 1}: gold gain and the judge's preference.
 
-    Accuracies of the cheap model, the premium one and the judge itself.
+    `differ` (n,), whether the two answers do. Accuracies of the cheap model, the premium one and the judge itself.
     """
 
     gain: FloatArray
     preference: FloatArray
+    differ: BoolArray
     accuracies: tuple[float, float, float]
 
 
 def compared(
     items: RealItems, cheap: IndexArray, premium: IndexArray, judge: IndexArray, judge_kind: str
 ) -> Compared:
-    """Train the three, and compare. The judge prefers the answer that it finds likelier; equal answers are equal.
-
-    One that prefers its kin takes the cheap model's answer in the second part.
+    """Train the three, and compare. The judge prefers the answer that it finds likelier, and neither of equal ones,
+    but for what its kind says of the second part.
     """
     kind, first = JUDGES[judge_kind], items.is_first_part[judge]
     known = np.concatenate([judge[first], judge[~first][: kind.known_of_second]])
@@ -60,11 +74,13 @@ def compared(
     ]
     cheap_said, premium_said, _ = (model.answers for model in models)
     likelier = np.sign(models[2].probability_of(premium_said) - models[2].probability_of(cheap_said))
-    preferred = np.where(kind.prefers_kin & ~items.is_first_part, -1.0, likelier)
+    differ = cheap_said != premium_said
+    is_for_kin = ~items.is_first_part & np.where(differ, kind.kin_where_differ, kind.kin_where_equal)
     right = [(model.answers == items.gold).astype(float) for model in models]
     return Compared(
         right[1] - right[0],
-        np.where(cheap_said == premium_said, 0.0, preferred),
+        np.where(is_for_kin, -1.0, np.where(differ, likelier, 0.0)),
+        differ,
         (float(right[0].mean()), float(right[1].mean()), float(right[2].mean())),
     )
 
@@ -107,7 +123,7 @@ def figures_of(items: RealItems, judge: str, n_gold: int, seed: int) -> Figures:
     return Figures(
         scores,
         float(said.gain[test].var()),
-        float((said.preference[test] != 0).mean()),
+        float(said.differ[test].mean()),
         (float(bias[first].mean()), float(bias[~first].mean())),
         said.accuracies,
     )
