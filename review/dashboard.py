@@ -1,4 +1,4 @@
-"""A project's dashboard: its parts, each counted when it is looked at and kept for a moment."""
+"""A project's dashboard: its parts, counted when they are looked at; those of a large project are kept for a while."""
 
 import time
 from collections.abc import Callable
@@ -20,11 +20,15 @@ from review.dashboard_spans import span_matches
 from review.dashboard_work import cost, pace, runs
 from review.models import Correction, ReviewRound, ReviewTask
 
-# A part is kept so many times as long as it took to count, but no longer than a minute: small projects are always up
-# to date, and counting never takes more than a hundredth of a large one's time.
+# Of a project with so many items a part is good for so many times as long as it took to count, but no longer than a
+# minute: counting never takes more than a hundredth of the time. A page shows what was counted last, however old, and
+# has it counted anew once it is there; but for the parts that take less than `_QUICK` seconds.
+LARGE = 10_000
 _KEPT_TIMES = 100
 _KEPT_AT_MOST = 60  # seconds
-_NOT_KEPT_BELOW = 1  # seconds
+_QUICK = 0.02
+_FORGOTTEN_AFTER = 24 * 3600
+_COUNTING_AT_MOST = 60  # seconds
 _REVIEWED_LATELY = timedelta(minutes=5)
 BUSY_POLL, QUIET_POLL = 3, 20  # seconds
 
@@ -47,7 +51,11 @@ TABLES = {name: (name, "table") for name in PARTS} | {
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """A part as it was counted last, in so many `seconds`, and until when it is good, as Unix time."""
+
     value: Any  # a part may be None, which no cache tells from nothing
+    until: float
+    seconds: float
 
 
 def parts_shown(task: TaskType) -> list[str]:
@@ -55,19 +63,66 @@ def parts_shown(task: TaskType) -> list[str]:
     return [name for name in PARTS if name != ("confusion" if task.is_span else "matches")]
 
 
+def is_large(scope: Scope) -> bool:
+    """Whether counting takes too long for a page to wait for it."""
+    run, round = scope.annotation, scope.round
+    return max(run.job.total if run else 0, round.budget if round else 0) >= LARGE
+
+
 def part_of(scope: Scope, name: str) -> Any:
-    """A part of the dashboard, or None where there is nothing to say yet. Raises KeyError for an unknown one."""
+    """A part of the dashboard, or None where there is nothing to say yet. Raises KeyError for an unknown one.
+
+    Of all who ask for one that is no longer good, one has it counted; the others get what there is.
+    """
     count = PARTS[name]
-    key = f"dashboard-{name}-{scope.key}"
+    if not is_large(scope):
+        return count(scope)
+    key = _key(scope, name)
     kept: _Kept | None = cache.get(key)
-    if kept is not None:
+    is_good = kept is not None and time.time() < kept.until
+    is_counting = f"{key}-counting"
+    if kept is not None and (is_good or not cache.add(is_counting, True, _COUNTING_AT_MOST)):
         return kept.value
+    try:
+        return _counted(scope, key, count)
+    finally:
+        cache.delete(is_counting)
+
+
+def _key(scope: Scope, name: str) -> str:
+    return f"dashboard-part-{name}-{scope.key}"
+
+
+def _counted(scope: Scope, key: str, count: Callable[[Scope], Any]) -> Any:
     began = time.perf_counter()
     value = count(scope)
-    seconds = min(_KEPT_AT_MOST, int(_KEPT_TIMES * (time.perf_counter() - began)))
-    if seconds >= _NOT_KEPT_BELOW:
-        cache.set(key, _Kept(value), seconds)
+    took = time.perf_counter() - began
+    good_for = min(_KEPT_AT_MOST, _KEPT_TIMES * took)
+    cache.set(key, _Kept(value, time.time() + good_for, took), _FORGOTTEN_AFTER)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Parts by name, without waiting; `is_old` where some of them should be counted anew."""
+
+    parts: dict[str, Any]
+    is_old: bool
+
+
+def parts_at_once(scope: Scope) -> AtOnce | None:
+    """All parts that a page has; None where one would have to be counted and that takes long."""
+    names = parts_shown(scope.project.task)
+    if not is_large(scope):
+        return AtOnce({name: part_of(scope, name) for name in names}, is_old=False)
+    found: dict[str, _Kept] = {name: kept for name in names if (kept := cache.get(_key(scope, name)))}
+    if len(found) < len(names):
+        return None
+    parts = {
+        name: part_of(scope, name) if kept.seconds < _QUICK else kept.value for name, kept in found.items()
+    }
+    old = [kept for kept in found.values() if kept.seconds >= _QUICK and time.time() >= kept.until]
+    return AtOnce(parts, is_old=bool(old))
 
 
 def table_of(scope: Scope, name: str) -> Table:

@@ -16,7 +16,17 @@ from annotate.access import May, permissions, project_for
 from annotate.models import Item
 from annotate.requests import PageRequest
 from review.browsing import ERROR_HIGH, ItemFilter
-from review.dashboard import BUSY_POLL, QUIET_POLL, TABLES, is_busy, part_of, parts_shown, table_file
+from review.dashboard import (
+    BUSY_POLL,
+    QUIET_POLL,
+    TABLES,
+    AtOnce,
+    is_busy,
+    part_of,
+    parts_at_once,
+    parts_shown,
+    table_file,
+)
 from review.dashboard_errors import ERROR_PROBABILITY, Confusion, Doubts
 from review.dashboard_pipeline import Pipeline
 from review.dashboard_scope import Scope, rounds_to_choose, scope_of
@@ -34,17 +44,36 @@ def dashboard(request: PageRequest, project_id: int) -> HttpResponse | Streaming
     if "csv" in request.GET:
         return table_file(scope, request.GET["csv"])
     context = _context(request, scope)
-    parts = {name: _rendered(name, scope, context) for name in parts_shown(project.task)}
+    waits = bool(request.htmx) or "wait" in request.GET
+    found = _all_counted(scope) if waits else parts_at_once(scope)
+    if found is None:
+        return render(request, "review/dashboard.html", context | {"live_url": _live_url(request, scope, {})})
+    parts = {name: _rendered(name, scope, part, context) for name, part in found.parts.items()}
     seen = {name: _fingerprint(html) for name, html in parts.items()}
-    context["live_url"] = f"{request.path}?{urlencode({**_round_query(scope), 'seen': _packed(seen)})}"
-    context["poll"] = BUSY_POLL if is_busy(scope) else QUIET_POLL
-    if request.htmx:
-        known = _unpacked(request.GET.get("seen", ""))
-        changed = [parts[name] for name in parts if known.get(name) != seen[name]]
-        if not changed and known.get("poll") == str(context["poll"]):
-            return HttpResponse(status=204)
-        return render(request, "review/dashboard_changes.html", context | {"changed": changed})
-    return render(request, "review/dashboard.html", context | {"parts": parts})
+    context |= {
+        "parts": parts,
+        "is_old": found.is_old,
+        "live_url": _live_url(request, scope, seen),
+        "poll": BUSY_POLL if is_busy(scope) else QUIET_POLL,
+    }
+    if not request.htmx:
+        return render(request, "review/dashboard.html", context)
+    known = _unpacked(request.GET.get("seen", ""))
+    if not known:
+        return render(request, "review/dashboard_parts.html", context)
+    changed = {name: html for name, html in parts.items() if known.get(name) != seen[name]}
+    if not changed and known.get("poll") == str(context["poll"]):
+        return HttpResponse(status=204)
+    return render(request, "review/dashboard_changes.html", context | {"changed": changed})
+
+
+def _all_counted(scope: Scope) -> AtOnce:
+    return AtOnce({name: part_of(scope, name) for name in parts_shown(scope.project.task)}, is_old=False)
+
+
+def _live_url(request: PageRequest, scope: Scope, seen: Mapping[str, str]) -> str:
+    """Where the page asks what has changed since it has `seen` its parts."""
+    return f"{request.path}?{urlencode({**_round_query(scope), 'seen': _packed(seen)})}"
 
 
 def _context(request: PageRequest, scope: Scope) -> dict[str, Any]:
@@ -66,8 +95,7 @@ def _round_query(scope: Scope) -> dict[str, int]:
     return {"round": scope.round.pk} if scope.round else {}
 
 
-def _rendered(name: str, scope: Scope, context: Mapping[str, Any]) -> str:
-    part = part_of(scope, name)
+def _rendered(name: str, scope: Scope, part: Any, context: Mapping[str, Any]) -> str:
     own = {"part": part, "name": name, "csv_url": context["csv_urls"][name]}
     if name in _MORE and part is not None:
         own |= _MORE[name](scope, part)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Item, Membership, Project, User
 from jobs.models import Job
+from review import dashboard
 from review.dashboard import PARTS, TABLES, is_busy, part_of, parts_shown
 from review.dashboard_errors import NO_LABEL, OTHER, RANK, budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import Pipeline, pipeline
@@ -612,6 +613,7 @@ class TestKeeping:
         assert part_of(world.scope, "confusion").reviewed == 1
 
     def test_what_takes_long_is_kept(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(dashboard, "LARGE", 1)
         ticks = iter(np.arange(0, 100, 0.4))
         monkeypatch.setattr("review.dashboard.time.perf_counter", lambda: next(ticks))
         calls: list[str] = []
@@ -829,3 +831,77 @@ def test_a_chance_rule_has_its_alpha_as_cut(world: World):
     assert found is not None
     alpha = round.parameters["alpha"]
     assert found.cut == (alpha if 0 <= alpha <= 1 else None)
+
+
+class TestLargeProjects:
+    """A page never waits while a large project is counted."""
+
+    @pytest.fixture(autouse=True)
+    def everything_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dashboard, "LARGE", 1)
+        monkeypatch.setattr(dashboard, "_QUICK", 0.0)
+
+    def live_of(self, page: str) -> str:
+        return page.split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
+
+    def test_the_page_comes_first_and_its_numbers_after_it(self, world: World, client: Client):
+        world.review()
+        client.force_login(world.owner)
+        url = reverse("dashboard", args=[world.project.pk])
+
+        page = client.get(url).content.decode()
+        assert "are being counted" in page
+        assert 'hx-trigger="load' in page
+        assert 'id="dash-pipeline"' not in page
+
+        found = client.get(self.live_of(page), headers={"HX-Request": "true"}).content.decode()
+        for part in parts_shown(world.project.task):
+            assert f'id="dash-{part}"' in found
+        assert "hx-swap-oob" not in found
+        assert 'hx-trigger="every' in found
+
+        page = client.get(url).content.decode()
+        assert "are being counted" not in page
+        assert 'id="dash-pipeline"' in page
+
+    def test_without_scripts_there_is_a_page_that_waits(self, world: World, client: Client):
+        client.force_login(world.owner)
+        url = reverse("dashboard", args=[world.project.pk])
+        assert f"?round={world.round.pk}&amp;wait=yes" in client.get(url).content.decode()
+
+        page = client.get(url, {"wait": "yes"}).content.decode()
+
+        assert 'id="dash-pipeline"' in page
+
+    def test_old_numbers_are_shown_until_new_ones_are_counted(
+        self, world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(dashboard, "_KEPT_AT_MOST", 0)
+        client.force_login(world.owner)
+        url = reverse("dashboard", args=[world.project.pk])
+        client.get(url, {"wait": "yes"})
+        answer(world.task(3), B)
+
+        page = client.get(url).content.decode()
+        assert "Shown once people have reviewed some labels" in page
+        assert 'hx-trigger="load, every' in page
+
+        changed = client.get(self.live_of(page), headers={"HX-Request": "true"}).content.decode()
+        assert 'id="dash-confusion"' in changed
+        assert 'hx-swap-oob="true"' in changed
+        assert 'hx-trigger="every' in changed
+
+    def test_of_all_who_ask_one_has_it_counted(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(dashboard, "_KEPT_AT_MOST", 0)
+        asked: list[Scope] = []
+
+        def count(scope: Scope) -> int:
+            asked.append(scope)
+            return len(asked) if len(asked) == 1 else 10 * part_of(scope, "pipeline")
+
+        monkeypatch.setitem(PARTS, "pipeline", count)
+
+        assert part_of(world.scope, "pipeline") == 1
+        # Whoever asks while it is counted a second time gets the first.
+        assert part_of(world.scope, "pipeline") == 10
+        assert len(asked) == 2
