@@ -16,6 +16,7 @@ from annotate.api.items import LabelNameSerializer, image_url
 from annotate.errors import Refusal
 from annotate.models import Project, User
 from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint
+from review.blindness import names_for_reviewers
 from review.commenting import comment_counts
 from review.models import Correction, ReviewRound, ReviewTask
 from review.selectors import (
@@ -37,7 +38,9 @@ from review.services.queue import (
 
 class TaskItemSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
-    external_id = serializers.CharField()
+    external_id = serializers.CharField(
+        help_text="The item's own id; a folder in it that is named like a label is given as “…”."
+    )
     text = serializers.CharField()
     question = serializers.CharField()
     image_url = serializers.CharField(allow_null=True)
@@ -385,10 +388,16 @@ class ReviewTaskSubmit(TaskEndpoint):
 
 def shown_to(user: User, tasks: Sequence[ReviewTask]) -> list[dict[str, Any]]:
     """The tasks of a project as `ReviewTaskSerializer` has them."""
+    if not tasks:
+        return []
     comments = comment_counts(user, tasks)
-    return [
-        task_for_reviewer(task, image_url(task.item)) | {"comments": comments[task.item_id]} for task in tasks
-    ]
+    names = names_for_reviewers(tasks[0].round.project, [task.item for task in tasks])
+    shown = []
+    for task in tasks:
+        row = task_for_reviewer(task, image_url(task.item))
+        row["item"]["external_id"] = names[task.item_id]
+        shown.append(row | {"comments": comments[task.item_id]})
+    return shown
 
 
 def _answer(project: Project, given: dict[str, Any]) -> Answer:

@@ -15,6 +15,7 @@ from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy, machine_f1
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
+from review.blindness import names_for_reviewers
 from review.certification import certification
 from review.figures import figures_of, latest_answers, own_known, reviews_by_day, today
 from review.models import Export, ReviewRound
@@ -84,13 +85,15 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
 def _reviewers_overview(request: PageRequest, row: Project) -> HttpResponse:
     """What reviewers see: what is left for them, and their own figures. Nothing about others or the machine."""
     rounds = own_rounds(row, request.user)
+    latest = latest_answers(row, request.user, _LATEST)
+    names = names_for_reviewers(row, [answer.task.item for answer in latest])
     context = {
         "project": row,
         "own_rounds": rounds,
         "kept": kept_for(row, request.user),
         "go_on": next((each for each in rounds if each.left and each.pause is None), None),
         "own": own_figures(row, request.user),
-        "latest": latest_answers(row, request.user, _LATEST),
+        "latest": [(answer, names[answer.task.item_id]) for answer in latest],
     }
     return render(request, "review/overview_reviewer.html", context)
 

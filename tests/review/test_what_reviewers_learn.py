@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from annotate.models import User
 from review.models import Correction, ReviewRound, ReviewTask
@@ -15,9 +17,13 @@ from tests.factories import (
     label_named,
     make_annotation_run,
     make_calibration_label,
+    make_calibration_round,
     make_criticism_run,
+    make_image,
+    make_item,
     make_items,
     make_project,
+    make_round,
 )
 from tests.review.turns import make_people
 
@@ -141,3 +147,37 @@ def test_nobody_is_handed_an_item_again_that_was_a_known_one_of_theirs() -> None
     assert len(handed) == 10
     assert picked.pk not in {task.pk for task in handed}
     answer_undo(round=round, user=ann)
+
+
+@pytest.mark.parametrize("kind", ["review", "calibration"])
+def test_a_folder_that_is_named_like_a_label_does_not_tell_it(kind: str) -> None:
+    project = make_project(labels=["cat", "dog"])
+    item = make_item(project, external_id="photos/Cat/cat/1.jpg", gold="cat")
+    make_items(project, 3)
+    if kind == "review":
+        round = make_round(make_criticism_run(make_annotation_run(project)), 4)
+    else:
+        round = make_calibration_round(project, 4)
+    (ann,) = make_people(project, "ann")
+
+    tasks = call(ann, "post", f"review-rounds/{round.pk}/next/", {"count": 4})["tasks"]
+
+    (shown,) = [task["item"]["external_id"] for task in tasks if task["item"]["id"] == item.pk]
+    assert shown == "photos/…/…/1.jpg"
+    others = {task["item"]["external_id"] for task in tasks if task["item"]["id"] != item.pk}
+    assert others == set(project.items.exclude(pk=item.pk).values_list("external_id", flat=True))
+
+
+def test_a_reviewers_own_answers_do_not_tell_the_label_by_a_folder(client: Client) -> None:
+    project = make_project("image_classification", ["cat", "dog"])
+    make_item(project, external_id="cat/1.jpg", gold="cat", image=make_image(project), text="")
+    round = make_calibration_round(project, 1)
+    (ann,) = make_people(project, "ann")
+    (task,) = tasks_claim(round=round, user=ann)
+    task_submit(task=task, user=ann, answer=Answer("label", label_named(project, "dog")))
+    client.force_login(ann)
+
+    page = client.get(reverse("project", args=[project.pk])).content.decode()
+
+    assert "…/1.jpg" in page
+    assert "cat/1.jpg" not in page
