@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from annotate.models import Annotation
 from annotate.rightness import Truth, is_known, judgments
@@ -30,6 +32,7 @@ NO_LABEL = "no label"
 
 GOLD, CALIBRATION = "gold", "calibration"
 _GOLD_KEPT = 600  # seconds
+_NOTHING = 0  # no label has this id
 
 
 # --- Along the order -------------------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ def budget_curve_of(scope: Scope) -> BudgetCurve | None:
         return _curve_of_run(scope)
     draw = current_draw(scope.round)
     scores = _suspicion(scope.round, draw)
-    reviewed, wrong = _answered(scope.round)
+    reviewed, wrong = _answered(scope, scope.round)
     source, measured = GOLD, _against_gold(scope, draw, scores)
     if measured is None:
         source, measured = CALIBRATION, _against_calibration(scope)
@@ -253,7 +256,7 @@ def doubts(scope: Scope) -> Doubts | None:
     is_rank = _only_ranks(round)
     scale, places = _places(round, draw)
     known = ~np.isnan(places)
-    reviewed, wrong = _answered(round)
+    reviewed, wrong = _answered(scope, round)
     at = np.searchsorted(draw.item_ids, reviewed)
     is_drawn = at < len(draw.item_ids)
     is_drawn[is_drawn] = draw.item_ids[at[is_drawn]] == reviewed[is_drawn]
@@ -337,11 +340,33 @@ def current_draw(round: ReviewRound) -> DrawArrays:
     return DrawArrays(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _answered(round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:
+def _answered(scope: Scope, round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:
     """(item ids, whether the machine was wrong) of the round's items with an answer that counts."""
-    rows = judged_by_people(_answered_tasks(round), round.project.task)
-    found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1] == 0
+    if "answered" not in scope.read:
+        task = scope.project.task
+        if task.is_span or task.is_written:
+            rows = judged_by_people(_answered_tasks(round), task)
+            found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
+            scope.read["answered"] = found[:, 0], found[:, 1] == 0
+        else:
+            given = _given(scope, round)
+            scope.read["answered"] = given[:, 0], (given[:, 1] != given[:, 2]) | (given[:, 2] == _NOTHING)
+    answered: tuple[np.ndarray, np.ndarray] = scope.read["answered"]
+    return answered
+
+
+def _given(scope: Scope, round: ReviewRound) -> np.ndarray:
+    """Rows of (item id, the machine's label, the person's) of the round's answered items; `_NOTHING` for none."""
+    if "given" not in scope.read:
+        rows = _answered_tasks(round).values_list(
+            "item_id",
+            Coalesce("annotation__label_id", Value(_NOTHING)),
+            Coalesce("correction__label_id", Value(_NOTHING)),
+        )
+        flat = np.fromiter(chain.from_iterable(rows.iterator(10_000)), dtype=np.int64)
+        scope.read["given"] = flat.reshape(-1, 3)
+    given: np.ndarray = scope.read["given"]
+    return given
 
 
 def _answered_tasks(round: ReviewRound) -> "QuerySet[ReviewTask]":
@@ -408,13 +433,12 @@ def confusion(scope: Scope) -> Confusion | None:
     if scope.round is None or scope.project.task.is_written:
         return None
     names = dict(scope.project.labels.order_by("position").values_list("pk", "name"))
-    counted = (
-        _answered_tasks(scope.round)
-        .filter(correction__label__isnull=False)
-        .values_list("annotation__label", "correction__label")
-        .annotate(Count("pk"))
-    )
-    counts = {(machine, human): count for machine, human, count in counted}
+    given = _given(scope, scope.round)
+    labels, times = np.unique(given[given[:, 2] != _NOTHING, 1:], axis=0, return_counts=True)
+    counts = {
+        (machine or None, human): count
+        for (machine, human), count in zip(labels.tolist(), times.tolist(), strict=True)
+    }
     pairs = [
         ConfusedPair(names.get(machine, NO_LABEL), names[human], count, machine, human)
         for (machine, human), count in counts.items()

@@ -1,7 +1,8 @@
 """What a dashboard is of: a project, and one of its review rounds with the runs behind it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.http import Http404
 
@@ -23,12 +24,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A project with a review round and its runs; each None while there is none."""
+    """A project with a review round and its runs; each None while there is none.
+
+    `read` are rows that several parts of one answer count: read once.
+    """
 
     project: Project
     round: ReviewRound | None
     annotation: AnnotationRun | None
     criticism: CriticismRun | None
+    read: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
