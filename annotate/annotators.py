@@ -86,14 +86,23 @@ def read_reply(
     return index, None, reasoning
 
 
+_DENSE = 10  # ids in a range for each that is meant
+
+
 def open_items(run: AnnotationRun, item_ids: Sequence[int], since: datetime) -> list[int]:
     """Those of the items that still want an answer: no annotation, or one that failed before `since`."""
-    settled = set(
-        Annotation.objects.filter(
-            Q(failure="") | Q(recorded_at__gte=since), run=run, item_id__in=item_ids
-        ).values_list("item_id", flat=True)
-    )
-    return [item_id for item_id in item_ids if item_id not in settled]
+    settled = Annotation.objects.filter(_among(item_ids), Q(failure="") | Q(recorded_at__gte=since), run=run)
+    ids = set(settled.values_list("item_id", flat=True))
+    return [item_id for item_id in item_ids if item_id not in ids]
+
+
+def _among(item_ids: Sequence[int]) -> Q:
+    """These items, and perhaps some between them: to write out thousands takes longer than to read the few more."""
+    if not item_ids:
+        return Q(pk__in=[])
+    first, last = min(item_ids), max(item_ids)
+    is_dense = last - first < _DENSE * len(item_ids)
+    return Q(item_id__gte=first, item_id__lte=last) if is_dense else Q(item_id__in=item_ids)
 
 
 def record_annotations(run: AnnotationRun, rows: Sequence[Annotation]) -> Progress:

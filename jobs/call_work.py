@@ -211,10 +211,11 @@ class _Batch:
         self.keys: dict[int, str] = {}  # of the requests under way
         self.stop: CannotGoOn | None = None
         self.written = time.monotonic()
+        self._most = settings.WRITE_BATCH
 
     @property
     def is_full(self) -> bool:
-        return len(self.ready) >= settings.WRITE_BATCH
+        return len(self.ready) >= self._most
 
     def add(self, outcome: Outcome) -> None:
         error = outcome.error
@@ -239,8 +240,8 @@ class _Batch:
         if not due and time.monotonic() - self.written < WRITE_EVERY_SECONDS:
             return False
         while self.ready:
-            outcomes = self.ready[: settings.WRITE_BATCH]
-            self.ready = self.ready[settings.WRITE_BATCH :]
+            outcomes = self.ready[: self._most]
+            self.ready = self.ready[self._most :]
             self.lease.write(partial(self._write, outcomes))
             for outcome in outcomes:
                 self.budget.settle(outcome.subject)
