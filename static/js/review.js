@@ -318,7 +318,7 @@ function showEnd(isClosed) {
   if (isClosed) {
     showDone("This round is closed", "No more items are handed out. A manager of the project can reopen it.");
   } else {
-    showDone("Nothing left for you", `The last ${number.format(left)} are with others. What they give back comes to you.`);
+    showDone("Nothing left for you", `The last ${number.format(left)} are with others, or wait for a decision between different answers. What is given back comes to you.`);
   }
   queue.later(LOOK_AGAIN_EVERY);
 }

@@ -85,6 +85,7 @@ export class Labels {
   #filter() {
     const typed = plain(byId("filter-input").value.trim());
     const found = typed ? this.#found(typed) : this.labels.map((_, index) => index);
+    this.#keepHeight(typed !== "");
     const isFound = new Set(found);
     this.buttons.forEach((button, index) => { button.hidden = !isFound.has(index); });
     byId("labels").replaceChildren(...found.map((index) => this.buttons[index]),
@@ -95,6 +96,13 @@ export class Labels {
     this.announce(found.length
       ? `${found.length} ${found.length === 1 ? "label matches" : "labels match"}. Enter gives ${this.labels[found[0]].name}.`
       : "No label matches.");
+  }
+
+  // However few labels are left, the field stays where it is under the eyes.
+  #keepHeight(isFinding) {
+    const { style } = byId("labels");
+    if (!isFinding) style.minHeight = "";
+    else if (!style.minHeight) style.minHeight = `${byId("labels").getBoundingClientRect().height}px`;
   }
 
   // Places of the labels that fit, the best first; of equals the machine's, then those given lately.
@@ -117,6 +125,7 @@ export class Labels {
   #pick(index) {
     this.picked = index;
     this.buttons.forEach((button, at) => button.toggleAttribute("data-picked", at === index));
+    byId("review").toggleAttribute("data-picking", index !== null); // Enter gives the picked label then.
     if (index !== null) this.buttons[index].scrollIntoView({ block: "nearest" });
     this.onLook(index === null ? null : this.labels[index]);
   }

@@ -87,6 +87,11 @@ def test_magnified_twice_nothing_is_cut_off(open_screen: Open) -> None:
     page.set_viewport_size({"width": 640, "height": 400})  # what 1280×800 is at 200%
 
     assert page.evaluate("document.documentElement.scrollWidth") == 640
+    answer, text = page.locator(".review-answer").bounding_box(), page.locator("#text").bounding_box()
+    assert answer is not None
+    assert text is not None
+    assert answer["height"] <= 200  # half of the window is the item's
+    assert text["y"] + text["height"] <= answer["y"]
     page.locator("#skip-button").click()
     page.keyboard.press("Escape")
     page.locator("#accept-button").click()

@@ -181,6 +181,41 @@ def test_196_labels_are_comfortable(open_screen: Open) -> None:
     assert answers(round)[:2] == ["Ferrari Model 12 2012", "Acura Model 1 2001"]
 
 
+def test_the_search_field_stays_in_its_place_and_enter_is_at_the_label_that_it_gives(open_screen: Open) -> None:
+    page = open_screen(round_of(texts(2), [f"{name} {number}" for name in LONG for number in range(3)]))
+    field, sign = page.locator("#filter-input"), page.locator("#accept-button kbd")
+    before = field.bounding_box()
+    expect(sign).to_be_visible()
+
+    page.keyboard.type("cash limit 2")
+    expect(page.locator("#labels button:visible")).to_have_count(1)
+    assert field.bounding_box() == before
+    expect(sign).to_be_hidden()
+    beside = "getComputedStyle(document.querySelector('#labels [data-picked]'), '::after').content"
+    assert page.evaluate(beside) == '"Enter"'
+
+    page.keyboard.press("Escape")
+    expect(sign).to_be_visible()
+    assert field.bounding_box() == before
+
+
+@pytest.mark.parametrize("height", [600, 800])
+def test_a_note_is_whole_beside_a_long_set_of_labels(open_screen: Open, height: int) -> None:
+    page = open_screen(round_of(texts(2), [f"{name} {number}" for name in LONG for number in range(3)]))
+    page.set_viewport_size({"width": 1280, "height": height})
+
+    page.keyboard.press("Shift+N")
+
+    for name in ("#note-title", "#note-item", "#note-text", "#note-form [type=submit]"):
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height
+    page.keyboard.type("Which is it?")
+    page.locator("#note-form [type=submit]").click()
+    expect(page.locator("#note-panel")).to_be_hidden()
+
+
 def test_a_label_key_sets_and_never_takes_away(open_screen: Open) -> None:
     round = round_of(texts(2))
     page = open_screen(round)
