@@ -39,6 +39,9 @@ urlpatterns = [
     path(f"{_ROUTING}traces/", traces.trace_new, name="trace_new"),
     path(f"{_ROUTING}traces/cost/", traces.trace_cost, name="trace_cost"),
     path(f"{_ROUTING}traced/<int:traced_id>/", traces.traced_run, name="traced_run"),
+    path(
+        f"{_ROUTING}traced/<int:traced_id>/<str:action>/", traces.traced_run_action, name="traced_run_action"
+    ),
     path(f"{_ROUTER}traced/", traces.traced_new, name="traced_new"),
     path(f"{_ROUTER}traced/preview/", traces.traced_preview, name="traced_preview"),
     path(f"{_ROUTER}training/<str:action>/", traces.trace_training, name="trace_training"),

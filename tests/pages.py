@@ -181,6 +181,7 @@ POSTS: dict[str, Expected] = {
     "trace_new": MANAGERS,
     "trace_training": MANAGERS,
     "traced_new": MANAGERS,
+    "traced_run_action": MANAGERS,
     "plan_new": MANAGERS,
     "plan_action": MANAGERS,
     "exports": MANAGERS,

@@ -125,6 +125,11 @@ class TracedRunSerializer(serializers.ModelSerializer[TracedRun]):
         return None if round is None else int(round.pk)
 
 
+class TracedStopSerializer(serializers.Serializer[Any]):
+    step = serializers.IntegerField(help_text="Counted from 1.")
+    items = serializers.IntegerField()
+
+
 class TracedFiguresSerializer(serializers.Serializer[TracedFigures]):
     """What routing did so far, against annotating every item to its end; null where nothing is known yet."""
 
@@ -140,6 +145,10 @@ class TracedFiguresSerializer(serializers.Serializer[TracedFigures]):
     seconds_saved = serializers.FloatField(allow_null=True)
     n_estimated = serializers.IntegerField(help_text="Items whose tokens are estimated.")
     unreadable = serializers.IntegerField(help_text="Answers of the router that could not be read.")
+    finished = serializers.IntegerField(help_text="Items that the annotator wrote to their end.")
+    stops = TracedStopSerializer(
+        many=True, help_text="After which steps it was stopped, the first step first."
+    )
 
 
 class TracedRunDetailSerializer(TracedRunSerializer):

@@ -1,12 +1,11 @@
 """Starting traced runs: an annotator over the project's items, with a trained router that reads along."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Avg, Sum
+from django.db.models import Avg, Count, F, Q, Sum
 
 from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, ModelRun, User
@@ -183,6 +182,7 @@ class TracedFigures:
     Tokens saved are of the annotator's output. `seconds` are the annotator's and the router's together; `full_tokens`
     and `full_seconds` are as many times the mean of the items that the annotator wrote to the end in this run, without
     a router. None where nothing was written yet. `n_estimated`: items whose provider did not tell their tokens.
+    `finished` items were written to their end; `stops` says after which step, counted from 1, how many were stopped.
     """
 
     done: int
@@ -197,37 +197,48 @@ class TracedFigures:
     seconds_saved: float | None
     n_estimated: int
     unreadable: int
+    finished: int
+    stops: list[dict[str, int]]
 
 
 def traced_figures(traced: TracedRun) -> TracedFigures:
     """The figures of the run's page."""
     rows = Annotation.objects.filter(run=traced.run)
-    fields = ("output_tokens", "latency", "message")
-    finished = list(rows.filter(failure="").values_list(*fields))
-    stopped = list(rows.filter(failure=Annotation.TO_PERSON).values_list(*fields))
-    queries = RouterQuery.objects.filter(traced_run=traced)
-    tokens = sum(each[0] for each in finished) + sum(each[0] for each in stopped)
-    asked = queries.aggregate(seconds=Sum("latency"))["seconds"] or 0.0
-    seconds = sum(each[1] for each in finished) + sum(each[1] for each in stopped) + asked
-    n = len(finished) + len(stopped)
-    full_tokens = None if not finished else round(_mean([each[0] for each in finished]) * n)
-    full_seconds = None if not finished else _mean([each[1] for each in finished]) * n
-    router_tokens = sum(sum(pair) for pair in queries.values_list("input_tokens", "output_tokens"))
+    whole, stopped = Q(failure=""), Q(failure=Annotation.TO_PERSON)
+    said = rows.aggregate(
+        done=Count("pk"),
+        finished=Count("pk", filter=whole),
+        finished_tokens=Sum("output_tokens", filter=whole, default=0),
+        finished_seconds=Sum("latency", filter=whole, default=0.0),
+        escalated=Count("pk", filter=stopped),
+        stopped_tokens=Sum("output_tokens", filter=stopped, default=0),
+        stopped_seconds=Sum("latency", filter=stopped, default=0.0),
+        n_estimated=Count("pk", filter=(whole | stopped) & Q(message__endswith=Annotation.ESTIMATED)),
+    )
+    asked = RouterQuery.objects.filter(traced_run=traced).aggregate(
+        tokens=Sum(F("input_tokens") + F("output_tokens"), default=0),
+        seconds=Sum("latency", default=0.0),
+        unreadable=Count("pk", filter=~Q(failure="")),
+    )
+    finished, n = said["finished"], said["finished"] + said["escalated"]
+    tokens = said["finished_tokens"] + said["stopped_tokens"]
+    seconds = said["finished_seconds"] + said["stopped_seconds"] + asked["seconds"]
+    full_tokens = round(said["finished_tokens"] / finished * n) if finished else None
+    full_seconds = said["finished_seconds"] / finished * n if finished else None
+    stops = rows.filter(stopped).order_by("stopped_at").values_list("stopped_at").annotate(items=Count("pk"))
     return TracedFigures(
-        done=rows.count(),
-        escalated=len(stopped),
+        done=said["done"],
+        escalated=said["escalated"],
         budget=traced.budget,
         tokens=tokens,
-        router_tokens=router_tokens,
+        router_tokens=asked["tokens"],
         full_tokens=full_tokens,
         tokens_saved=1 - tokens / full_tokens if full_tokens else None,
         seconds=seconds,
         full_seconds=full_seconds,
         seconds_saved=1 - seconds / full_seconds if full_seconds else None,
-        n_estimated=sum(each[2].endswith(Annotation.ESTIMATED) for each in (*finished, *stopped)),
-        unreadable=queries.exclude(failure="").count(),
+        n_estimated=said["n_estimated"],
+        unreadable=asked["unreadable"],
+        finished=finished,
+        stops=[{"step": step, "items": items} for step, items in stops if step is not None],
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

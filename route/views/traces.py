@@ -11,13 +11,14 @@ from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project
 from annotate.requests import PageRequest
+from annotate.services.runs import annotation_run_retry
+from annotate.views.runs import act_on_run
 from jobs.services import JobStateError
-from review.models import ReviewRound
-from review.services.routed import answered_by_people
 from route.models import TracedRun
 from route.services.trace_routers import trace_create, trace_estimate, trace_router_act
-from route.services.traced_runs import traced_figures, traced_run_create, traced_run_preview
+from route.services.traced_runs import traced_run_create, traced_run_preview
 from route.trace_forms import TracedRunForm, TraceForm
+from route.trace_pages import traced_context
 from route.views.routers import router_of
 
 
@@ -123,16 +124,18 @@ def traced_of(project: Project, traced_id: int) -> TracedRun:
 def traced_run(request: PageRequest, project_id: int, traced_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.SEE)
     traced = traced_of(project, traced_id)
-    context = {
-        "project": project,
-        "can": permissions(request.user, project),
-        "traced": traced,
-        "router": traced.router,
-        "run": traced.run,
-        "job": traced.run.job,
-        "figures": traced_figures(traced),
-        "round": ReviewRound.objects.filter(routed_run=traced.run).first(),
-        "answered": answered_by_people(traced.run),
-    }
+    context = traced_context(request, traced)
     is_progress = request.htmx and request.GET.get("part") == "progress"
     return render(request, "route/traced_progress.html" if is_progress else "route/traced_run.html", context)
+
+
+@require_POST
+def traced_run_action(request: PageRequest, project_id: int, traced_id: int, action: str) -> HttpResponse:
+    """Pause, resume, cancel, or ask again about what failed."""
+    project = project_for(request.user, project_id, may=May.MANAGE)
+    traced = traced_of(project, traced_id)
+    run = traced.run
+    problem = act_on_run(request, project, run, action, retry=lambda: annotation_run_retry(run=run))
+    if problem:
+        messages.error(request, problem)
+    return redirect("traced_run", project.pk, traced.pk)
