@@ -109,8 +109,8 @@ class ProjectSettingsForm(RefusableForm):
         label="Guidelines",
         required=False,
         widget=forms.Textarea(attrs={"rows": 8, "dir": "auto"}),
-        help_text="What the labels mean and how to decide. Models and reviewers both read this; people see Markdown "
-        "as it is meant, models read it as it is written.",
+        help_text="Models and reviewers both read this; people see Markdown as it is meant, models read it as it is "
+        "written.",
     )
 
 
@@ -190,6 +190,11 @@ class MappingForm(RefusableForm):
         label="Gold label",
         help_text="A label that is known to be right. Models and reviewers never see it.",
     )
+    no_answer = forms.ChoiceField(
+        required=False,
+        label="Text holds no answer",
+        help_text="True where it holds none. With such a column a blank answer of other rows is one that nobody knows.",
+    )
     add_labels = forms.BooleanField(
         required=False,
         label="Make labels of new gold values",
@@ -201,7 +206,7 @@ class MappingForm(RefusableForm):
         choices=Upload.IfDifferent.choices,
         initial=Upload.IfDifferent.KEEP,
         help_text="Rows that are there with the same content are only counted, so the same file twice makes no item "
-        "twice. An item that is annotated, labeled or commented on is never replaced.",
+        "twice. An item that is annotated, answered or commented on is never replaced.",
     )
     all_or_nothing = forms.BooleanField(
         required=False,
@@ -230,9 +235,13 @@ class MappingForm(RefusableForm):
                 del self.fields[role]
         if not task.is_checkable:
             del self.fields["gold"]
+        if not task.is_span:
+            del self.fields["no_answer"]
         if task.is_written:
             del self.fields["add_labels"]
         if task.is_span:
+            self._offer("no_answer", columns, "None: blank answers say so")
+            self.fields["no_answer"].initial = suggested.no_answer or ""
             self.fields["gold"].label = "Answers"
             self.fields["gold"].help_text = _ANSWERS_HELP
         if task.key == "image_text_agreement":
@@ -266,6 +275,7 @@ class MappingForm(RefusableForm):
             question=chosen.get("question") or None,
             gold=None if from_folder else gold,
             folder_as_gold=from_folder,
+            no_answer=chosen.get("no_answer") or None,
         )
 
 
@@ -395,4 +405,13 @@ class PriceForm(RefusableForm):
 
 
 def project_settings_form(project: Project, data: Any = None) -> ProjectSettingsForm:
-    return ProjectSettingsForm(data, initial={"name": project.name, "instructions": project.instructions})
+    form = ProjectSettingsForm(data, initial={"name": project.name, "instructions": project.instructions})
+    what = (
+        "Which words belong to an answer"
+        if project.task.is_span
+        else "What the labels mean and how to decide"
+    )
+    what = what if project.task.is_checkable else "What is to be written"
+    field = form.fields["instructions"]
+    field.help_text = f"{what}. {field.help_text}"
+    return form

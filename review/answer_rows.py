@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from review.export_rows import says_none
 from review.models import Correction, Export, ReviewTask
 
 _BLOCK = 1000
@@ -51,7 +52,9 @@ def _row(correction: Correction, task: ReviewTask) -> dict[str, Any]:
         "stands": task.correction_id == correction.pk,
         "answered_at": correction.created_at.isoformat(),
     }
-    return row | {"start": correction.start} if task.round.project.task.is_span else row
+    if not task.round.project.task.is_span:
+        return row
+    return row | {"start": correction.start, "no_answer": says_none(row["answer"])}
 
 
 def _said(correction: Correction) -> str | None:

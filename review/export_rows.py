@@ -38,6 +38,10 @@ LONG = ("label", "weight", "source")
 # Where answers are spans, of which the other columns have the words: their first characters in the item's text.
 WIDE_STARTS = ("machine_start", "human_start", "final_start")
 LONG_STARTS = ("start",)
+# And whether they say that the text holds no answer, which CSV writes like an answer that nobody gave.
+WIDE_NO_ANSWERS = ("machine_no_answer", "human_no_answer", "final_no_answer")
+LONG_NO_ANSWERS = ("no_answer",)
+WIDE_SPANS, LONG_SPANS = WIDE_STARTS + WIDE_NO_ANSWERS, LONG_STARTS + LONG_NO_ANSWERS
 ANSWERS = (
     "round",
     "answer",
@@ -57,7 +61,7 @@ ANSWERS = (
 LEADING = ("item_id", "external_id")
 FILE_NAME = "file_name"  # in an image folder alone, where its reader finds each row's image
 INTEGERS = frozenset({"item_id", "round", "copy", *WIDE_STARTS, *LONG_STARTS})
-BOOLEANS = frozenset({"selected", "late", "counted", "stands"})
+BOOLEANS = frozenset({"selected", "late", "counted", "stands", *WIDE_NO_ANSWERS, *LONG_NO_ANSWERS})
 NUMBERS = frozenset({"error_prob", "inclusion_prob", "machine_weight", "human_weight", "weight", "seconds"})
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -121,6 +125,7 @@ class Answers:
 
 
 _NOBODY, _NOTHING = Answers(), Machine()
+_WIDE_SAID = ("machine_label", "human_label", "final_label")
 
 # A part of every item ("part", "text") or a column of its upload ("column", "author").
 Column = tuple[str, str]
@@ -145,7 +150,7 @@ def own_columns(export: Export) -> dict[Column, str]:
     found.update({("column", name): None for name in known | present if name not in skipped})
     taken = {*LEADING, *WIDE, *LONG}
     if task.is_span:
-        taken |= {*WIDE_STARTS, *LONG_STARTS}
+        taken |= {*WIDE_SPANS, *LONG_SPANS}
     exported: dict[Column, str] = {}
     for column in found:
         name = column[1]
@@ -407,6 +412,9 @@ def _block(
             shared[FILE_NAME] = files[item.image_id]
         if is_span:
             wide |= _starts(answer.start, calibration, answers, draw)
+            wide |= {
+                name: says_none(wide[label]) for name, label in zip(WIDE_NO_ANSWERS, _WIDE_SAID, strict=True)
+            }
         if export.layout == Export.Layout.WIDE:
             yield shared | wide
             continue
@@ -419,7 +427,7 @@ def _block(
                         "weight": wide[f"{source}_weight"],
                         "source": source,
                     }
-                    | ({"start": wide[f"{source}_start"]} if is_span else {})
+                    | ({name: wide[f"{source}_{name}"] for name in LONG_SPANS} if is_span else {})
                 )
 
 
@@ -496,6 +504,11 @@ def _words(label: str | None, answer: str, start: int | None) -> str | None:
     return label if label is not None else answer or None
 
 
+def says_none(said: str | None) -> bool | None:
+    """Whether an answer that is a span says that the text holds none; None where there is no answer."""
+    return None if said is None else said == ""
+
+
 def _calibrated(calibration: CalibrationLabel) -> str:
     """The label's name, or the words of the first answer; "" says that the text holds none."""
     if calibration.label is not None:
@@ -562,11 +575,11 @@ def header(export: Export, columns: Mapping[Column, str]) -> list[str]:
     """The export's column names, in order; `columns` as of `own_columns`."""
     is_span = export.project.task.is_span
     if export.layout == Export.Layout.ANSWERS:
-        return [*LEADING, *ANSWERS, *(LONG_STARTS if is_span else ())]
+        return [*LEADING, *ANSWERS, *(LONG_SPANS if is_span else ())]
     is_wide = export.layout == Export.Layout.WIDE
     ours = [*(WIDE if is_wide else LONG)]
     if is_span:
-        ours += WIDE_STARTS if is_wide else LONG_STARTS
+        ours += WIDE_SPANS if is_wide else LONG_SPANS
     names = [*LEADING, *columns.values(), *ours]
     return [FILE_NAME, *names] if export.format == Export.Format.IMAGE_FOLDER else names
 

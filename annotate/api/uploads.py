@@ -53,6 +53,13 @@ class MappingSerializer(Input):
     folder_as_gold = serializers.BooleanField(
         required=False, default=False, help_text="In a zip of images: the top folder is the gold label."
     )
+    no_answer = serializers.CharField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Where answers are spans: true where the text holds no answer. An empty `gold` of other rows is then "
+        "an answer that nobody knows.",
+    )
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):

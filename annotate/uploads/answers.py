@@ -10,6 +10,7 @@ from annotate.uploads.errors import RowProblem
 MOST_ANSWERS = 1000
 _SHOWN = 80  # characters of an answer in a sentence
 _STARTS = ("start", "answer_start")
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
 def gold_answers(value: Any, text: str) -> list[dict[str, Any]] | None:
@@ -27,6 +28,20 @@ def gold_answers(value: Any, text: str) -> list[dict[str, Any]] | None:
         raise RowProblem(f"it has {len(given):,} answers; at most {MOST_ANSWERS:,} are accepted.")
     found = [_placed(words, start, text) for words, start in given]
     return [dict(answer) for answer in dict.fromkeys(tuple(each.items()) for each in found)]
+
+
+def with_no_answer(answers: list[dict[str, Any]] | None, value: Any) -> list[dict[str, Any]] | None:
+    """`gold_answers` of a row that says in a column of its own whether its text holds no answer: true, false or blank.
+
+    Only true makes "no answer" of a row without answers; otherwise nothing is known of it. Raises RowProblem, with a
+    sentence that goes on after "Row 3: ", for another value, and where true stands beside answers.
+    """
+    said = "" if value is None else str(value).strip().lower()
+    if said not in _TRUE and said not in _FALSE:
+        raise RowProblem(f"whether it has no answer is said by true or false, not by “{said[:_SHOWN]}”.")
+    if said in _TRUE and answers:
+        raise RowProblem("it has an answer, and is said to have none.")
+    return [] if said in _TRUE else answers or None
 
 
 def _given(value: Any) -> list[tuple[str, int | None]]:

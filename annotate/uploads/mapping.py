@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.task_types import TaskType, get_task_type
-from annotate.uploads.answers import gold_answers
+from annotate.uploads.answers import gold_answers, with_no_answer
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.rows import ImageCell, Kind, Row
 from annotate.uploads.zip_entries import IMAGE_SUFFIXES
@@ -28,8 +28,9 @@ _CAPTION_NAMES = (
 )
 _CONTEXT_NAMES = ("context", "passage", "paragraph", *_TEXT_NAMES)
 _ANSWERS_NAMES = (
-    "answers", "answer", "goldanswers", "goldanswer", "gold", "answertext", "span", "target",
+    "answers", "answer", "goldanswers", "goldanswer", "gold", "answertext", "span", "target", "finallabel",
 )
+_NO_ANSWER_NAMES = ("noanswer", "finalnoanswer", "isimpossible")
 _QUESTION_NAMES = ("question", "query", "q", "prompt")
 _IMAGE_NAMES = (
     "file", "image", "filename", "imagepath", "imagefile", "path", "filepath", "img", "imagename",
@@ -52,7 +53,8 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """The column for each part of an item, or None. `gold` holds gold answers where answers are spans.
+    """The column for each part of an item, or None. `gold` holds gold answers where answers are spans; then `no_answer`
+    says whether a text holds none, so that a blank answer without it is one that nobody knows.
 
     `folder_as_gold`: an image's top folder is its gold label.
     """
@@ -63,6 +65,7 @@ class ColumnMapping:
     question: str | None = None
     gold: str | None = None
     folder_as_gold: bool = False
+    no_answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     question = _take(free, _find(free, _QUESTION_NAMES)) if task.needs_question else None
     gold_names = _ANSWERS_NAMES if task.is_span else _GOLD_NAMES
     gold = _take(free, _find(free, gold_names)) if task.is_checkable else None
+    no_answer = _take(free, _find(free, _NO_ANSWER_NAMES)) if task.is_span and gold is not None else None
     item_id = _take(free, _find_id(free, preview_rows))
     text = _take(free, _find_text(free, preview_rows, task)) if task.needs_text else None
     if item_id is None and task.key != "closed_vqa":
@@ -100,7 +104,7 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     folder_as_gold = (
         gold is None and task.key == "image_classification" and _folders_are_classes(columns, preview_rows)
     )
-    return ColumnMapping(item_id, text, image, question, gold, folder_as_gold)
+    return ColumnMapping(item_id, text, image, question, gold, folder_as_gold, no_answer)
 
 
 def validate_mapping(
@@ -123,6 +127,7 @@ def validate_mapping(
         "image": mapping.image,
         "question": mapping.question,
         "answers" if task.is_span else "gold label": mapping.gold,
+        "question whether there is no answer": mapping.no_answer,
     }
     for role, column in roles.items():
         if column is not None and column not in columns:
@@ -140,6 +145,10 @@ def validate_mapping(
         raise UploadError(
             f"“{task.label}” has no label set, so no column can hold gold labels. What else the file says about an "
             "item is kept with it."
+        )
+    if mapping.no_answer is not None and (not task.is_span or mapping.gold is None):
+        raise UploadError(
+            "A column that says where there is no answer goes with a column of answers that are spans of the text."
         )
     _check_gold(mapping, roles, columns)
 
@@ -164,7 +173,7 @@ class RowMapper:
         self._mapping = mapping
         self._task = get_task_type(task_type)
         folder = "folder" if mapping.folder_as_gold else None
-        used = (mapping.id, mapping.text, mapping.question, mapping.gold, folder)
+        used = (mapping.id, mapping.text, mapping.question, mapping.gold, mapping.no_answer, folder)
         self._used = frozenset(column for column in used if column is not None)
 
     def record(self, row: Row) -> ItemRecord:
@@ -254,7 +263,8 @@ def _gold(row: Row, mapping: ColumnMapping) -> str | None:
 
 def _answers(row: Row, mapping: ColumnMapping, text: str) -> list[dict[str, Any]] | None:
     try:
-        return gold_answers(_value(row, mapping.gold), text)
+        found = gold_answers(_value(row, mapping.gold), text)
+        return found if mapping.no_answer is None else with_no_answer(found, _value(row, mapping.no_answer))
     except RowProblem as problem:
         raise RowProblem(f"Row {row.number:,}: {problem.sentence}") from None
 

@@ -1,11 +1,12 @@
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.uploads.answers import gold_answers
+from annotate.uploads.answers import gold_answers, with_no_answer
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.mapping import ColumnMapping, RowMapper, suggest_mapping, validate_mapping
 from annotate.uploads.rows import Row
@@ -153,3 +154,27 @@ class TestParquet:
         reader = open_bytes(tmp_path, "q.parquet", parquet_bytes(self.table(answers, self.PLACES)))
 
         assert len(good(reader)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "said", "found"),
+    [
+        ("", "true", []),
+        ("", "True", []),
+        (None, 1, []),
+        ("", "false", None),
+        ("", "", None),
+        ("", None, None),
+        ("Seehausen", "false", [{"text": "Seehausen", "start": 10}]),
+    ],
+)
+def test_a_column_of_its_own_tells_no_answer_from_an_unknown_one(cell: Any, said: Any, found: Any) -> None:
+    assert with_no_answer(gold_answers(cell, "The Aller Seehausen"), said) == found
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"), [("perhaps", "by true or false"), (True, "is said to have none")]
+)
+def test_what_contradicts_itself_is_refused(said: Any, problem: str) -> None:
+    with pytest.raises(RowProblem, match=problem):
+        with_no_answer(gold_answers("Seehausen", "The Aller Seehausen"), said)
