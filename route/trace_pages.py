@@ -38,8 +38,7 @@ def trace_context(router: Router, form: TracedRunForm | None = None) -> dict[str
 def traced_context(request: PageRequest, traced: TracedRun) -> dict[str, Any]:
     """Of a traced run's page: how far it is, what it saved, where the annotator was stopped, and what comes next."""
     figures = traced_figures(traced)
-    round = ReviewRound.objects.get(routed_run=traced.run)
-    unanswered = round.counted_tasks.filter(state__in=[ReviewTask.State.WAITING, ReviewTask.State.LEASED])
+    round = ReviewRound.objects.filter(routed_run=traced.run).first()
     return {
         "project": traced.router.project,
         "can": permissions(request.user, traced.router.project),
@@ -51,8 +50,16 @@ def traced_context(request: PageRequest, traced: TracedRun) -> dict[str, Any]:
         "stops": stop_bars(figures),
         "round": round,
         "answered": answered_by_people(traced.run),
-        "waiting": unanswered.count() if round.state == ReviewRound.State.OPEN else 0,
+        "waiting": _unanswered(round),
     }
+
+
+def _unanswered(round: ReviewRound | None) -> int:
+    """How many items of an open round nobody has answered or skipped."""
+    if round is None or round.state != ReviewRound.State.OPEN:
+        return 0
+    unanswered = (ReviewTask.State.WAITING, ReviewTask.State.LEASED)
+    return round.counted_tasks.filter(state__in=unanswered).count()
 
 
 def stop_bars(figures: TracedFigures) -> list[dict[str, Any]]:
