@@ -13,6 +13,7 @@ from annotate.errors import Refusal
 from annotate.models import Project, User
 from annotate.requests import PageRequest
 from review.accuracy import measured_final, measured_machine
+from review.adjudicating import conflicts
 from review.advice import EARLY, ENOUGH, GO_ON, RAISE
 from review.advising import round_advice
 from review.assignment_form import assignment_context
@@ -105,15 +106,18 @@ def round_of(project: Project, round_id: int) -> ReviewRound:
 
 def progress_context(round: ReviewRound, user: User) -> dict[str, Any]:
     progress = round_progress(round, user)
+    # Items on which people differ wait for a manager, and no longer for whoever comes next.
+    differing = conflicts(round.project).filter(round=round).select_related(None).order_by().count()
     parts = [
         {"label": "Answered", "value": progress.answered, "tone": "human"},
         {"label": "Skipped", "value": progress.skipped, "tone": "warn"},
         {"label": "Being looked at", "value": progress.leased, "tone": "accent"},
-        {"label": "Waiting", "value": progress.waiting, "tone": "quiet"},
+        *([{"label": "In conflict", "value": differing, "tone": "bad"}] if differing else []),
+        {"label": "Waiting", "value": max(0, progress.waiting - differing), "tone": "quiet"},
     ]
     counts = (progress.answered, progress.skipped, progress.selected, progress.corrected)
     seen = "-".join(str(number) for number in (round.draw_number, *counts))
-    return {"progress": progress, "parts": parts, "seen": seen}
+    return {"progress": progress, "parts": parts, "differing": differing, "seen": seen}
 
 
 def advice_context(round: ReviewRound) -> dict[str, Any]:

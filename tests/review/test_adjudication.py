@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import strip_tags
 
 from annotate.models import Comment, Membership, User
 from review.adjudicating import choices, conflicts, given_answers, next_conflict
@@ -486,3 +487,15 @@ def test_differing_answers_make_a_conflict_and_its_decision_counts(round, review
 
     counted = round.counted_tasks.get(item=item)
     assert (counted.purpose, counted.correction.label.name) == (ReviewTask.Purpose.ADJUDICATION, "positive")
+
+
+def test_a_rounds_page_counts_items_in_conflict_apart_from_those_that_wait(round, reviewers, owner):
+    make_conflict(round, 0, "negative", "positive", "neutral")
+    address = reverse("review_round", args=[round.project_id, round.pk])
+
+    page = owner.get(address, {"part": "progress"}).content.decode()
+
+    words = " ".join(strip_tags(page).split())
+    assert "In conflict: 1" in words
+    assert "Waiting: 3" in words
+    assert "wait for a decision" in words
