@@ -346,6 +346,16 @@ urlpatterns = [
         meta_routers.JudgeRunEstimate.as_view(),
         name="judge_run_estimate",
     ),
+    path(
+        "projects/<int:project_id>/judge-runs/missing/",
+        meta_routers.MissingJudgeRuns.as_view(),
+        name="missing_judge_runs",
+    ),
+    path(
+        "projects/<int:project_id>/judge-runs/missing/estimate/",
+        meta_routers.MissingJudgeRunsEstimate.as_view(),
+        name="missing_judge_runs_estimate",
+    ),
     path("judge-runs/<int:judge_run_id>/", meta_routers.OneJudgeRun.as_view(), name="judge_run"),
     path(
         "judge-runs/<int:judge_run_id>/preferences/",

@@ -12,7 +12,7 @@ from route.comparisons import positions_of
 from route.forms import RefusableForm, VectorForm
 from route.models import JudgeRun
 from route.services.meta_plans import MetaLimit
-from route.services.meta_routers import MetaChoice, annotators_of, finished_judge_runs
+from route.services.meta_routers import MOST_AGENTS, MetaChoice, annotators_of, finished_judge_runs
 from route.services.routers import offered_runs, price_of_agent
 
 LEARNERS = [
@@ -39,7 +39,32 @@ class _RunField(forms.ModelChoiceField):  # type: ignore[type-arg]
         return f"{run}{', a candidate on the calibration items' if is_candidate else ''}"
 
 
-class JudgeRunForm(RunForm):
+@dataclass(frozen=True, slots=True)
+class AnnotatorRow:
+    """An annotator to tick, and whether it is the default, as the form shows them."""
+
+    run: AnnotationRun
+    price: Decimal | None
+    is_chosen: bool
+    is_default: bool
+
+
+class JudgeForm(RunForm):
+    """Which model compares answers. `runs` are those whose answers can be compared, in order."""
+
+    def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, user=user, project=project, **kwargs)
+        self.fields["kind"] = forms.ChoiceField(
+            choices=[(ModelRun.Kind.PROMPTED, "A model")],
+            initial=ModelRun.Kind.PROMPTED,
+            widget=forms.HiddenInput,
+            error_messages={"required": "Choose a model."},
+        )
+        self.runs = sorted(offered_runs(project), key=lambda run: run.pk)
+        self.offered = len(self.runs)
+
+
+class JudgeRunForm(JudgeForm):
     """Whose answers are compared, and by which model."""
 
     cheap = _RunField(
@@ -63,23 +88,49 @@ class JudgeRunForm(RunForm):
 
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, user=user, project=project, **kwargs)
-        self.fields["kind"] = forms.ChoiceField(
-            choices=[(ModelRun.Kind.PROMPTED, "A model")],
-            initial=ModelRun.Kind.PROMPTED,
-            widget=forms.HiddenInput,
-            error_messages={"required": "Choose a model."},
-        )
-        offered = sorted(offered_runs(project), key=lambda run: run.pk)
-        self.offered = len(offered)
-        runs = AnnotationRun.objects.filter(pk__in=[run.pk for run in offered]).order_by("pk")
+        runs = AnnotationRun.objects.filter(pk__in=[run.pk for run in self.runs]).order_by("pk")
         for name in ("cheap", "premium"):
             self.fields[name].queryset = runs.select_related("project", "job")  # type: ignore[attr-defined]
-        if len(offered) > 1:
-            self.fields["premium"].initial = offered[-1].pk
+        if self.offered > 1:
+            self.fields["premium"].initial = self.runs[-1].pk
 
     def pair(self) -> dict[str, AnnotationRun]:
         """The two annotators of the valid form."""
         return {"cheap": self.cleaned_data["cheap"], "premium": self.cleaned_data["premium"]}
+
+
+class MissingComparisonsForm(JudgeForm):
+    """Among whom every two are to be compared, and by which model."""
+
+    agents = forms.MultipleChoiceField(
+        error_messages={
+            "required": "Choose two or more annotators.",
+            "invalid_choice": "Choose annotators of the list.",
+        }
+    )
+
+    def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, user=user, project=project, **kwargs)
+        self.project = project
+        # Who answered calibration items alone has said nothing that a model could compare.
+        at_work = [run for run in self.runs if run.scope != AnnotationRun.Scope.CALIBRATION]
+        field = self.fields["agents"]
+        field.choices = [(str(run.pk), run.who) for run in self.runs]  # type: ignore[attr-defined]
+        field.initial = [str(run.pk) for run in at_work[-MOST_AGENTS:]]
+        self.fields["spend_limit"].label = "Spend limit of each comparison in US$"
+
+    @property
+    def rows(self) -> list[AnnotatorRow]:
+        """The annotators to tick, as they are ticked."""
+        ticked = {str(each) for each in self["agents"].value() or []}
+        return [
+            AnnotatorRow(run, price_of_agent(self.project, run), str(run.pk) in ticked, False)
+            for run in self.runs
+        ]
+
+    def agents_chosen(self) -> list[AnnotationRun]:
+        """The annotators of the valid form."""
+        return [run for run in self.runs if str(run.pk) in self.cleaned_data["agents"]]
 
 
 class _JudgeRunsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
@@ -87,16 +138,6 @@ class _JudgeRunsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
         return (
             f"{run.cheap.who} against {run.premium.who}, compared by {run.who} ({run.job.succeeded:,} items)"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatorRow:
-    """An annotator to tick, and whether it is the default, as the form shows them."""
-
-    run: AnnotationRun
-    price: Decimal | None
-    is_chosen: bool
-    is_default: bool
 
 
 class MetaForm(VectorForm):

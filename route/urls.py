@@ -14,6 +14,12 @@ urlpatterns = [
     path(f"{_ROUTING}meta/check/", meta.meta_check, name="meta_check"),
     path(f"{_ROUTING}comparisons/new/", judge_runs.judge_run_new, name="judge_run_new"),
     path(f"{_ROUTING}comparisons/estimate/", judge_runs.judge_estimate, name="judge_run_estimate"),
+    path(f"{_ROUTING}comparisons/missing/", judge_runs.judge_runs_missing, name="judge_runs_missing"),
+    path(
+        f"{_ROUTING}comparisons/missing/estimate/",
+        judge_runs.judge_runs_missing_estimate,
+        name="judge_runs_missing_estimate",
+    ),
     path(f"{_ROUTING}comparisons/<int:run_id>/", judge_runs.judge_run, name="judge_run"),
     path(
         f"{_ROUTING}comparisons/<int:run_id>/preferences/",

@@ -34,6 +34,7 @@ from route.services.judge_runs import (
     preferences_with_answers,
 )
 from route.services.meta_routers import MOST_AGENTS, MetaChoice, meta_create
+from route.services.missing_comparisons import missing_comparisons, missing_comparisons_start
 
 
 class JudgeRunSerializer(ModelRunSerializer, serializers.ModelSerializer[JudgeRun]):
@@ -102,6 +103,52 @@ class JudgeRunCreateSerializer(JudgeChoiceSerializer):
         decimal_places=4,
         help_text="US$; the run pauses before it would spend more.",
     )
+
+
+class MissingChoiceSerializer(ModelChoiceSerializer):
+    """Among whom every two are compared, and by which model."""
+
+    agents = serializers.ListField(
+        child=serializers.IntegerField(),
+        max_length=MOST_AGENTS,
+        help_text="An annotation run of each annotator, two or more, in any order: the cheaper one of two is `cheap`.",
+    )
+
+
+class MissingCreateSerializer(MissingChoiceSerializer):
+    spend_limit = serializers.DecimalField(
+        required=False,
+        allow_null=True,
+        max_digits=12,
+        decimal_places=4,
+        help_text="US$ for each comparison; it pauses before it would spend more.",
+    )
+
+
+class PairSerializer(serializers.Serializer[Any]):
+    """Two annotators that no model has compared yet."""
+
+    cheap = serializers.IntegerField(source="cheap.pk", help_text="An annotation run.")
+    premium = serializers.IntegerField(source="premium.pk", help_text="An annotation run.")
+    problem = serializers.CharField(help_text="Why there is nothing to compare; empty where there is.")
+
+
+class EstimatedPairSerializer(PairSerializer):
+    estimate = EstimateSerializer(allow_null=True, help_text="null where there is nothing to compare.")
+
+
+class MissingEstimateSerializer(serializers.Serializer[Any]):
+    pairs = EstimatedPairSerializer(many=True)
+    there = serializers.IntegerField(
+        help_text="Pairs that have a comparison, or whose comparison is under way."
+    )
+    estimate = EstimateSerializer(help_text="All pairs together.")
+    gold = GoldCountSerializer()
+
+
+class StartedSerializer(serializers.Serializer[Any]):
+    created = JudgeRunSerializer(many=True)
+    left_out = PairSerializer(many=True)
 
 
 class MetaCreateSerializer(Input):
@@ -219,8 +266,62 @@ class JudgeRunEstimate(JudgeRunEndpoint):
         given = self.given(JudgeChoiceSerializer)
         pair = _pair(project, given)
         estimate = judge_run_estimate(project=project, choice=choice_of(self.user, given), **pair)
-        gold = gold_count(project=project, **pair)
+        gold = gold_count(project=project, agents=list(pair.values()))
         return self.reply(JudgeEstimateSerializer, asdict(estimate) | {"gold": gold})
+
+
+def _agents(project: Project, given: dict[str, Any]) -> list[AnnotationRun]:
+    runs = project.annotation_runs.select_related("project", "job", "connection")
+    return [chosen(runs, pk, field="agents", what="annotation run") for pk in given["agents"]]
+
+
+class MissingJudgeRuns(JudgeRunEndpoint):
+    @extend_schema(
+        summary="Let a model compare every two of several annotators that have not been compared yet",
+        description="Pairs between which there is nothing to compare are left out, with why; it is refused where that "
+        "is so of all.",
+        request=MissingCreateSerializer,
+        responses={201: StartedSerializer},
+        examples=[
+            OpenApiExample(
+                "Every two of three",
+                value={
+                    "agents": [1, 2, 3],
+                    "kind": "prompted",
+                    "connection": 1,
+                    "model": "gpt-5-mini",
+                    "spend_limit": "5",
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        given = self.given(MissingCreateSerializer)
+        started = missing_comparisons_start(
+            project=project,
+            user=self.user,
+            agents=_agents(project, given),
+            choice=choice_of(self.user, given),
+            spend_limit=given.get("spend_limit"),
+        )
+        return self.reply(StartedSerializer, started, status=201)
+
+
+class MissingJudgeRunsEstimate(JudgeRunEndpoint):
+    @extend_schema(
+        summary="What comparing every two of several annotators would take",
+        request=MissingChoiceSerializer,
+        responses={200: MissingEstimateSerializer},
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        given = self.given(MissingChoiceSerializer)
+        found = missing_comparisons(
+            project=project, agents=_agents(project, given), choice=choice_of(self.user, given)
+        )
+        return self.reply(MissingEstimateSerializer, found)
 
 
 class OneJudgeRun(JudgeRunEndpoint):

@@ -109,39 +109,46 @@ def check_judge_choice(project: Project, choice: ModelChoice) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GoldCount:
-    """What a router between the two annotators could learn from people's labels so far.
+    """What a router among the annotators, of whom there are `annotators`, could learn from people's labels so far.
 
-    `known` items have one and an answer of both annotators; on `unlike` of them one is right and the other wrong.
+    `known` items have one and an answer of every annotator; on `unlike` of them some are right and others wrong.
     """
 
     known: int
     known_needed: int
     unlike: int
     unlike_needed: int
+    annotators: int = 2
 
     @property
     def warning(self) -> str:
         """What is missing for a router, and what to do about it; "" where nothing is."""
+        both, differ, what = ("both", "one annotator is right and the other wrong", "this comparison")
+        if self.annotators > 2:
+            both, differ, what = (
+                "all these",
+                "some annotators are right and others wrong",
+                "the comparisons",
+            )
         if self.known < self.known_needed:
             return (
-                f"{self.known:,} item{'s have' if self.known != 1 else ' has'} a person's label and an answer of both "
-                f"annotators; a router needs {self.known_needed:,} of them to learn how far the judge can be trusted. "
-                f"Label {self.known_needed - self.known:,} more calibration items and try both annotators on them, or "
-                "this comparison cannot be used."
+                f"{self.known:,} item{'s have' if self.known != 1 else ' has'} a person's label and an answer of "
+                f"{both} annotators; a router needs {self.known_needed:,} of them to learn how far the judge can be "
+                f"trusted. Label {self.known_needed - self.known:,} more calibration items and try {both} annotators "
+                f"on them, or {what} cannot be used."
             )
         if self.unlike < self.unlike_needed:
             return (
-                f"On {self.unlike:,} of {self.known:,} items with a person's label one annotator is right and the "
-                f"other wrong; a router needs {self.unlike_needed:,} such items. Label more calibration items, or this "
-                "comparison cannot be used."
+                f"On {self.unlike:,} of {self.known:,} items with a person's label {differ}; a router needs "
+                f"{self.unlike_needed:,} such items. Label more calibration items, or {what} cannot be used."
             )
         return ""
 
 
-def gold_count(*, project: Project, cheap: AnnotationRun, premium: AnnotationRun) -> GoldCount:
-    """How much gold there is for the two, against what training a router needs."""
-    known = comparisons_of(project, [cheap, premium], [], seed=project.seed)
-    return GoldCount(len(known.evidence), MIN_KNOWN, known.unlike, MIN_UNLIKE)
+def gold_count(*, project: Project, agents: Sequence[AnnotationRun]) -> GoldCount:
+    """How much gold there is for two annotators or more, against what training a router needs."""
+    known = comparisons_of(project, agents, [], seed=project.seed)
+    return GoldCount(len(known.evidence), MIN_KNOWN, known.unlike, MIN_UNLIKE, len(agents))
 
 
 def preferences_with_answers(run: JudgeRun) -> QuerySet[Preference]:

@@ -16,7 +16,7 @@ from annotate.errors import Refusal
 from annotate.models import Project
 from annotate.requests import PageRequest
 from annotate.views.runs import act_on_run, failures_context, progress_context, render_run
-from route.meta_forms import JudgeRunForm
+from route.meta_forms import JudgeRunForm, MissingComparisonsForm
 from route.models import JudgeRun
 from route.services.judge_runs import (
     gold_count,
@@ -25,6 +25,7 @@ from route.services.judge_runs import (
     judge_run_retry,
     preferences_with_answers,
 )
+from route.services.missing_comparisons import missing_comparisons, missing_comparisons_start
 
 PREFERENCES_A_PAGE = 50
 # What the judge said, by the word in the address: how it is called, and the rows.
@@ -73,12 +74,61 @@ def judge_estimate(request: PageRequest, project_id: int) -> HttpResponse:
     if form.is_valid():
         try:
             context["estimate"] = judge_run_estimate(project=project, choice=form.choice(), **form.pair())
-            context["gold"] = gold_count(project=project, **form.pair())
+            context["gold"] = gold_count(project=project, agents=list(form.pair().values()))
         except Refusal as refusal:
             context["problem"] = refusal.sentence
     else:
         context["problem"] = next(iter(form.errors.values()))[0]
     return render(request, "route/judge_estimate.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def judge_runs_missing(request: PageRequest, project_id: int) -> HttpResponse:
+    """Compare every two of several annotators that have not been compared yet."""
+    project = project_for(request.user, project_id, may=to_manage(request.method))
+    form = MissingComparisonsForm(request.POST or None, user=request.user, project=project)
+    if request.method == "POST" and form.is_valid():
+        try:
+            started = missing_comparisons_start(
+                project=project,
+                user=request.user,
+                agents=form.agents_chosen(),
+                choice=form.choice(),
+                spend_limit=form.cleaned_data["spend_limit"],
+            )
+        except Refusal as refusal:
+            form.refuse(refusal)
+        else:
+            count = len(started.created)
+            messages.success(request, f"{count} comparison{'s are' if count > 1 else ' is'} under way.")
+            for pair in started.left_out:
+                messages.warning(request, f"{pair.cheap.who} against {pair.premium.who}: {pair.problem}")
+            return redirect("meta_new", project.pk)
+    context = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "form": form,
+        "estimate_url": reverse("judge_runs_missing_estimate", args=[project.pk]),
+    }
+    return render(request, "route/judge_missing.html", context)
+
+
+@require_GET
+def judge_runs_missing_estimate(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the comparisons that the form describes would take; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, may=May.MANAGE)
+    form = MissingComparisonsForm(request.GET, user=request.user, project=project)
+    context: dict[str, Any] = {"project": project, "form": form}
+    if form.is_valid():
+        try:
+            found = missing_comparisons(project=project, agents=form.agents_chosen(), choice=form.choice())
+        except Refusal as refusal:
+            context["problem"] = refusal.sentence
+        else:
+            context |= {"found": found, "estimate": found.estimate, "gold": found.gold}
+    else:
+        context["problem"] = next(iter(form.errors.values()))[0]
+    return render(request, "route/judge_missing_estimate.html", context)
 
 
 def judge_run_of(project: Project, run_id: int) -> JudgeRun:

@@ -236,17 +236,17 @@ def test_each_preference_comes_with_both_answers_and_what_stood_first(project, t
 
 
 def test_scarce_gold_is_said_before_anything_is_spent(project, two) -> None:
-    plenty = gold_count(project=project, cheap=two[0], premium=two[1])
+    plenty = gold_count(project=project, agents=two)
     assert (plenty.known, plenty.unlike, plenty.warning) == (KNOWN, KNOWN // 2, "")
 
     metal = project.calibration_labels.filter(item__text__startswith=METAL).order_by("pk")
     metal.filter(pk__gt=metal[2].pk).delete()
-    alike = gold_count(project=project, cheap=two[0], premium=two[1])
+    alike = gold_count(project=project, agents=two)
     assert "On 3 of 23 items" in alike.warning
     assert "needs 5 such items" in alike.warning
 
     labels = project.calibration_labels.order_by("pk")
     labels.filter(pk__gt=labels[11].pk).delete()
-    few = gold_count(project=project, cheap=two[0], premium=two[1])
+    few = gold_count(project=project, agents=two)
     assert "12 items have a person's label" in few.warning
     assert "Label 8 more calibration items" in few.warning
