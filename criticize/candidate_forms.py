@@ -153,7 +153,7 @@ class CriticizersForm(PairsForm):
     annotators = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
         error_messages={
-            "required": "Choose at least one finished annotator whose labels are criticized.",
+            "required": "Choose at least one finished annotator to criticize.",
             "invalid_choice": "Choose among the finished annotators listed.",
         },
     )
@@ -180,7 +180,7 @@ def _criticizer_label(name: str) -> str:
         need
         for need, is_needed in (
             ("a provider that gives log-probabilities", strategy.needs_logprobs),
-            ("labels made with reasoning", strategy.needs_reasoning),
+            ("annotators that give their reasoning", strategy.needs_reasoning),
         )
         if is_needed
     ]

@@ -253,9 +253,7 @@ def candidate_go_on(*, run: AnnotationRun, spend_limit: Decimal | None = None) -
 def grid_plan(*, annotation_runs: Sequence[AnnotationRun], choices: Sequence[ModelChoice]) -> Plan:
     """What letting each of these criticizers judge each of these candidate annotators takes. Raises Refusal."""
     if not annotation_runs:
-        raise Refusal(
-            "Choose at least one finished annotator whose labels are criticized.", field="annotators"
-        )
+        raise Refusal("Choose at least one finished annotator to criticize.", field="annotators")
     _check_number(len(annotation_runs) * len(choices))
     criticizers = [replace(choice, confidence=False, examples=0) for choice in choices]
     planned = []

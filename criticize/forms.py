@@ -43,9 +43,9 @@ class CriticismRunForm(RunForm):
     annotation_run = AnnotationRunField(
         AnnotationRun.objects.none(),
         empty_label=None,
-        label="Labels of",
+        label="What is criticized",
         error_messages={
-            "required": "Choose the annotation run whose labels are to be criticized.",
+            "required": "Choose the annotation run that is to be criticized.",
             "invalid_choice": "Choose one of this project's finished annotation runs.",
         },
     )

@@ -41,7 +41,8 @@ class GivenAnswer:
 
     @property
     def saw(self) -> str:
-        return str(ReviewTask.Arm(self.arm).label)
+        noun = self.task.round.project.task.answer_noun
+        return str(ReviewTask.Arm(self.arm).label).replace("Label", noun.capitalize())
 
 
 @dataclass(frozen=True, slots=True)

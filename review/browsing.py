@@ -20,8 +20,8 @@ from mllm.errors import Failure
 from review.models import ReviewRound
 
 STATUSES = {
-    "unlabeled": "No label yet",
-    "machine": "Machine's label",
+    "unlabeled": "Nothing yet",
+    "machine": "Machine's",
     "failed": "Failed",
     "waiting": "Waits for review",
     "reviewed": "Reviewed",

@@ -188,24 +188,32 @@ def certification_now(round: ReviewRound) -> Certification:
             notes = []
             left = sum(waiting.values())
             if left:
-                notes.append(f"A further audit is under way: {left:,} of its items wait to be labeled.")
+                notes.append(
+                    f"A further audit is under way: {left:,} of its items wait to be {_done_to(round)}."
+                )
             return Certification(_certificate(round, complete, notes))
     chain = chains[0]
     left, total = waiting[chain[0].round.pk], len(chain[0].item_ids)
     closed = " It is closed: reopen it first." if chain[0].round.state == ReviewRound.State.CLOSED else ""
     return Certification(
         None,
-        f"The audit is not complete: {left:,} of its {total:,} items wait to be labeled. "
+        f"The audit is not complete: {left:,} of its {total:,} items wait to be {_done_to(round)}. "
         f"A part of it would not be a random sample.{closed}",
     )
 
 
+def _done_to(round: ReviewRound) -> str:
+    """What people do to an audit's items."""
+    return "answered" if round.project.task.is_written else "labeled"
+
+
 def _without_audit(round: ReviewRound) -> Certification:
+    noun = round.project.task.answer_noun
     if not is_settled(round):
         left = ReviewTask.counted.filter(round=round, state__in=OPEN).count()
         return Certification(
             None,
-            "How accurate the final labels are is not known. Finish or close the review "
+            f"How accurate the final {noun}s are is not known. Finish or close the review "
             f"({left:,} items are left), then have a random sample of the other items audited.",
         )
     items, reviewed = drawn_items(round), reviewed_items(round)
@@ -213,7 +221,7 @@ def _without_audit(round: ReviewRound) -> Certification:
         return Certification(_certificate(round, [], []))
     return Certification(
         None,
-        "How accurate the final labels are is not known: nobody has audited the items that were not reviewed. "
+        f"How accurate the final {noun}s are is not known: nobody has audited the items that were not reviewed. "
         "A blind audit of a random sample of them gives the figure and its interval.",
     )
 

@@ -48,7 +48,7 @@ STAGES = (
     Stage("person", 5, "By a person", "human"),
     Stage("adjudicated", 5, "Adjudicated", "human", "adjudicated"),
     Stage("machine", 5, "By the machine", "machine", "machine"),
-    Stage("none", 5, "No label yet", "bad"),
+    Stage("none", 5, "Nothing yet", "bad"),
 )
 STAGE = {stage.key: stage for stage in STAGES}
 

@@ -71,9 +71,9 @@ _BY_QUALITY = {
 _DISPLAYS = {
     ReviewRound.Display.CRITICISM: "Fastest, and it shows where to look. It can also talk people into agreeing.",
     ReviewRound.Display.LABEL: "What the criticizer says stays hidden: people look for the mistake themselves.",
-    ReviewRound.Display.BLIND: "People label from nothing. Slowest, and nothing sways them.",
-    ReviewRound.Display.RANDOM: "Each item gets one of the three. The report then says how often people accept a "
-    "wrong label in each.",
+    ReviewRound.Display.BLIND: "People answer from nothing. Slowest, and nothing sways them.",
+    ReviewRound.Display.RANDOM: "Each item gets one of the three. The report then says how often people accept what "
+    "is wrong in each.",
 }
 
 
@@ -165,8 +165,8 @@ class WorkForm(RefusableForm):
     )
     gold_rate = _percent(
         "% of known items",
-        "Of what each reviewer is handed, this share are items whose label is known already. They look like the "
-        "others, and their answers count for nothing but the reviewer's accuracy. 0: none.",
+        "Of what each reviewer is handed, this share are items of which the right answer is known already. They look "
+        "like the others, and their answers count for nothing but the reviewer's accuracy. 0: none.",
         f"The share of known items lies between 0 and {MOST_GOLD_RATE:.0%}.",
         most=MOST_GOLD_RATE,
     )
@@ -198,7 +198,11 @@ class WorkForm(RefusableForm):
 
     @property
     def displays(self) -> list[DisplayChoice]:
-        return [DisplayChoice(each, each.label, _DISPLAYS[each]) for each in ReviewRound.Display]
+        noun = self.project.task.answer_noun
+        return [
+            DisplayChoice(each, each.label.replace("label", noun), _DISPLAYS[each])
+            for each in ReviewRound.Display
+        ]
 
     @property
     def chosen_display(self) -> str:
@@ -429,7 +433,7 @@ class ExportForm(RefusableForm):
         initial=1.0,
         min_value=0,
         max_value=1,
-        label="λ, the weight of machine labels",
+        label="λ, the weight of what the machine said",
         error_messages={
             "required": "Enter λ, between 0 and 1.",
             "invalid": "Enter λ as a number between 0 and 1.",

@@ -23,12 +23,12 @@ WORDS = {
     "skipped": ("Skipped", "warn"),
     "leased": ("Being looked at", "accent"),
     "waiting": ("Waits for review", "accent"),
-    "blind": ("Waits to be labeled blind", "quiet"),
+    "blind": ("Waits to be answered blind", "quiet"),
     "audited": ("Audited", "human"),
     "calibration": ("Calibration item", "quiet"),
     "failed": ("Failed", "bad"),
     "machine": ("Machine’s", "machine"),
-    "unlabeled": ("No label yet", "quiet"),
+    "unlabeled": ("Nothing yet", "quiet"),
 }
 
 

@@ -38,7 +38,7 @@ def how_final(item: Item, round: ReviewRound | None) -> str:
     calibration = CalibrationLabel.objects.filter(item=item).select_related("label", "author").first()
     if calibration is not None:
         whence = (
-            f"{calibration.author.get_username()} gave it without seeing a machine's label"
+            f"{calibration.author.get_username()} gave it without seeing a machine's {item.project.task.answer_noun}"
             if calibration.author
             else "taken from the gold column"
         )

@@ -89,21 +89,21 @@ class DeferralForm(VectorForm):
         }
     )
     mistake = _number(
-        "What a wrong label costs, in US$",
+        "What a wrong answer costs, in US$",
         help_text="It is what an agent's price is weighed against: β is the price of an answer in units of it.",
     )
     nu = _number(
         "ν of the loss",
         required=False,
         initial=1,
-        help_text="1: the logistic loss. 2: bounded, and less troubled by wrong labels.",
+        help_text="1: the logistic loss. 2: bounded, and less troubled by what is known wrongly.",
     )
     hidden = forms.IntegerField(
         required=False,
         min_value=0,
         max_value=MOST_HIDDEN,
         label="Hidden units",
-        help_text="Empty or 0: linear, which suits a few hundred labels.",
+        help_text="Empty or 0: linear, which suits a few hundred known items.",
     )
 
     def __init__(self, *args: Any, user: User, project: Project, **kwargs: Any) -> None:

@@ -64,7 +64,7 @@ REASONS = {
     "conflict": ("waits for adjudication", "wait for adjudication"),
     "yours": ("is one that the same person had a turn of", "are such that the same person had a turn of"),
     "calibration": ("is a calibration item", "are calibration items"),
-    "blind": ("waits to be labeled blind", "wait to be labeled blind"),
+    "blind": ("waits to be answered blind", "wait to be answered blind"),
     "outside": ("is none that the round was drawn from", "are none that the round was drawn from"),
     "unanswered": ("has no answer of the machine's", "have no answer of the machine's"),
     "waiting": ("waits in the round already", "wait in the round already"),

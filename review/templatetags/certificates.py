@@ -28,20 +28,20 @@ class Bounded(Protocol):
 
 
 @register.inclusion_tag("charts/whiskers.html")
-def before_and_after(certificate: Certificate) -> dict[str, Any]:
-    """The machine's accuracy and that of the final labels, one above the other."""
+def before_and_after(certificate: Certificate, noun: str) -> dict[str, Any]:
+    """The machine's accuracy and that of the final labels or answers, by `noun`, one above the other."""
     rows = [
         ("Machine alone", certificate.before, "machine", certificate.before.share),
-        ("Final labels", certificate.after, "human", certificate.after.share),
+        (f"Final {noun}s", certificate.after, "human", certificate.after.share),
     ]
     return _drawn(rows, "Accuracy, with its 95% interval")
 
 
 @register.inclusion_tag("charts/whiskers.html")
-def audit_size_whiskers(sizes: Sequence[AuditSize]) -> dict[str, Any]:
+def audit_size_whiskers(sizes: Sequence[AuditSize], noun: str) -> dict[str, Any]:
     """How narrow the interval gets with the size of the audit."""
     rows = [(f"{size.audited:,} items", size, "accent", None) for size in sizes]
-    return _drawn(rows, "Interval of the final labels' accuracy")
+    return _drawn(rows, f"Interval of the final {noun}s' accuracy")
 
 
 def _drawn(rows: Sequence[tuple[str, Bounded, str, float | None]], label: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def audits(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         except Refusal as refusal:
             form.refuse(refusal)
         else:
-            messages.success(request, "The audit is drawn. Its items wait to be labeled blind.")
+            messages.success(request, "The audit is drawn. Its items wait to be answered blind.")
             return redirect("review_round", project.pk, audit.pk)
     made = list(round.audits.select_related("created_by").order_by("-pk"))
     counts = counts_of_rounds(made)

@@ -178,7 +178,7 @@ def test_the_grids_form_comes_when_a_candidate_is_finished(
 
     assert f'name="annotators" value="{run.pk}"' in form
     assert "needs a provider that gives log-probabilities" in form
-    assert "needs labels made with reasoning" in form
+    assert "needs annotators that give their reasoning" in form
 
 
 def test_a_run_with_an_unanswered_item_of_a_grown_set_offers_to_ask(owner: Client, project: Project) -> None:

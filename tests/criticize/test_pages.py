@@ -119,7 +119,7 @@ def test_a_model_may_criticize_itself_and_is_marked(owner: Client, project: Proj
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"annotation_run": ""}, "Choose the annotation run whose labels are to be criticized."),
+        ({"annotation_run": ""}, "Choose the annotation run that is to be criticized."),
         ({"annotation_run": "999"}, "finished annotation runs"),
         ({"kind": ""}, "Choose a model or the trained classifier."),
         ({"kind": "trained"}, "needs some of at least two labels"),
