@@ -1,34 +1,30 @@
 """A project's dashboard: its parts, counted when they are looked at; those of a large project are kept for a while."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from django.core.cache import cache
 from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
 
 from annotate.csv_response import csv_response
 from annotate.task_types import TaskType
 from jobs.models import Job
+from review import keeping
 from review.dashboard_errors import budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import pipeline
 from review.dashboard_scope import Scope, Table
 from review.dashboard_spans import span_matches
 from review.dashboard_work import cost, pace, runs
+from review.keeping import counted, last_counted
 from review.models import Correction, ReviewRound, ReviewTask
 
-# Of a project with so many items a part is good for so many times as long as it took to count, but no longer than a
-# minute: counting never takes more than a hundredth of the time. A page shows what was counted last, however old, and
-# has it counted anew once it is there; but for the parts that take less than `_QUICK` seconds.
-LARGE = 10_000
-_KEPT_TIMES = 100
-_KEPT_AT_MOST = 60  # seconds
-_QUICK = 0.02
-_FORGOTTEN_AFTER = 24 * 3600
-_COUNTING_AT_MOST = 60  # seconds
+# Parts that share what they read are good for so long, in seconds: the one that came second seems to be quick. What
+# models are at work on is quick, and changes all the time.
+_SHARED_AT_LEAST = 20.0
+_LIVE = "runs"
 _REVIEWED_LATELY = timedelta(minutes=5)
 BUSY_POLL, QUIET_POLL = 3, 20  # seconds
 
@@ -49,15 +45,6 @@ TABLES = {name: (name, "table") for name in PARTS} | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A part as it was counted last, in so many `seconds`, and until when it is good, as Unix time."""
-
-    value: Any  # a part may be None, which no cache tells from nothing
-    until: float
-    seconds: float
-
-
 def parts_shown(task: TaskType) -> list[str]:
     """The parts that a page of the project has: spans are laid beside each other by their words, not by labels."""
     return [name for name in PARTS if name != ("confusion" if task.is_span else "matches")]
@@ -66,40 +53,20 @@ def parts_shown(task: TaskType) -> list[str]:
 def is_large(scope: Scope) -> bool:
     """Whether counting takes too long for a page to wait for it."""
     run, round = scope.annotation, scope.round
-    return max(run.job.total if run else 0, round.budget if round else 0) >= LARGE
+    return max(run.job.total if run else 0, round.budget if round else 0) >= keeping.LARGE
 
 
 def part_of(scope: Scope, name: str) -> Any:
-    """A part of the dashboard, or None where there is nothing to say yet. Raises KeyError for an unknown one.
-
-    Of all who ask for one that is no longer good, one has it counted; the others get what there is.
-    """
+    """A part of the dashboard, or None where there is nothing to say yet. Raises KeyError for an unknown one."""
     count = PARTS[name]
     if not is_large(scope):
         return count(scope)
-    key = _key(scope, name)
-    kept: _Kept | None = cache.get(key)
-    is_good = kept is not None and time.time() < kept.until
-    is_counting = f"{key}-counting"
-    if kept is not None and (is_good or not cache.add(is_counting, True, _COUNTING_AT_MOST)):
-        return kept.value
-    try:
-        return _counted(scope, key, count)
-    finally:
-        cache.delete(is_counting)
+    at_least = 0.0 if name == _LIVE else _SHARED_AT_LEAST
+    return counted(_key(scope, name), partial(count, scope), at_least=at_least)
 
 
 def _key(scope: Scope, name: str) -> str:
     return f"dashboard-part-{name}-{scope.key}"
-
-
-def _counted(scope: Scope, key: str, count: Callable[[Scope], Any]) -> Any:
-    began = time.perf_counter()
-    value = count(scope)
-    took = time.perf_counter() - began
-    good_for = min(_KEPT_AT_MOST, _KEPT_TIMES * took)
-    cache.set(key, _Kept(value, time.time() + good_for, took), _FORGOTTEN_AFTER)
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +82,12 @@ def parts_at_once(scope: Scope) -> AtOnce | None:
     names = parts_shown(scope.project.task)
     if not is_large(scope):
         return AtOnce({name: part_of(scope, name) for name in names}, is_old=False)
-    found: dict[str, _Kept] = {name: kept for name in names if (kept := cache.get(_key(scope, name)))}
+    found = {name: kept for name in names if (kept := last_counted(_key(scope, name)))}
     if len(found) < len(names):
         return None
-    parts = {
-        name: part_of(scope, name) if kept.seconds < _QUICK else kept.value for name, kept in found.items()
-    }
-    old = [kept for kept in found.values() if kept.seconds >= _QUICK and time.time() >= kept.until]
-    return AtOnce(parts, is_old=bool(old))
+    parts = {name: part_of(scope, name) if name == _LIVE else kept.value for name, kept in found.items()}
+    is_old = any(kept.is_old for name, kept in found.items() if name != _LIVE)
+    return AtOnce(parts, is_old)
 
 
 def table_of(scope: Scope, name: str) -> Table:

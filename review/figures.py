@@ -115,7 +115,8 @@ def figures_of(project: Project, user: User, *, since: datetime | None = None) -
 def _done(project: Project, user: User | None, since: datetime | None = None) -> QuerySet[ReviewTask]:
     tasks = ReviewTask.objects.filter(round__project=project, state__in=DONE, correction__isnull=False)
     if user is not None:
-        tasks = tasks.filter(correction__author=user)
+        # Who answers a turn holds it, by which there is an index.
+        tasks = tasks.filter(holder=user, correction__author=user)
     return tasks if since is None else tasks.filter(correction__created_at__gte=since)
 
 
@@ -159,7 +160,7 @@ def known_by_person(project: Project) -> dict[int, KnownShare]:
 
 def own_known(project: Project, user: User) -> KnownShare | None:
     """How the person did on known items, as far as they may know; None before there are `KNOWN_AT_A_TIME`."""
-    answers = _known(project).filter(correction__author=user).order_by("correction_id")
+    answers = _known(project).filter(holder=user, correction__author=user).order_by("correction_id")
     found = [right for _, _, right in rights(answers, project.task)]
     told = len(found) // KNOWN_AT_A_TIME * KNOWN_AT_A_TIME
     return KnownShare(told, sum(found[:told])) if told else None

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from annotate.models import AnnotationRun, CalibrationLabel, Item, Label, Project, Upload
 from criticize.models import CriticismRun
 from jobs.models import Job
+from review import keeping
+from review.keeping import counted
 from review.models import Export, ReviewRound, ReviewTask
 
 DONE, NOW, BUSY, LATER, TROUBLE = "done", "now", "busy", "later", "trouble"
+_FEW_LEFT = 100
 _STOPPED = (Job.State.PAUSED, Job.State.FAILED)
 
 
@@ -103,9 +107,12 @@ def standings(projects: Sequence[Project]) -> list[Standing]:
         ("labels", Label.objects),
         ("calibration", CalibrationLabel.objects),
     ):
-        counted = rows.filter(project__in=ids).order_by().values_list("project").annotate(Count("pk"))
-        for project_id, count in counted:
-            setattr(found[project_id], name, count)
+        # Each by itself: grouping a million rows takes twice as long as counting them.
+        own = rows.filter(project=OuterRef("pk")).order_by().values("project").annotate(rows=Count("*"))
+        for project_id, count in Project.objects.filter(pk__in=ids).values_list(
+            "pk", Subquery(own.values("rows"))
+        ):
+            setattr(found[project_id], name, count or 0)
     for upload in _latest(Upload.objects.filter(project__in=ids).select_related("job"), "project"):
         found[upload.project_id].upload = upload
     runs = AnnotationRun.objects.filter(project__in=ids, scope=AnnotationRun.Scope.PROJECT).exclude(
@@ -164,20 +171,33 @@ def _add_rounds(found: dict[int, Standing]) -> None:
 
 
 def counts_of_rounds(rounds: Sequence[ReviewRound]) -> dict[int, RoundCounts]:
-    """By round id: how many items it selected and how many are done."""
-    state = ReviewTask.State
-    rows = (
-        ReviewTask.counted.filter(round__in=[round.pk for round in rounds])
-        .order_by()
-        .values("round")
-        .annotate(
-            selected=Count("pk"),
-            answered=Count("pk", filter=Q(state=state.ANSWERED)),
-            skipped=Count("pk", filter=Q(state=state.SKIPPED)),
-        )
-    )
-    counts = {row["round"]: RoundCounts(row["selected"], row["answered"], row["skipped"]) for row in rows}
+    """By round id: how many items it selected, how many are done; of large rounds a moment ago, until few are left."""
+    large = [round for round in rounds if round.budget >= keeping.LARGE]
+    counts = _counted_now([round.pk for round in rounds if round.budget < keeping.LARGE])
+    for round in large:
+        key = f"round-counts-{round.pk}-{round.draw_number}"
+        kept: RoundCounts = counted(key, partial(_counts_of, round.pk))
+        counts[round.pk] = kept if kept.left > _FEW_LEFT else _counts_of(round.pk)
     return {round.pk: counts.get(round.pk, RoundCounts()) for round in rounds}
+
+
+def _counts_of(round_id: int) -> RoundCounts:
+    return _counted_now([round_id]).get(round_id, RoundCounts())
+
+
+def _counted_now(round_ids: Sequence[int]) -> dict[int, RoundCounts]:
+    """By round id, of those that have items. In the order of an index, which has all that is counted."""
+    state = ReviewTask.State
+    if not round_ids:
+        return {}
+    by_state: dict[int, dict[str, int]] = {}
+    rows = ReviewTask.counted.filter(round__in=round_ids).order_by().values_list("round", "state")
+    for round_id, each, count in rows.annotate(Count("pk")):
+        by_state.setdefault(round_id, {})[each] = count
+    return {
+        round_id: RoundCounts(sum(found.values()), found.get(state.ANSWERED, 0), found.get(state.SKIPPED, 0))
+        for round_id, found in by_state.items()
+    }
 
 
 # --- The pipeline's steps --------------------------------------------------------------------------------------------

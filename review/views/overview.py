@@ -15,6 +15,7 @@ from annotate.requests import PageRequest
 from annotate.selectors import Accuracy, machine_accuracy, machine_f1
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
+from review import keeping
 from review.blindness import names_for_reviewers
 from review.certification import certification
 from review.figures import figures_of, latest_answers, own_known, reviews_by_day, today
@@ -58,7 +59,7 @@ def projects(request: PageRequest) -> HttpResponse:
 
 @require_GET
 def project(request: PageRequest, project_id: int) -> HttpResponse:
-    """The overview; asked by htmx, its live part alone."""
+    """The overview; asked by htmx, its live part alone, or the rest of it, which a large project's page leaves out."""
     row = project_for(request.user, project_id)
     can = permissions(request.user, row)
     if not can.see:
@@ -73,13 +74,22 @@ def project(request: PageRequest, project_id: int) -> HttpResponse:
         "is_live": standing.is_live,
         "may_try_candidates": can.manage and _may_try_candidates(request, standing),
     }
-    if not request.htmx:
+    wants_rest = request.GET.get("part") == "rest"
+    if request.htmx and not wants_rest:
+        return render(request, "review/overview_state.html", context)
+    context["is_counted"] = wants_rest or "wait" in request.GET or not _is_large(standing)
+    if context["is_counted"]:
         context |= _owner_context(request, standing) | _certificate_context(row)
         if can.review:
             context["kept"] = kept_for(row, request.user)
             context["own"] = own_figures(row, request.user)
-    template = "review/overview_state.html" if request.htmx else "review/overview.html"
+    template = "review/overview_rest.html" if request.htmx else "review/overview.html"
     return render(request, template, context)
+
+
+def _is_large(standing: Standing) -> bool:
+    """Whether the page comes first and what takes long to count after it."""
+    return standing.items >= keeping.LARGE
 
 
 def _reviewers_overview(request: PageRequest, row: Project) -> HttpResponse:
@@ -176,7 +186,8 @@ def goodness_of(standing: Standing) -> Goodness | None:
     found = None
     if quality is not None and quality.abs is not None and share is not None:
         found = min(quality.curve, key=lambda point: abs(point[0] - share))[1]
-    return Goodness(accuracy, quality, share, found, machine_f1(annotation))
+    f1 = machine_f1(annotation) if standing.project.task.is_span else None
+    return Goodness(accuracy, quality, share, found, f1)
 
 
 def _accuracy(run: AnnotationRun) -> Accuracy:

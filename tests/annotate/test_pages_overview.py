@@ -8,7 +8,7 @@ from pytest_django import DjangoAssertNumQueries
 from annotate.models import Project
 from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
-from review.standing import Standing, standing_of
+from review.standing import Standing, counts_of_rounds, standing_of
 from tests.factories import (
     make_annotation_run,
     make_calibration_label,
@@ -233,3 +233,44 @@ def test_calibration_is_for_owners(client: Client) -> None:
     assert client.post(url, {"from": "gold", "count": "1"}).status_code == 403
     client.force_login(project.created_by)
     assert client.delete(url).status_code == 405
+
+
+def test_a_large_projects_page_comes_before_what_takes_long_to_count(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round = make_reviewable_round()
+    owner, url = round.project.created_by, f"/projects/{round.project.pk}/"
+    client.force_login(owner)
+    whole = client.get(url).content.decode()
+    assert 'id="guidelines"' in whole
+    monkeypatch.setattr("review.keeping.LARGE", 1)
+
+    page = client.get(url).content.decode()
+    assert 'id="state"' in page
+    assert f'hx-get="{url}?part=rest"' in page
+    assert 'id="guidelines"' not in page
+
+    rest = client.get(url, {"part": "rest"}, headers={"HX-Request": "true"}).content.decode()
+    assert 'id="guidelines"' in rest
+    assert 'id="state"' not in rest
+    assert 'id="guidelines"' in client.get(url, {"wait": "yes"}).content.decode()
+
+
+def test_the_items_of_a_large_round_are_counted_exactly_once_few_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("review.keeping.LARGE", 1)
+    monkeypatch.setattr("review.standing._FEW_LEFT", 1)
+    round = make_reviewable_round()
+    waiting = round.counted_tasks.filter(state=ReviewTask.State.WAITING)
+    total = waiting.count()
+    before = counts_of_rounds([round])[round.pk]
+    assert (before.selected, before.reviewed) == (total, 0)
+
+    monkeypatch.setattr("review.standing._FEW_LEFT", total)
+    first = waiting.first()
+    assert first is not None
+    ReviewTask.objects.filter(pk=first.pk).update(state=ReviewTask.State.SKIPPED)
+
+    after = counts_of_rounds([round])[round.pk]
+    assert (after.selected, after.skipped, after.left) == (total, 1, total - 1)

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Item, Membership, Project, User
 from jobs.models import Job
-from review import dashboard
+from review import keeping
 from review.dashboard import PARTS, TABLES, is_busy, part_of, parts_shown
 from review.dashboard_errors import NO_LABEL, OTHER, RANK, budget_curve_of, confusion, doubts
 from review.dashboard_pipeline import Pipeline, pipeline
@@ -613,9 +613,9 @@ class TestKeeping:
         assert part_of(world.scope, "confusion").reviewed == 1
 
     def test_what_takes_long_is_kept(self, world: World, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(dashboard, "LARGE", 1)
+        monkeypatch.setattr(keeping, "LARGE", 1)
         ticks = iter(np.arange(0, 100, 0.4))
-        monkeypatch.setattr("review.dashboard.time.perf_counter", lambda: next(ticks))
+        monkeypatch.setattr("review.keeping.time.perf_counter", lambda: next(ticks))
         calls: list[str] = []
         monkeypatch.setitem(PARTS, "pace", lambda scope: calls.append(scope.key))
 
@@ -838,8 +838,7 @@ class TestLargeProjects:
 
     @pytest.fixture(autouse=True)
     def everything_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dashboard, "LARGE", 1)
-        monkeypatch.setattr(dashboard, "_QUICK", 0.0)
+        monkeypatch.setattr(keeping, "LARGE", 1)
 
     def live_of(self, page: str) -> str:
         return page.split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
@@ -876,7 +875,7 @@ class TestLargeProjects:
     def test_old_numbers_are_shown_until_new_ones_are_counted(
         self, world: World, client: Client, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(dashboard, "_KEPT_AT_MOST", 0)
+        monkeypatch.setattr(keeping, "_KEPT_AT_MOST", 0)
         client.force_login(world.owner)
         url = reverse("dashboard", args=[world.project.pk])
         client.get(url, {"wait": "yes"})
@@ -892,7 +891,7 @@ class TestLargeProjects:
         assert 'hx-trigger="every' in changed
 
     def test_of_all_who_ask_one_has_it_counted(self, world: World, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(dashboard, "_KEPT_AT_MOST", 0)
+        monkeypatch.setattr(keeping, "_KEPT_AT_MOST", 0)
         asked: list[Scope] = []
 
         def count(scope: Scope) -> int:
