@@ -2,9 +2,11 @@
 
     python -m benchmarks.browsing --items 1000000
 
-makes a project in a SQLite file of its own (with --database in another database, which must be empty), asks the page
-itself for its first page, a deep one, each filter alone and some together, and prints the median and the longest of
-each in milliseconds. It fails where a page takes longer than it may: 300 ms, or 1.5 s for a search through all texts.
+makes a project in a SQLite file of its own (with --database in another database, which must be empty), asks for the
+projects, the overview and the dashboard, and for what these count once they are there; then the list of items itself
+for its first page, a deep one, each filter alone and some together. It prints the median and the longest of each in
+milliseconds, and of the former what they took of the processor. It fails where a page takes longer than it may:
+300 ms, or 1.5 s for a search through all texts.
 """
 
 import argparse
@@ -47,6 +49,9 @@ def main() -> None:
     )
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--round", type=float, default=0.1, help="The share of the items that is in the round."
+    )
     parser.add_argument("--database", default="", help="Its URL; by default a SQLite file that is deleted")
     parser.add_argument(
         "--keep",
@@ -58,22 +63,23 @@ def main() -> None:
         folder = options.keep.resolve() if options.keep else Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         set_up(str(folder), options.database)
-        project_id = the_project(folder / MADE, options.items)
-        slow = time_pages(project_id, options.items, options.repeats)
+        project_id = the_project(folder / MADE, options.items, options.round)
+        slow = time_overviews(project_id, options.repeats)
+        slow += time_pages(project_id, options.items, options.repeats)
     if slow:
         sys.exit(f"Too slow: {', '.join(slow)}.")
 
 
-def the_project(made: Path, items: int) -> int:
+def the_project(made: Path, items: int, share: float) -> int:
     """Its id; made anew unless the folder keeps it already."""
     if made.exists():
-        kept, project_id = json.loads(made.read_text())
-        if kept != items:
-            sys.exit(f"The kept project has {kept:,} items: keep another elsewhere.")
+        *kept, project_id = json.loads(made.read_text())
+        if kept != [items, share]:
+            sys.exit(f"The kept project is another one, {kept}: keep this one elsewhere.")
         return int(project_id)
     started = time.perf_counter()
-    project_id = make_project(items)
-    made.write_text(json.dumps([items, project_id]))
+    project_id = make_project(items, share)
+    made.write_text(json.dumps([items, share, project_id]))
     print(f"{items:,} items, made in {time.perf_counter() - started:.0f} s")
     return project_id
 
@@ -123,8 +129,8 @@ def insert(model: Any, varying: Sequence[str], rows: Iterable[Sequence[Any]], **
             cursor.executemany(sql, batch)
 
 
-def make_project(count: int) -> int:
-    """A project whose every hundredth item is a calibration item, a tenth is in a round, and most of that answered."""
+def make_project(count: int, share: float) -> int:
+    """A project whose every hundredth item is a calibration item, a share is in a round, and most of that answered."""
     from annotate.models import (
         Annotation,
         AnnotationRun,
@@ -160,8 +166,14 @@ def make_project(count: int) -> int:
     criticism = CriticismRun.objects.create(
         annotation_run=run, job=job(), created_by=owner, kind="prompted", model="other", strategy="cot"
     )
+    in_round = int(count * share)
     round = ReviewRound.objects.create(
-        project=project, criticism_run=criticism, rule="threshold", budget=count // 10, created_by=owner
+        project=project,
+        criticism_run=criticism,
+        rule="threshold",
+        budget=in_round,
+        population=count - len(range(0, count, 100)),
+        created_by=owner,
     )
     words = rng.integers(len(WORDS), size=(count, 14))
     shares = [0.4, 0.3, 0.2, 0.099, 0.001]
@@ -224,7 +236,8 @@ def make_project(count: int) -> int:
         ((int(p) + 1, int(p) + 1, float(error_probs[p]), float(error_probs[p])) for p in usable),
         run=criticism,
     )
-    order = usable[np.argsort(-error_probs[usable], kind="stable")][: count // 10]
+    order = usable[np.argsort(-error_probs[usable], kind="stable")][:in_round]
+    draw(round, annotated, np.where(failed, np.nan, error_probs)[annotated], np.isin(annotated, order))
     kind = rng.choice(["answered", "skipped", "waiting"], size=len(order), p=[0.7, 0.1, 0.2])
     reader = rng.integers(4, size=len(order))
     print("reviews", flush=True)
@@ -250,7 +263,7 @@ def make_project(count: int) -> int:
     done = np.flatnonzero(kind != "waiting")
     insert(
         Correction,
-        ("id", "task_id", "action", "label_id", "author_id", "key"),
+        ("id", "task_id", "action", "label_id", "author_id", "seconds", "key"),
         (
             (
                 number + 1,
@@ -258,6 +271,7 @@ def make_project(count: int) -> int:
                 "label" if kind[rank] == "answered" else "skip",
                 int(gold[order[rank]]) if kind[rank] == "answered" else None,
                 people[reader[rank]].pk,
+                2.0 + number % 60,
                 uuid.UUID(int=number + 1).hex,
             )
             for number, rank in enumerate(rng.permutation(done))
@@ -274,6 +288,23 @@ def make_project(count: int) -> int:
         Comment(item_id=int(place) + 1, author=owner, text="Look.") for place in range(0, count, count // 300)
     )
     return int(project.pk)
+
+
+def draw(round: Any, places: np.ndarray, error_probs: np.ndarray, selected: np.ndarray) -> None:
+    """The round's draw, which the dashboard reads: these items, ε̂ (NaN where there is none), and which it took."""
+    from review.models import DrawBlock
+
+    for number, start in enumerate(range(0, len(places), DrawBlock.SIZE)):
+        block = slice(start, start + DrawBlock.SIZE)
+        DrawBlock.objects.create(
+            round=round,
+            number=number,
+            item_ids=(places[block] + 1).astype("<i8").tobytes(),
+            error_probs=error_probs[block].astype("<f8").tobytes(),
+            priorities=error_probs[block].astype("<f8").tobytes(),
+            inclusion_probs=selected[block].astype("<f8").tobytes(),
+            selected=selected[block].tobytes(),
+        )
 
 
 def time_pages(project_id: int, count: int, repeats: int) -> list[str]:
@@ -339,16 +370,53 @@ def time_pages(project_id: int, count: int, repeats: int) -> list[str]:
     print(f"{'':<40}{'median':>8}{'most':>8}{'count':>8}   ms")
     for name, query in pages.items():
         times = [timed(client, f"{address}?{query}") for _ in range(repeats)]
-        counting = timed(client, f"{address}?{query}&part=count")
+        counting = timed(client, f"{address}?{query}&part=count", is_part=True)
         print(f"{name:<40}{statistics.median(times):>8.0f}{max(times):>8.0f}{counting:>8.0f}", flush=True)
         if statistics.median(times) > (MOST_SEARCH_MS if query.startswith("q=") else MOST_MS):
             slow.append(name)
     return slow
 
 
-def timed(client: Any, address: str) -> float:
+def time_overviews(project_id: int, repeats: int) -> list[str]:
+    """Print the times of the pages that count a whole project, each with nothing kept from before."""
+    from django.core.cache import cache
+    from django.test import Client
+
+    from annotate.models import User
+
+    client = Client()
+    client.force_login(User.objects.get(username="owner"))
+    overview = f"/projects/{project_id}/"
+    dashboard = f"{overview}dashboard/"
+    pages = {
+        "projects": ("/", False),
+        "overview": (overview, False),
+        "overview, rest of it": (f"{overview}?part=rest", True),
+        "dashboard": (dashboard, False),
+        "dashboard, counted": (f"{dashboard}?seen=", True),
+    }
+    slow: list[str] = []
+    timed(client, "/")  # what the first request of a process loads
+    print(f"{'':<40}{'median':>8}{'most':>8}{'CPU':>8}   ms")
+    for name, (address, is_part) in pages.items():
+        times, processor = [], []
+        for _ in range(repeats):
+            cache.clear()
+            before = time.process_time()
+            times.append(timed(client, address, is_part=is_part))
+            processor.append(1000 * (time.process_time() - before))
+        median, cpu = statistics.median(times), statistics.median(processor)
+        print(f"{name:<40}{median:>8.0f}{max(times):>8.0f}{cpu:>8.0f}", flush=True)
+        if not is_part and median > MOST_MS:
+            slow.append(name)
+    again = [timed(client, dashboard) for _ in range(repeats)]
+    print(f"{'dashboard, once it was counted':<40}{statistics.median(again):>8.0f}{max(again):>8.0f}")
+    return slow
+
+
+def timed(client: Any, address: str, *, is_part: bool = False) -> float:
     """Milliseconds until the page, or its part, is there."""
-    headers = {"HX-Request": "true"} if address.endswith("part=count") else {}
+    headers = {"HX-Request": "true"} if is_part else {}
     started = time.perf_counter()
     response = client.get(address, headers=headers)
     elapsed = 1000 * (time.perf_counter() - started)
