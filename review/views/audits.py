@@ -61,7 +61,7 @@ def audit_preview(request: PageRequest, project_id: int, round_id: int) -> HttpR
     project = project_for(request.user, project_id, may=May.MANAGE)
     round = _review_round(project, round_id)
     form = AuditForm(request.GET)
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = {"project": project}
     if form.is_valid():
         plan: AuditPlan = audit_plan(round)
         try:
