@@ -71,6 +71,20 @@ def commands_of(task: TaskType) -> list[Command]:
     return [command for command in COMMANDS if there[command.needs]]
 
 
+def label_keys(names: Sequence[str]) -> list[str]:
+    """The key that gives each of a project's labels on the review screen, in their order; "" where there is none.
+
+    Labels that are digits, all of them, have their own; otherwise the first nine have 1 to 9.
+    """
+    if all(_is_digit(name) for name in names):
+        return list(names)
+    return [str(place) if place <= 9 else "" for place in range(1, len(names) + 1)]
+
+
+def _is_digit(name: str) -> bool:
+    return len(name) == 1 and name in "0123456789"
+
+
 def changed_keys(
     current: Mapping[str, Sequence[str]], changes: Mapping[str, Sequence[str] | None]
 ) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from annotate.services.guidelines import (
     guideline_set,
 )
 from review.blindness import examples_to_hide
+from review.keys import label_keys
 from review.services.examples import example_add, item_named
 
 
@@ -55,10 +56,11 @@ class ExampleForm(RefusableForm):
 def guidelines(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.ENTER)
     hidden = examples_to_hide(project)
+    labels = list(labels_with_examples(project, without=hidden))
     context = {
         "project": project,
         "can": permissions(request.user, project),
-        "labels": labels_with_examples(project, without=hidden),
+        "labels": list(zip(labels, label_keys([label.name for label in labels]), strict=True)),
         "hidden": len(hidden),
     }
     return render(request, "projects/guidelines.html", context)

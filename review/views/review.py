@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
 from annotate.requests import PageRequest
-from review.keys import commands_of
+from review.keys import commands_of, label_keys
 from review.models import ReviewRound
 from review.own_work import left_for
 from review.selectors import progress_on_entry
@@ -47,7 +47,7 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "can": permissions(request.user, project),
         "is_blind": round.is_blind,
         "labels": labels,
-        "letters_search": len(labels) > 9 and not all(_is_digit(str(label["name"])) for label in labels),
+        "letters_search": "" in label_keys([str(label["name"]) for label in labels]),
         "commands": commands,
         "commands_data": [asdict(command) for command in commands],
         "keys_data": request.user.review_keys,
@@ -57,10 +57,6 @@ def review(request: PageRequest, project_id: int, round_id: int) -> HttpResponse
         "worker_missing": False,  # people review without one, and the screen has no room to say so
     }
     return render(request, "review/review.html", context)
-
-
-def _is_digit(name: str) -> bool:
-    return len(name) == 1 and name in "0123456789"
 
 
 def module_addresses(round: ReviewRound) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """The review screen's keys: what may be one, what clashes, and what is kept."""
 
 import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils.html import strip_tags
 
 from annotate.errors import Refusal
 from annotate.task_types import TASK_TYPES
-from review.keys import COMMANDS, changed_keys, commands_of
+from review.keys import COMMANDS, changed_keys, commands_of, label_keys
 from tests.api.caller import Caller
-from tests.factories import make_user
+from tests.factories import make_project, make_user
 
 
 def names_of(task: str) -> set[str]:
@@ -78,3 +81,23 @@ def test_keys_are_each_persons_own() -> None:
     assert "is the key of" in refused.json()["detail"]
     rita.refresh_from_db()
     assert rita.review_keys == {"skip": ["k"]}
+
+
+def test_labels_have_the_keys_of_the_review_screen() -> None:
+    assert label_keys(["cat", "dog"]) == ["1", "2"]
+    assert label_keys(["3", "0"]) == ["3", "0"]
+    assert label_keys([f"label {number}" for number in range(11)]) == [*"123456789", "", ""]
+    assert label_keys([]) == []
+
+
+@pytest.mark.django_db
+def test_guidelines_show_the_key_that_gives_a_label(client: Client) -> None:
+    project = make_project(labels=["circle", "square"])
+    client.force_login(project.created_by)
+
+    page = client.get(reverse("guidelines", args=[project.pk])).content.decode()
+
+    words = " ".join(strip_tags(page).split())
+    assert "1 circle" in words
+    assert "2 square" in words
+    assert "0 circle" not in words
