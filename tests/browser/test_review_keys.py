@@ -181,7 +181,9 @@ def test_196_labels_are_comfortable(open_screen: Open) -> None:
     assert answers(round)[:2] == ["Ferrari Model 12 2012", "Acura Model 1 2001"]
 
 
-def test_the_search_field_stays_in_its_place_and_enter_is_at_the_label_that_it_gives(open_screen: Open) -> None:
+def test_the_search_field_stays_in_its_place_and_enter_is_at_the_label_that_it_gives(
+    open_screen: Open,
+) -> None:
     page = open_screen(round_of(texts(2), [f"{name} {number}" for name in LONG for number in range(3)]))
     field, sign = page.locator("#filter-input"), page.locator("#accept-button kbd")
     before = field.bounding_box()
