@@ -435,12 +435,12 @@ def confusion(scope: Scope) -> Confusion | None:
     names = dict(scope.project.labels.order_by("position").values_list("pk", "name"))
     given = _given(scope, scope.round)
     labels, times = np.unique(given[given[:, 2] != _NOTHING, 1:], axis=0, return_counts=True)
-    counts = {
+    counts: dict[tuple[int | None, int], int] = {
         (machine or None, human): count
         for (machine, human), count in zip(labels.tolist(), times.tolist(), strict=True)
     }
     pairs = [
-        ConfusedPair(names.get(machine, NO_LABEL), names[human], count, machine, human)
+        ConfusedPair(names.get(machine or _NOTHING, NO_LABEL), names[human], count, machine, human)
         for (machine, human), count in counts.items()
     ]
     pairs.sort(key=lambda pair: (-pair.count, pair.machine, pair.human))
