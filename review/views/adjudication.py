@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -178,7 +180,15 @@ def _decide_page(
         "worker_missing": False,  # people decide without one
     }
     if project.task.is_span:
-        context["pieces"] = marked(item.text, _marks(given, shown))
+        marks = _marks(given, shown)
+        context["pieces"] = marked(item.text, marks)
+        if is_open and context["can"].manage:
+            # The page's own text has lost line ends of two characters, which count in places.
+            context["span_data"] = {
+                "module": static("js/review_span.js"),
+                "item": {"external_id": item.external_id, "question": item.question, "text": item.text},
+                "marks": [asdict(mark) for mark in marks],
+            }
     return render(request, "review/adjudicate.html", context, status=422 if problem else 200)
 
 

@@ -21,7 +21,7 @@ function secondsShown() {
 }
 
 let isSent = false;
-for (const each of document.querySelectorAll("#decide-form, #write-form, #skip-form")) {
+for (const each of document.querySelectorAll("#decide-form, #write-form, #skip-form, #span-form, #none-form")) {
   each.addEventListener("submit", (event) => {
     // A second press of a key must not decide the next item.
     if (isSent) return event.preventDefault();
@@ -65,6 +65,38 @@ filter?.addEventListener("keydown", (event) => {
   }
 });
 
+// --- Words of the text as the answer -------------------------------------------------------------------------------------
+
+const spanData = document.getElementById("span-data");
+let span = null; // once its module is there; until then, and without it, an answer can be typed
+
+function showChosen() {
+  document.getElementById("span-save").disabled = !span.hasChoice;
+  document.getElementById("span-chosen").value = span.hasChoice ? `${span.said.start}-${span.said.end}` : "";
+}
+
+// On wide screens the text scrolls in its part of the page, on narrow ones with the page, behind the answers below.
+function bringIntoView(box) {
+  const stage = document.getElementById("stage");
+  const isOwn = stage.scrollHeight > stage.clientHeight && getComputedStyle(stage).overflowY === "auto";
+  const { top, bottom } = isOwn ? stage.getBoundingClientRect() : { top: 0, bottom: document.querySelector(".decide-answer").getBoundingClientRect().top };
+  if (box.top >= top + 24 && box.bottom <= bottom - 24) return;
+  (isOwn ? stage : document.scrollingElement).scrollTop += (box.top + box.bottom) / 2 - (top + bottom) / 2;
+}
+
+async function offerSpans() {
+  const { module, item, marks } = JSON.parse(spanData.textContent);
+  const { SpanAnswer } = await import(module);
+  const announcer = document.getElementById("announcer");
+  span = new SpanAnswer({ onChange: showChosen, bringIntoView, announce: (sentence) => { announcer.textContent = sentence; }, tone: "ok" });
+  span.show({ id: 0, item, marks, machine: null });
+  document.getElementById("own").hidden = true;
+  document.getElementById("choose").hidden = false;
+  document.getElementById("span-begin").addEventListener("click", () => span.begin());
+}
+
+if (spanData) offerSpans();
+
 // --- Keys ---------------------------------------------------------------------------------------------------------------
 
 const isTyping = (target) => target instanceof HTMLElement && target.matches("input, textarea, select");
@@ -85,6 +117,7 @@ function editor(event) {
 
 function pressed(event) {
   const { key } = event;
+  if (key === "Enter" && span?.hasChoice && !hasOwnEnter(event.target)) return press("#span-save");
   if (key === "Enter") return !hasOwnEnter(event.target) && press("#suggested, .decide-choice");
   if (/^[0-9]$/.test(key)) return press(`#decide-form [data-key="${key}"]`);
   if (key === "ArrowRight") return press("#later");
@@ -96,6 +129,8 @@ function pressed(event) {
     showFound();
     return true;
   }
+  if (span && key.toLowerCase() === "m") return span.begin() ?? true;
+  if (key.toLowerCase() === "x") return press("#none-form button");
   if (key.toLowerCase() === "u") return press("#undo-form button");
   if (key.toLowerCase() === "e") return write();
   return false;
@@ -103,7 +138,7 @@ function pressed(event) {
 
 function write() {
   const own = document.getElementById("own");
-  if (!own) return false;
+  if (!own || own.hidden) return false;
   own.open = true;
   document.getElementById("answer").focus();
   return true;
@@ -112,6 +147,7 @@ function write() {
 document.addEventListener("keydown", (event) => {
   if (help.open || event.isComposing) return;
   if (isTyping(event.target)) return editor(event);
+  if (span?.onKey(event)) return event.preventDefault();
   if (event.repeat) return;
   if ((event.ctrlKey || event.metaKey) && event.key === "z" && press("#undo-form button")) return event.preventDefault();
   if (event.ctrlKey || event.metaKey || event.altKey) return;

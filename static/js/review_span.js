@@ -7,13 +7,14 @@ const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
 export class SpanAnswer {
   // `onChange()` when another answer is chosen, or none; `bringIntoView(box, how)` scrolls what holds the text;
-  // `announce(sentence)` is read aloud.
-  constructor({ onChange, bringIntoView, announce }) {
-    Object.assign(this, { onChange, bringIntoView, announce });
+  // `announce(sentence)` is read aloud. A choice is marked in `tone`.
+  constructor({ onChange, bringIntoView, announce, tone = "human" }) {
+    Object.assign(this, { onChange, bringIntoView, announce, tone });
     this.task = null;
     this.text = "";
     this.given = null; // the machine's, [start, end) in the text; an empty one says that there is none; null for nothing
     this.places = []; // where the words of the machine's answer stand
+    this.others = []; // {span, tone, who}: what else was said of the text, to be seen beside the choice
     this.chosen = null; // [start, end) of this person's choice
     this.before = null; // what was chosen before choosing by keyboard began
     this.isMoving = false; // chosen by keyboard
@@ -55,6 +56,7 @@ export class SpanAnswer {
     const { machine } = task;
     this.given = machine ? this.#placeOf(machine) : null;
     this.places = (machine?.occurrences ?? []).map((place) => this.#placeOf(place));
+    this.others = (task.marks ?? []).map(({ tone, who, ...place }) => ({ span: this.#placeOf(place), tone, who }));
     this.chosen = this.kept.get(task.id) ?? null;
     this.kept.delete(task.id);
     this.isMoving = false;
@@ -97,7 +99,7 @@ export class SpanAnswer {
     if (!segments.length) return this.announce("This text has no words.");
     this.before = this.chosen;
     this.tapped = null;
-    const start = this.given && this.given[0] < this.given[1] ? this.given : segments[0];
+    const start = this.given && this.given[0] < this.given[1] ? this.given : (this.others[0]?.span ?? segments[0]);
     this.isMoving = true;
     byId("stage").focus({ preventScroll: true }); // On a button Enter would mean the button.
     this.#choose(this.chosen ?? start);
@@ -331,7 +333,8 @@ export class SpanAnswer {
     const spans = [
       ...this.places.map((span, place) => ({ span, place })),
       ...(this.given ? [{ span: this.given, tone: "machine" }] : []),
-      ...(this.chosen && !this.isNative ? [{ span: this.chosen, tone: "human" }] : []),
+      ...this.others,
+      ...(this.chosen && !this.isNative ? [{ span: this.chosen, tone: this.tone }] : []),
     ].filter(({ span }) => span[0] < span[1]);
     const cuts = [...new Set([0, this.text.length, ...spans.flatMap(({ span }) => span)])].sort((a, b) => a - b);
     const parts = cuts.slice(1).map((end, index) => {
@@ -341,7 +344,8 @@ export class SpanAnswer {
       const mark = document.createElement("mark");
       mark.className = "span";
       mark.textContent = words;
-      mark.dataset.tone = over.map(({ tone }) => tone).filter(Boolean).join(" ") || "place";
+      mark.dataset.tone = [...new Set(over.map(({ tone }) => tone).filter(Boolean))].join(" ") || "place";
+      mark.title = [...new Set(over.map(({ who }) => who).filter(Boolean))].join(", ");
       const place = over.find((each) => each.place !== undefined)?.place;
       if (place !== undefined) mark.dataset.place = String(place);
       return mark;
@@ -354,7 +358,7 @@ export class SpanAnswer {
   #showAnswer() {
     const span = this.chosen ?? this.given;
     const isNone = span !== null && span[0] === span[1];
-    byId("span").dataset.tone = this.chosen ? "human" : "machine";
+    byId("span").dataset.tone = this.chosen ? this.tone : "machine";
     byId("span-whose").textContent = this.chosen ? "Your answer" : this.given ? "The machine's answer" : "Your answer";
     byId("span-answer").textContent = span && !isNone ? this.text.slice(...span) : "";
     byId("span-answer").hidden = span === null || isNone;

@@ -14,9 +14,13 @@ from playwright.sync_api import Page, expect
 from annotate.models import Project, User
 from mllm.messages import Request
 from review.models import Correction, ReviewRound
+from review.services.queue import task_submit, tasks_claim
+from review.services.rounds import round_create
+from review.setup import RoundSetup
 from tests.browser.conftest import SignedIn, keep_problems
 from tests.conftest import Provider
-from tests.factories import make_connection, make_membership, make_user
+from tests.factories import make_connection, make_criticism_run, make_membership, make_user
+from tests.span_answers import make_span_item, make_span_project, make_span_run, span_answer
 
 # Each with signs that a browser counts otherwise than a file: emoji, line ends of two characters, marks, other scripts.
 TEXTS = (
@@ -328,3 +332,50 @@ def keep(page: Page, name: str) -> None:
     """For people to look at, where SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"loop-{name}.png", full_page=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_manager_decides_with_other_words_of_the_text(signed_in: SignedIn, problems: list[str]) -> None:
+    """By mouse and by keyboard, with everything that was said marked in the text, line ends of two characters too."""
+    mona, rita, rob = (make_user(name) for name in ("mona", "rita", "rob"))
+    project = make_span_project(owner=mona, reviewers=[rita, rob])
+    answers = {make_span_item(project, known=False, text=TEXTS[0]): "the pilot Ida Berg" for _ in range(3)}
+    criticisms = make_criticism_run(make_span_run(project, answers))
+    round = round_create(run=criticisms, user=mona, count=3, setup=RoundSetup(overlap=2, overlap_share=1))
+    for person, words in ((rita, "pilot"), (rob, "nine")):
+        for task in tasks_claim(round=round, user=person, count=3):
+            task_submit(task=task, user=person, answer=span_answer(task, words))
+    page = page_of(signed_in, mona, problems)
+    page.goto(reverse("adjudication", args=[project.pk]))
+    page.get_by_role("link", name="Decide 3 items").click()
+
+    expect(page.locator("#span-missing")).to_be_visible()
+    expect(page.locator("#own")).to_be_hidden()
+    expect(page.locator("#span-save")).to_be_disabled()
+    expect(page.locator("#text mark[data-tone~=human]")).to_have_text(["nine", "pilot"])
+    select(page, TEXTS[0], "Ida Berg")
+    chosen(page, "Ida Berg")
+    for width, is_dark in ((360, False), (360, True), (1280, False), (1920, True)):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if is_dark else "light")
+        sideways = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not page.evaluate(sideways), width
+        keep(page, f"decide-{width}-{'dark' if is_dark else 'light'}")
+    page.get_by_role("button", name="Save this answer").click()
+    expect(page.locator(".decide-title")).to_contain_text("2 to decide")
+    expect(page.locator("#span-missing")).to_be_visible()
+    page.keyboard.press("m")
+    chosen(page, "pilot")  # what was said first
+    page.keyboard.press("Shift+ArrowRight")
+    chosen(page, "pilot Ida")
+    page.keyboard.press("Escape")
+    expect(page.locator("#span-save")).to_be_disabled()
+    page.keyboard.press("m")
+    page.keyboard.press("ArrowLeft")
+    chosen(page, "the pilot")
+    page.keyboard.press("Enter")
+    expect(page.locator(".decide-title")).to_contain_text("1 to decide")
+    expect(page.locator("#span-missing")).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.get_by_role("heading", name="Everything is decided")).to_be_visible()
+    assert given("mona") == [said(0, "Ida Berg"), said(0, "the pilot"), said(0, "")]
