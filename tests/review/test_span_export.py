@@ -58,7 +58,7 @@ def round() -> ReviewRound:
     return round
 
 
-def written(round: ReviewRound, **options: str) -> bytes:
+def written(round: ReviewRound, **options: Any) -> bytes:
     export = export_create(round=round, user=round.created_by, **options)
     run_to_end(export.job_id)
     return Path(Export.objects.get(pk=export.pk).file.path).read_bytes()

@@ -10,7 +10,7 @@ from django.core.files.base import ContentFile
 from django.test import Client
 from django.urls import URLResolver, get_resolver, reverse
 
-from annotate.models import AnnotationRun, Project, User
+from annotate.models import AnnotationRun, Item, Project, User
 from annotate.services.uploads import upload_receive
 from criticize.models import CriticismRun
 from jobs.running import run_to_end
@@ -84,7 +84,9 @@ def project() -> Project:
     scope = AnnotationRun.Scope.CALIBRATION
     make_span_run(project, dict.fromkeys(known, "the Weser"), scope=scope, model="larger")
     make_criticism_run(make_span_run(project, dict.fromkeys(known, "Seehausen"), scope=scope))
-    answers = {make_span_item(project, "Seehausen"): "near Seehausen" for _ in range(11)}
+    answers: dict[Item, str | None] = {
+        make_span_item(project, "Seehausen"): "near Seehausen" for _ in range(11)
+    }
     answers[make_span_item(project, "Seehausen")] = None
     criticisms = make_criticism_run(make_span_run(project, answers))
     closed = make_round(criticisms, 2)
@@ -130,13 +132,16 @@ def addresses(project: Project) -> Iterator[str]:
         ),
         "export_id": list(project.exports.values_list("pk", flat=True)),
     }
-    runs = {"annotation_run": AnnotationRun, "criticism_run": CriticismRun}
+    runs: dict[str, Any] = {
+        "annotation_run": AnnotationRun.objects.all(),
+        "criticism_run": CriticismRun.objects.all(),
+    }
     for name, parameters in _patterns(get_resolver().url_patterns):
         if "project_id" not in parameters or name in NOT_PAGES:
             continue
         kinds = dict(things)
         if name in runs:
-            kinds["run_id"] = list(runs[name].objects.values_list("pk", flat=True))
+            kinds["run_id"] = [run.pk for run in runs[name]]
         if not parameters <= set(kinds):
             continue
         (other,) = (parameters - {"project_id"}) or {"project_id"}
