@@ -73,6 +73,7 @@ class ImageArchiveReader(Reader):
         if manifest is None:
             self.total_hint = len(self._entries)
             self._note_folders(usable)
+            self._note_tables()
         else:
             self._manifest = _Manifest(
                 manifest.name, self._manifest_reader(manifest, encoding), self._by_name
@@ -89,6 +90,15 @@ class ImageArchiveReader(Reader):
             )
             more = f" and {len(folders) - _FOLDERS_NAMED:,} more" if len(folders) > _FOLDERS_NAMED else ""
             self.notes.append(f"Folders: {shown}{more}.")
+
+    def _note_tables(self) -> None:
+        for entry in self._entries:
+            if entry.suffix in _MANIFEST_SUFFIXES:
+                self.notes.append(
+                    f"“{entry.name}” was not read. Where a table in the zip says more about the images, its name is "
+                    f"manifest{entry.suffix} or metadata{entry.suffix}."
+                )
+                return
 
     def _records(self, start: int) -> Iterator[Row | RowError]:
         if self._manifest is not None:

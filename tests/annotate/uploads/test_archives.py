@@ -296,6 +296,16 @@ def test_manifests_name_the_images(tmp_path, name):
     reader.close()
 
 
+def test_a_table_of_another_name_is_said_to_be_left_out(tmp_path):
+    reader = open_bytes(
+        tmp_path, "t.zip", zip_bytes({"labels.csv": b"file_name,label\na.png,cat\n", "a.png": PNG})
+    )
+    assert reader.notes == [
+        "“labels.csv” was not read. Where a table in the zip says more about the images, its name is manifest.csv or "
+        "metadata.csv."
+    ]
+
+
 def test_manifest_paths_are_found_beside_it_from_the_top_or_by_name_and_nowhere_else(tmp_path):
     manifest = (
         b"file_name,q\nimg/a.png,1\nsub\\b.png,2\nonly.png,3\ntwice.png,4\n"
