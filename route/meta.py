@@ -23,6 +23,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from route.meta_allocation import choose_w_among
+from route.meta_sharing import Dealt, SharedFits
 from route.training_data import checked_features, recorded_seed
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,8 +90,19 @@ class MetaRouter:
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, is_gold: npt.ArrayLike, outcome: npt.ArrayLike) -> "MetaRouter":  # noqa: N803
+    def fit(
+        self,
+        X: npt.ArrayLike,  # noqa: N803
+        is_gold: npt.ArrayLike,
+        outcome: npt.ArrayLike,
+        *,
+        fits: SharedFits | None = None,
+        dealt: Dealt | None = None,
+    ) -> "MetaRouter":
         """Learn from `X` (n, features), `is_gold` (n,) boolean or 0/1, `outcome` (n,) finite, premium minus cheap.
+
+        Where other routers learn from some of the same comparisons, `fits` keeps what they have in common, and how
+        those used were dealt into folds; `dealt` says that they were, and left out, together with others.
 
         Raises ValueError for other shapes or values, for fewer gold or preference comparisons than folds (before or
         after those without overlap are left out), and where all gold or all preference outcomes are the same.
@@ -100,7 +112,7 @@ class MetaRouter:
         self._check(gold, outcomes, None)
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        self._learn(reduced(self.reduction_, features), gold, outcomes, None)
+        self._learn(reduced(self.reduction_, features), gold, outcomes, None, fits, dealt)
         return self
 
     def predict(self, X: npt.ArrayLike) -> FloatArray:  # noqa: N803
@@ -129,26 +141,40 @@ class MetaRouter:
             )
 
     def _learn(
-        self, covariates: FloatArray, gold: BoolArray, outcomes: FloatArray, items: IntArray | None
+        self,
+        covariates: FloatArray,
+        gold: BoolArray,
+        outcomes: FloatArray,
+        items: IntArray | None,
+        fits: SharedFits | None,
+        dealt: Dealt | None,
     ) -> Any:
         """Leave out what does not overlap, estimate Δ and regress ψ on the covariates; the fitted regression of Δ.
 
         `items` (n,) says which comparisons are about the same item and so belong in the same fold; None: each is about
         an item of its own.
         """
-        propensity = cross_fitted_propensity(covariates, gold, self.seed_, items)
-        self.is_used_ = gold | has_overlap(propensity, gold)
+        fits = dealt.fits if dealt is not None else fits or SharedFits()
+        if dealt is None:
+            splits = list(_folds(gold, self.seed_, items))
+            self.is_used_ = gold | has_overlap(_propensity(covariates, gold, splits, fits), gold)
+        else:
+            splits = dealt.splits()
+            self.is_used_ = np.ones(len(gold), dtype=np.bool_)
         self.n_left_out_ = int((~self.is_used_).sum())
         covariates, gold, outcomes = covariates[self.is_used_], gold[self.is_used_], outcomes[self.is_used_]
         items = None if items is None else items[self.is_used_]
         _check_comparisons(gold, outcomes, items, " where gold and preference items overlap")
         if self.n_left_out_:
-            propensity = cross_fitted_propensity(covariates, gold, self.seed_, items)
+            splits = list(_folds(gold, self.seed_, items))
+        propensity = _propensity(covariates, gold, splits, fits)
         self.n_gold_, self.n_preference_ = int(gold.sum()), int((~gold).sum())
+        if dealt is None:
+            fits.folds = _fold_of(splits, len(gold))
 
         self.scale_ = gold_scale(outcomes[gold], outcomes[~gold], self.scaling)
         scaled = np.where(gold, self.scale_ * outcomes, outcomes)
-        shift = self._shift(covariates, gold, scaled, propensity, list(_folds(gold, self.seed_, items)))
+        shift = self._shift(covariates, gold, scaled, propensity, splits, fits)
         expected = np.asarray(shift.predict(covariates), dtype=float)
         corrected = np.where(gold, scaled, scaled + expected)
         self.model_ = self._regression(len(covariates)).fit(covariates, corrected)
@@ -160,7 +186,8 @@ class MetaRouter:
         gold: BoolArray,
         outcomes: FloatArray,
         propensity: FloatArray,
-        folds: list[tuple[IntArray, IntArray]],
+        splits: list[tuple[IntArray, IntArray]],
+        fits: SharedFits,
     ) -> Any:
         """The fitted regression of Δ, on the scale of the preferences."""
         self.propensity_range_ = propensity_range(gold)
@@ -168,25 +195,30 @@ class MetaRouter:
         regression = self._shift_regression(gold)
         if self.learner == "r":
             marginal = np.empty(len(gold))
-            for train, held_out in folds:
-                marginal[held_out] = self._fitted(features[train], outcomes[train], features[held_out])
+            for train, held_out in splits:
+                marginal[held_out] = self._fitted(
+                    features[train], outcomes[train], features[held_out], SharedFits()
+                )
             residuals = gold - propensity
             regression.fit(features, (outcomes - marginal) / residuals, sample_weight=residuals**2)
         else:
             means = np.empty((2, len(gold)))
-            for train, held_out in folds:
+            for train, held_out in splits:
                 for source, is_source in enumerate((~gold, gold)):
                     rows = train[is_source[train]]
-                    means[source, held_out] = self._fitted(features[rows], outcomes[rows], features[held_out])
+                    means[source, held_out] = self._fitted(
+                        features[rows], outcomes[rows], features[held_out], fits
+                    )
             expected = np.where(gold, means[1], means[0])
             balance = (gold - propensity) / (propensity * (1 - propensity))
             regression.fit(features, balance * (outcomes - expected) + means[1] - means[0])
         return regression
 
-    def _fitted(self, features: FloatArray, outcomes: FloatArray, where: FloatArray) -> FloatArray:
-        predicted: FloatArray = np.asarray(
-            self._regression(len(features)).fit(features, outcomes).predict(where), dtype=float
-        )
+    def _fitted(
+        self, features: FloatArray, outcomes: FloatArray, where: FloatArray, fits: SharedFits
+    ) -> FloatArray:
+        regression = fits.fitted(self._regression(len(features)), features, outcomes)
+        predicted: FloatArray = np.asarray(regression.predict(where), dtype=float)
         return predicted
 
     def _regression(self, n: int) -> Any:
@@ -301,6 +333,25 @@ def cross_fitted_propensity(
     A logistic regression on standardized features and their squares, with the regularization that predicts the held-out
     folds best: strong where the sources do not differ, weak where they lie apart.
     """
+    return _propensity(features, gold, list(_folds(gold, seed, items)), SharedFits())
+
+
+def _propensity(
+    features: FloatArray, gold: BoolArray, splits: list[tuple[IntArray, IntArray]], fits: SharedFits
+) -> FloatArray:
+    found: FloatArray = fits.once(
+        lambda: _propensity_by(features, gold, splits),
+        "propensity",
+        features,
+        gold,
+        _fold_of(splits, len(gold)),
+    )
+    return found
+
+
+def _propensity_by(
+    features: FloatArray, gold: BoolArray, splits: list[tuple[IntArray, IntArray]]
+) -> FloatArray:
     means, scales = features.mean(axis=0), features.std(axis=0)
     # Beyond three standard deviations a square would decide alone.
     standardized = ((features - means) / np.where(scales > 0, scales, 1.0)).clip(-3, 3)
@@ -310,7 +361,7 @@ def cross_fitted_propensity(
         propensity = np.empty(len(gold))
         # The matrices are small: several threads take many times as long, and round differently.
         with threadpool_limits(1):
-            for train, held_out in _folds(gold, seed, items):
+            for train, held_out in splits:
                 model = LogisticRegression(C=strength, max_iter=1000).fit(expanded[train], gold[train])
                 propensity[held_out] = model.predict_proba(expanded[held_out])[:, 1]
         fits.append(propensity)
@@ -419,3 +470,11 @@ def _folds(gold: BoolArray, seed: int, items: IntArray | None = None) -> Iterato
     for _, held_out in splitter.split(np.zeros(len(distinct)), has_gold):
         is_held_out = np.isin(item_of_row, held_out)
         yield np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def _fold_of(splits: list[tuple[IntArray, IntArray]], n: int) -> IntArray:
+    """The number of the fold that each of n comparisons is held out in, (n,)."""
+    numbers = np.empty(n, dtype=np.intp)
+    for number, (_, held_out) in enumerate(splits):
+        numbers[held_out] = number
+    return numbers

@@ -19,6 +19,7 @@ from route.meta import (
     reduction,
     regression,
 )
+from route.meta_sharing import SharedFits
 from route.training_data import checked_features, recorded_seed
 
 BASELINE_KINDS = ("gold", "preference", "pooled", "mean_shift")
@@ -48,16 +49,25 @@ class BaselineRouter:
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, is_gold: npt.ArrayLike, outcome: npt.ArrayLike) -> "BaselineRouter":  # noqa: N803
+    def fit(
+        self,
+        X: npt.ArrayLike,  # noqa: N803
+        is_gold: npt.ArrayLike,
+        outcome: npt.ArrayLike,
+        *,
+        fits: SharedFits | None = None,
+    ) -> "BaselineRouter":
         """Learn as `MetaRouter.fit`. Raises ValueError for wrong values as it does, or without comparisons to use."""
         features = checked_features(X)
         gold, outcomes = checked_comparisons(is_gold, outcome, len(features))
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        self._learn(reduced(self.reduction_, features), gold, outcomes)
+        self._learn(reduced(self.reduction_, features), gold, outcomes, fits)
         return self
 
-    def _learn(self, features: FloatArray, gold: BoolArray, outcomes: FloatArray) -> None:
+    def _learn(
+        self, features: FloatArray, gold: BoolArray, outcomes: FloatArray, fits: SharedFits | None
+    ) -> None:
         rows = {"gold": gold, "preference": ~gold}.get(self.kind, np.ones(len(gold), dtype=bool))
         if not rows.any() or (self.kind not in ("gold", "preference") and not (gold.any() and (~gold).any())):
             raise ValueError(f"The comparisons that the baseline {self.kind!r} needs are missing.")
@@ -68,7 +78,7 @@ class BaselineRouter:
         if self.kind == "mean_shift":
             values = np.where(gold, values, values + values[gold].mean() - values[~gold].mean())
         model = regression(self.regressor, int(rows.sum()), self.seed_)
-        self.model_ = model.fit(features[rows], values[rows])
+        self.model_ = (fits or SharedFits()).fitted(model, features[rows], values[rows])
 
     def predict(self, X: npt.ArrayLike) -> FloatArray:  # noqa: N803
         """The gain predicted, on the scale of the gold outcomes, (n,). Raises ValueError before `fit`."""

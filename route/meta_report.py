@@ -1,18 +1,26 @@
 """How well a meta-router tells where the premium annotator is worth its price, beside what it is compared with."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from joblib import cpu_count
 from sklearn.ensemble import GradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
-from route.meta import FOLDS, LEARNERS, MetaRouter
+from route.meta import FOLDS, LEARNERS, MetaRouter, reduced, reduction
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
 from route.meta_metrics import CostCurve, EfficiencyCurve, cost_curve, efficiency_curve
 from route.meta_several import SeveralBaseline, SeveralRouter
+from route.meta_sharing import Dealt, SharedFits
+from route.trained import Between
+from route.training_data import checked_features
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -20,14 +28,16 @@ IntArray = npt.NDArray[np.intp]
 
 REGRESSORS = ("forest", "boosting")
 POINTS = 51  # of each curve
-_BASELINE_NAMES = {
+_LOOK_EVERY = 1.0  # seconds
+_NAMES = {
+    "dr": "Meta-router, DR-learner",
+    "r": "Meta-router, R-learner",
     "gold": "Gold alone",
     "preference": "Preferences alone",
     "pooled": "Both, pooled",
     "mean_shift": "Both, mean-shifted",
 }
-_LEARNER_NAMES = {"dr": "Meta-router, DR-learner", "r": "Meta-router, R-learner"}
-_BETWEEN = lambda: None  # noqa: E731
+_BETWEEN: Between = lambda done=0, total=0: None  # noqa: E731
 
 
 def regressor_of(name: str) -> Any:
@@ -54,8 +64,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """The table with its curves, and the chosen router's predictions for the gold comparisons, each held out."""
+    """The router, the table with its curves, and the predictions for the gold comparisons by routers that were learned
+    without them.
+    """
 
+    router: MetaRouter
     lines: list[Line]
     predicted: FloatArray
     missing: list[str]
@@ -73,61 +86,51 @@ def report_of(
     regressor: str = "forest",
     scaling: str | None = "variance",
     seed: int,
-    between: Callable[[], object] = _BETWEEN,
+    between: Between = _BETWEEN,
 ) -> Report:
-    """Measure by cross-validation over the gold comparisons: each is predicted without it, by all methods alike.
+    """Learn, and measure by cross-validation over the gold comparisons: all methods predict each without it.
 
     `features` (n, d), `is_gold` (n,), `outcome` (n,) premium minus cheap. `missing` says which methods could not be
     fitted, and why. Raises ValueError as `MetaRouter.fit` where `learner` itself cannot.
+
+    Everything that the router learns from is dealt into folds once, and what does not overlap is left out of all that
+    measures a meta-router: this looks at no outcome. So what is learned of the preferences is learned once.
     """
     gold = np.flatnonzero(is_gold)
     gains = outcome[gold]
-    lines, missing = [], []
-    chosen: FloatArray | None = None
+    parts = list(_parts(len(gold), seed))
 
-    def fresh(kind: str) -> Any:
-        if kind in LEARNERS:
-            return MetaRouter(kind, regressor_of(regressor), scaling, seed)
-        return BaselineRouter(kind, regressor_of(regressor), scaling, seed)
+    def router(kind: str, rows: BoolArray, known: FloatArray, shared: _Shared) -> MetaRouter:
+        made = MetaRouter(kind, regressor_of(regressor), scaling, seed)
+        return made.fit(known[rows], is_gold[rows], outcome[rows], **shared)
 
-    for kind in (learner, *(each for each in LEARNERS if each != learner), *BASELINE_KINDS):
-        name = _LEARNER_NAMES.get(kind) or _BASELINE_NAMES[kind]
-        try:
-            predicted = _held_out(fresh, kind, features, is_gold, outcome, seed, between)
-        except ValueError as error:
-            if kind == learner:
-                raise
-            missing.append(f"{name}: {error}")
-            continue
-        if kind == learner:
-            chosen = predicted
-        error_of = float(((predicted - gains) ** 2).mean())
-        lines.append(_line(name, "router" if kind in LEARNERS else "baseline", predicted, gains, error_of))
-    lines.append(_line("Oracle", "oracle", gains, gains, 0.0))
-    lines.append(_line("Random", "baseline", np.zeros(len(gains)), gains, None))
-    assert chosen is not None  # noqa: S101 (the learner came first, or raised)
-    return Report(lines, chosen, missing)
+    def baseline(kind: str, rows: BoolArray, known: FloatArray, fits: SharedFits) -> BaselineRouter:
+        made = BaselineRouter(kind, regressor_of(regressor), scaling, seed)
+        return made.fit(known[rows], is_gold[rows], outcome[rows], fits=fits)
 
-
-def _held_out(
-    fresh: Callable[[str], Any],
-    kind: str,
-    features: FloatArray,
-    is_gold: BoolArray,
-    outcome: FloatArray,
-    seed: int,
-    between: Callable[[], object],
-) -> FloatArray:
-    """Predictions for the gold comparisons, each by a router that was fitted without it."""
-    gold = np.flatnonzero(is_gold)
-    predicted = np.zeros(len(gold))
-    for part in _parts(len(gold), seed):
+    def without(part: IntArray) -> BoolArray:
         rows = np.ones(len(features), dtype=np.bool_)
         rows[gold[part]] = False
-        fitted = fresh(kind).fit(features[rows], is_gold[rows], outcome[rows])
-        predicted[part] = fitted.predict(features[gold[part]])
-        between()
-    return predicted
+        return rows
+
+    measuring = _Measuring(
+        features=features,
+        learner=learner,
+        seed=seed,
+        router=router,
+        baseline=baseline,
+        parts=[_Part(part, without(part), gold[part]) for part in parts],
+        predict=lambda fitted, asked: fitted.predict(asked),
+        shape=gains.shape,
+    )
+    learned, predictions, missing = measuring.run(between)
+    lines = [
+        _line(_NAMES[kind], _kind_of(kind), predicted, gains, float(((predicted - gains) ** 2).mean()))
+        for kind, predicted in predictions.items()
+    ]
+    lines.append(_line("Oracle", "oracle", gains, gains, 0.0))
+    lines.append(_line("Random", "baseline", np.zeros(len(gains)), gains, None))
+    return Report(learned, lines, predictions[learner], missing)
 
 
 def extra_costs_of(prices: Sequence[Decimal | None]) -> tuple[FloatArray, bool]:
@@ -149,6 +152,7 @@ class SeveralReport(Report):
     of right answers.
     """
 
+    router: SeveralRouter
     at_cost: list[float]
 
 
@@ -165,9 +169,9 @@ def report_among(
     regressor: str = "forest",
     scaling: str | None = "variance",
     seed: int,
-    between: Callable[[], object] = _BETWEEN,
+    between: Between = _BETWEEN,
 ) -> SeveralReport:
-    """Measure as `report_of` among several agents, by the curve over the extra cost.
+    """Learn and measure as `report_of` among several agents, by the curve over the extra cost.
 
     All comparisons of a gold item are held out together. `gains` (g, K) are those of the gold items over the default,
     in order of their first comparison; `extra_costs` (K,). Squared errors are those of the gains over the default.
@@ -176,46 +180,149 @@ def report_among(
     asked_rows = np.flatnonzero(is_gold)[first_rows]
     order = np.argsort(first_rows)
     gold_items, asked_rows = gold_items[order], asked_rows[order]
+    n_agents = gains.shape[1]
 
-    def held_out(kind: str) -> FloatArray:
-        predicted = np.zeros(gains.shape)
-        for part in _parts(len(gold_items), seed):
-            rows = ~(is_gold & np.isin(items, gold_items[part]))
-            known = features[rows], is_gold[rows], outcome[rows], pairs[rows]
-            fitted: SeveralRouter | SeveralBaseline
-            if kind in LEARNERS:
-                fitted = SeveralRouter(kind, regressor_of(regressor), scaling, seed)
-                fitted.fit(*known, items=items[rows], n_agents=gains.shape[1])
-            else:
-                fitted = SeveralBaseline(kind, regressor_of(regressor), scaling, seed)
-                fitted.fit(*known, n_agents=gains.shape[1])
-            predicted[part] = fitted.gains(features[asked_rows[part]])
-            between()
-        return predicted
+    def router(kind: str, rows: BoolArray, known: FloatArray, shared: _Shared) -> SeveralRouter:
+        made = SeveralRouter(kind, regressor_of(regressor), scaling, seed)
+        return made.fit(
+            known[rows], is_gold[rows], outcome[rows], pairs[rows], items[rows], n_agents, **shared
+        )
 
-    lines, missing = [], []
-    chosen: FloatArray | None = None
-    for kind in (learner, *(each for each in LEARNERS if each != learner), *BASELINE_KINDS):
-        name = _LEARNER_NAMES.get(kind) or _BASELINE_NAMES[kind]
-        try:
-            predicted = held_out(kind)
-        except ValueError as error:
-            if kind == learner:
-                raise
-            missing.append(f"{name}: {error}")
-            continue
-        chosen = predicted if kind == learner else chosen
+    def baseline(kind: str, rows: BoolArray, known: FloatArray, fits: SharedFits) -> SeveralBaseline:
+        made = SeveralBaseline(kind, regressor_of(regressor), scaling, seed)
+        return made.fit(known[rows], is_gold[rows], outcome[rows], pairs[rows], n_agents, fits=fits)
+
+    measuring = _Measuring(
+        features=features,
+        learner=learner,
+        seed=seed,
+        router=router,
+        baseline=baseline,
+        parts=[
+            _Part(part, ~(is_gold & np.isin(items, gold_items[part])), asked_rows[part])
+            for part in _parts(len(gold_items), seed)
+        ],
+        predict=lambda fitted, asked: fitted.gains(asked),
+        shape=gains.shape,
+    )
+    learned, predictions, missing = measuring.run(between)
+    lines = []
+    for kind, predicted in predictions.items():
         error_of = float(((predicted - gains)[:, 1:] ** 2).mean())
         curve = cost_curve(predicted, gains, extra_costs)
-        lines.append(_line_of(name, "router" if kind in LEARNERS else "baseline", curve, error_of))
+        lines.append(_line_of(_NAMES[kind], _kind_of(kind), curve, error_of))
     lines.append(_line_of("Oracle", "oracle", cost_curve(gains, gains, extra_costs), 0.0))
     share = np.linspace(0.0, 1.0, POINTS).tolist()
     lines.append(Line("Random", "baseline", None, 0.0, share, [0.0] * POINTS))
-    assert chosen is not None  # noqa: S101 (the learner came first, or raised)
-    curve = cost_curve(chosen, gains, extra_costs)
+    curve = cost_curve(predictions[learner], gains, extra_costs)
     most = np.maximum.accumulate(curve.mean_gain)  # what is left over need not be spent
     at_cost = np.interp(extra_costs / extra_costs.max(), curve.cost_share, most)
-    return SeveralReport(lines, chosen, missing, at_cost.tolist())
+    return SeveralReport(learned, lines, predictions[learner], missing, at_cost.tolist())
+
+
+class _Shared(TypedDict, total=False):
+    fits: SharedFits
+    dealt: Dealt
+
+
+class _Part(NamedTuple):
+    """Gold that is held out: its places among the predictions, the rows without it, (n,), and the rows asked about."""
+
+    places: IntArray
+    rows: BoolArray
+    asked: IntArray
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """The fits of a report, as many at once as there are processors: each gives what it would give alone."""
+
+    features: FloatArray
+    learner: str
+    seed: int
+    router: Callable[[str, BoolArray, FloatArray, _Shared], Any]
+    baseline: Callable[[str, BoolArray, FloatArray, SharedFits], Any]
+    parts: Sequence[_Part]
+    predict: Callable[[Any, FloatArray], FloatArray]
+    shape: tuple[int, ...]
+
+    def run(self, between: Between) -> tuple[Any, dict[str, FloatArray], list[str]]:
+        """The learner fitted to everything, the held-out predictions by kind, and what could not be measured."""
+        features = checked_features(self.features)
+        components = reduction(features, self.seed)
+        known = reduced(components, features)
+        others = [kind for kind in LEARNERS if kind != self.learner]
+        fits = SharedFits()
+        # scikit-learn sets the filters of warnings in every thread: afterwards they are as they were.
+        with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
+            tasks = _Tasks(pool, 1 + (len(LEARNERS) + len(BASELINE_KINDS)) * len(self.parts), between)
+            try:
+                everything = np.ones(len(features), dtype=np.bool_)
+                learning = tasks.add(lambda: self.router(self.learner, everything, known, {"fits": fits}))
+                predicting = {
+                    kind: [
+                        tasks.add(partial(self._by_baseline, kind, part, known, fits)) for part in self.parts
+                    ]
+                    for kind in BASELINE_KINDS
+                }
+                learned = tasks.result(learning)
+                folds = np.full(len(features), -1)
+                folds[learned.is_used_] = fits.folds
+                dealt = Dealt(folds, fits)
+                for kind in (self.learner, *others):
+                    predicting[kind] = [
+                        tasks.add(partial(self._by_router, kind, part, known, dealt)) for part in self.parts
+                    ]
+                predictions, missing = {}, []
+                for kind in (self.learner, *others, *BASELINE_KINDS):
+                    predicted = np.zeros(self.shape)
+                    try:
+                        for part, task in zip(self.parts, predicting[kind], strict=True):
+                            predicted[part.places] = tasks.result(task)
+                    except ValueError as error:
+                        if kind == self.learner:
+                            raise
+                        missing.append(f"{_NAMES[kind]}: {error}")
+                        continue
+                    predictions[kind] = predicted
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        learned.reduction_ = components
+        return learned, predictions, missing
+
+    def _by_router(self, kind: str, part: _Part, known: FloatArray, dealt: Dealt) -> FloatArray:
+        rows = part.rows & (dealt.folds >= 0)
+        return self.predict(self.router(kind, rows, known, {"dealt": dealt.part(rows)}), known[part.asked])
+
+    def _by_baseline(self, kind: str, part: _Part, known: FloatArray, fits: SharedFits) -> FloatArray:
+        return self.predict(self.baseline(kind, part.rows, known, fits), known[part.asked])
+
+
+class _Tasks:
+    """What runs in threads, and how far it is: `between` is told in the thread that waits."""
+
+    def __init__(self, pool: Executor, total: int, between: Between) -> None:
+        self._pool = pool
+        self._total = total
+        self._between = between
+        self._tasks: list[Future[Any]] = []
+
+    def add(self, work: Callable[[], Any]) -> "Future[Any]":
+        task = self._pool.submit(work)
+        self._tasks.append(task)
+        return task
+
+    def result(self, task: "Future[Any]") -> Any:
+        """Of one of them, once it is there. Raises what it, or `between`, raises."""
+        while not task.done():
+            wait([task], timeout=_LOOK_EVERY)
+            self._between(sum(each.done() for each in self._tasks), self._total)
+        return task.result()
+
+
+def _kind_of(kind: str) -> str:
+    return "router" if kind in LEARNERS else "baseline"
 
 
 def _line_of(name: str, kind: str, curve: CostCurve, squared_error: float) -> Line:

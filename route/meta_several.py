@@ -23,6 +23,7 @@ from route.meta import (
 )
 from route.meta_allocation import allocate
 from route.meta_baselines import BaselineRouter
+from route.meta_sharing import Dealt, SharedFits
 from route.training_data import checked_features, recorded_seed
 
 
@@ -47,6 +48,9 @@ class SeveralRouter(MetaRouter):
         pairs: npt.ArrayLike | None = None,
         items: npt.ArrayLike | None = None,
         n_agents: int | None = None,
+        *,
+        fits: SharedFits | None = None,
+        dealt: Dealt | None = None,
     ) -> "SeveralRouter":
         """Learn as `MetaRouter.fit` from `pairs` (n, 2), whose outcomes are quality of the first minus of the second.
 
@@ -73,6 +77,8 @@ class SeveralRouter(MetaRouter):
             gold[usable],
             outcomes[usable],
             None if of_item is None else of_item[usable],
+            fits,
+            None if dealt is None else dealt.part(usable),
         )
         is_used = np.zeros(len(gold), dtype=np.bool_)
         is_used[usable] = self.is_used_
@@ -124,6 +130,8 @@ class SeveralBaseline(BaselineRouter):
         outcome: npt.ArrayLike,
         pairs: npt.ArrayLike | None = None,
         n_agents: int | None = None,
+        *,
+        fits: SharedFits | None = None,
     ) -> "SeveralBaseline":
         """Learn from pairs as `SeveralRouter.fit`. Raises ValueError, also where what it uses leaves an agent out."""
         features = checked_features(X)
@@ -134,7 +142,8 @@ class SeveralBaseline(BaselineRouter):
         _check_connected(self.compared_, self.n_agents_, "")
         self.seed_ = recorded_seed(self.random_state)
         self.reduction_ = reduction(features, self.seed_)
-        self._learn(with_pairs(reduced(self.reduction_, features), ordered, self.n_agents_), gold, outcomes)
+        covariates = with_pairs(reduced(self.reduction_, features), ordered, self.n_agents_)
+        self._learn(covariates, gold, outcomes, fits)
         return self
 
     def predict(self, X: npt.ArrayLike, k: int = 1, other: int = 0) -> FloatArray:  # noqa: N803

@@ -1,7 +1,7 @@
 """What the training of a router of any kind gives."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,15 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 _HELD_OUT = 5_000  # predictions kept, by which w is chosen; of more, a seeded sample
+
+
+class Between(Protocol):
+    """Called every second or so while something is learned; with how many fits of how many are done, where known.
+
+    What it raises ends the learning.
+    """
+
+    def __call__(self, done: int = 0, total: int = 0) -> object: ...
 
 
 @dataclass(frozen=True)

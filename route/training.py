@@ -26,13 +26,13 @@ from route.deferral import Rejector
 from route.deferral_report import Data
 from route.deferral_report import report_of as deferral_report
 from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items
-from route.meta import MetaRouter
-from route.meta_report import extra_costs_of, regressor_of, report_among
+from route.meta_report import extra_costs_of, report_among
 from route.meta_report import report_of as meta_report
 from route.meta_several import SeveralRouter
+from route.meta_training import how_of, metrics_of
 from route.models import Agent, Router, router_path
 from route.saving import data_digest, save
-from route.trained import Trained, held_out_gains
+from route.trained import Between, Trained
 from route.uploaded_comparisons import train_uploaded, uploaded_scores
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,10 +44,10 @@ class VectorsMissing(Exception):
     """The items have no vectors yet; the job that makes them goes on."""
 
 
-def train(router: Router, between: Callable[[], object]) -> tuple[Trained, bytes]:
+def train(router: Router, between: Between) -> tuple[Trained, bytes]:
     """The fitted router, and the scores of the project's items as `keep` takes them.
 
-    `between` is called every few seconds. Raises VectorsMissing while a provider makes vectors; ValueError or Refusal,
+    `between` is called as its class says. Raises VectorsMissing while a provider makes vectors; ValueError or Refusal,
     with a sentence, where nothing can be learned.
     """
     check_vectors(router)
@@ -86,7 +86,7 @@ def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
     return Progress(done=1)
 
 
-def train_deferral(router: Router, between: Callable[[], object]) -> Trained:
+def train_deferral(router: Router, between: Between) -> Trained:
     """A rejector over the router's agents. Raises ValueError and VectorsMissing."""
     agents = list(router.agents.select_related("run__project"))
     evidence = known_evidence(router, agents)
@@ -105,7 +105,7 @@ def train_deferral(router: Router, between: Callable[[], object]) -> Trained:
     return Trained(fitted, (features, data.costs()), metrics, held_out)
 
 
-def train_meta(router: Router, between: Callable[[], object]) -> Trained:
+def train_meta(router: Router, between: Between) -> Trained:
     """A meta-router between the router's cheap and premium agent. Raises ValueError and VectorsMissing."""
     if router.comparison_set_id is not None:
         return train_uploaded(router, between)
@@ -119,44 +119,23 @@ def train_meta(router: Router, between: Callable[[], object]) -> Trained:
         return _train_several(router, known, between)
     ids, _, is_gold, outcome = known.rows()
     features = features_of(router, ids.tolist(), between)
-    asked = router.parameters
-    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
-    report = meta_report(
-        features,
-        is_gold,
-        outcome,
-        learner=learner,
-        regressor=regressor,
-        scaling=scaling,
-        seed=router.seed,
-        between=between,
-    )
-    fitted = MetaRouter(learner, regressor_of(regressor), scaling, router.seed).fit(
-        features, is_gold, outcome
-    )
-    between()
+    report = meta_report(features, is_gold, outcome, between=between, **how_of(router))
     metrics = (
-        report.as_dict()
+        metrics_of(report, known.gains[:, 1], len(known.preferences), router.seed)
         | learned_from_of(known.evidence)
         | {
-            "preferences": len(known.preferences),
-            "left_out": fitted.n_left_out_,
             "unlike": known.unlike,
             "accuracy": dict(zip(("cheap", "premium"), known.accuracies, strict=True)),
-            "scale": fitted.scale_,
-            "held_out": held_out_gains(report.predicted, known.gains[:, 1], router.seed),
         }
     )
-    return Trained(fitted, (features, is_gold, outcome), metrics)
+    return Trained(report.router, (features, is_gold, outcome), metrics)
 
 
-def _train_several(router: Router, known: Comparisons, between: Callable[[], object]) -> Trained:
+def _train_several(router: Router, known: Comparisons, between: Between) -> Trained:
     """A meta-router among three annotators or more."""
     ids, pairs, is_gold, outcome = known.rows()
     distinct, of_row = np.unique(ids, return_inverse=True)
     features = features_of(router, distinct.tolist(), between)[of_row]
-    asked = router.parameters
-    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
     prices = [agent.price for agent in router.agents.all()]
     extra_costs, is_unit = extra_costs_of(prices)
     report = report_among(
@@ -167,23 +146,16 @@ def _train_several(router: Router, known: Comparisons, between: Callable[[], obj
         ids,
         known.gains,
         extra_costs,
-        learner=learner,
-        regressor=regressor,
-        scaling=scaling,
-        seed=router.seed,
         between=between,
+        **how_of(router),
     )
-    fitted = SeveralRouter(learner, regressor_of(regressor), scaling, router.seed)
-    fitted.fit(features, is_gold, outcome, pairs, ids, len(prices))
-    between()
+    fitted = report.router
     biases = zip(fitted.compared_.tolist(), (-fitted.pair_shift_).tolist(), strict=True)
     bias = {tuple(pair): shift for pair, shift in biases if np.isfinite(shift)}
     metrics = (
-        report.as_dict()
+        metrics_of(report, known.gains, len(known.preferences), router.seed)
         | learned_from_of(known.evidence)
         | {
-            "preferences": len(known.preferences),
-            "left_out": fitted.n_left_out_,
             "unlike": known.unlike,
             "accuracies": list(known.accuracies),
             "is_unit": is_unit,
@@ -199,8 +171,6 @@ def _train_several(router: Router, known: Comparisons, between: Callable[[], obj
                     zip(known.counted, prices, report.at_cost, strict=True)
                 )
             ],
-            "scale": fitted.scale_,
-            "held_out": held_out_gains(report.predicted, known.gains, router.seed),
         }
     )
     return Trained(fitted, (features, is_gold, outcome, pairs, ids), metrics)
@@ -243,7 +213,7 @@ def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], o
     return vectors_of(router.project, item_ids, version).astype(np.float64)
 
 
-def scores_of(router: Router, trained: Trained, between: Callable[[], object]) -> bytes:
+def scores_of(router: Router, trained: Trained, between: Between) -> bytes:
     """What the router says of each item that nobody has labeled, and of the known ones that were held out, as kept
     arrays; or of each row of the comparisons that were uploaded.
     """
@@ -332,7 +302,7 @@ def deferral_data(features: FloatArray, evidence: Evidence, agents: list[Agent])
     )
 
 
-TRAINERS: Mapping[str, Callable[[Router, Callable[[], object]], Trained]] = {
+TRAINERS: Mapping[str, Callable[[Router, Between], Trained]] = {
     Router.Kind.DEFERRAL: train_deferral,
     Router.Kind.META: train_meta,
 }

@@ -1,6 +1,6 @@
 """Learning a router from uploaded comparisons: what there is to learn from, the training, and what it says of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,11 @@ from annotate.array_files import write_arrays
 from route.comparison_rows import ComparisonMapping
 from route.comparisons import MIN_PREFERENCES, MIN_UNLIKE, MOST_COMPARISONS
 from route.evidence import MIN_KNOWN
-from route.meta import MetaRouter
-from route.meta_report import regressor_of
 from route.meta_report import report_of as meta_report
+from route.meta_training import how_of, metrics_of
 from route.models import ComparisonSet, Router
 from route.text_router import TextRouter, TextVectors
-from route.trained import Trained, held_out_gains
+from route.trained import Between, Trained
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -145,7 +144,7 @@ def prices_of(comparisons: ComparisonSet) -> tuple[float | None, float | None]:
     return means["cheap"], means["premium"]
 
 
-def train_uploaded(router: Router, between: Callable[[], object]) -> Trained:
+def train_uploaded(router: Router, between: Between) -> Trained:
     """A router of texts from the router's comparison set. Raises ValueError."""
     comparisons = router.comparison_set
     assert comparisons is not None  # noqa: S101 (the caller looked)
@@ -159,38 +158,19 @@ def train_uploaded(router: Router, between: Callable[[], object]) -> Trained:
     features = _features(comparisons, rows, vectors, between)
     is_gold = np.arange(len(rows)) < len(known.gold)
     outcome = np.concatenate([known.gold, known.preferences])
-    asked = router.parameters
-    learner, regressor, scaling = asked["learner"], asked["regressor"], asked["scaling"]
-    report = meta_report(
-        features,
-        is_gold,
-        outcome,
-        learner=learner,
-        regressor=regressor,
-        scaling=scaling,
-        seed=router.seed,
-        between=between,
-    )
-    fitted = MetaRouter(learner, regressor_of(regressor), scaling, router.seed).fit(
-        features, is_gold, outcome
-    )
-    between()
-    metrics = report.as_dict() | {
+    report = meta_report(features, is_gold, outcome, between=between, **how_of(router))
+    metrics = metrics_of(report, known.gold, len(known.preferences), router.seed) | {
         "items": len(known.gold),
-        "preferences": len(known.preferences),
         "set_aside": counts.set_aside,
         "left": counts.left,
-        "left_out": fitted.n_left_out_,
         "unlike": counts.unlike,
         "better": {
             "cheap": counts.cheap_better / counts.gold,
             "premium": counts.premium_better / counts.gold,
         },
-        "scale": fitted.scale_,
-        "held_out": held_out_gains(report.predicted, known.gold, router.seed),
     }
     held_out = {"held_out_rows": known.gold_rows, "held_out_gains": report.predicted}
-    return Trained(TextRouter(vectors, fitted), (features, is_gold, outcome), metrics, held_out)
+    return Trained(TextRouter(vectors, report.router), (features, is_gold, outcome), metrics, held_out)
 
 
 def _vectors(router: Router, comparisons: ComparisonSet) -> TextVectors:
@@ -202,7 +182,7 @@ def _vectors(router: Router, comparisons: ComparisonSet) -> TextVectors:
 
 
 def _features(
-    comparisons: ComparisonSet, rows: IntArray, vectors: TextVectors, between: Callable[[], object]
+    comparisons: ComparisonSet, rows: IntArray, vectors: TextVectors, between: Between
 ) -> FloatArray:
     parts = []
     for start in range(0, len(rows), _BLOCK):
@@ -221,7 +201,7 @@ def _queries(comparisons: ComparisonSet, rows: npt.NDArray[np.int64]) -> Sequenc
     return [found[row] for row in wanted]
 
 
-def uploaded_scores(router: Router, trained: Trained, between: Callable[[], object]) -> bytes:
+def uploaded_scores(router: Router, trained: Trained, between: Between) -> bytes:
     """What the router expects of every row of its set, as kept arrays: of gold rows, what one that was trained without
     them expects.
     """
