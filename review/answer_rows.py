@@ -54,7 +54,7 @@ def _row(correction: Correction, task: ReviewTask) -> dict[str, Any]:
     }
     if not task.round.project.task.is_span:
         return row
-    return row | {"start": correction.start, "no_answer": says_none(row["answer"])}
+    return row | {"start": correction.start, "no_answer": says_none(_said(correction))}
 
 
 def _said(correction: Correction) -> str | None:
