@@ -61,7 +61,8 @@ def test_from_choosing_the_agents_to_a_plan_at_work(
     page.get_by_role("checkbox", name="People").check()
     page.get_by_role("radio", name="cheap-model · naive is the default").check()
     page.get_by_label("β of People").fill("0")
-    page.get_by_label("β of premium-model · naive").fill("0.3")  # well apart from the cheap one's, about fruit too
+    # Well apart from the cheap one's, about fruit too.
+    page.get_by_label("β of premium-model · naive").fill("0.3")
     page.get_by_role("button", name="Train the router").click()
     page.get_by_role("link", name="See what it does").click(timeout=30_000)
 
