@@ -18,13 +18,14 @@ import numpy.typing as npt
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
+from django.utils import timezone
 
 from annotate.connections import price_of
 from annotate.contents import BLOCK, items_in_order
 from annotate.errors import Refusal
 from annotate.models import Connection, Item, ItemVector, Project, User, VectorVersion
-from jobs.leases import Progress
-from jobs.models import Job
+from jobs.leases import Progress, leased_at
+from jobs.models import Chunk, Job
 from jobs.services import JobStateError, job_create, job_extend, job_resume
 from mllm.errors import Failure
 from mllm.registry import PROVIDERS
@@ -63,13 +64,15 @@ class VectorChoice:
     """How items become vectors.
 
     `kind` is one of `VectorVersion.Kind`; `connection` and `model` go with embeddings; `components` is how many numbers
-    a part of an item has at most where it is reduced: all parts of plain vectors, else images.
+    a part of an item has at most where it is reduced: all parts of plain vectors, else images. `spend_limit` is the
+    most US$ that buying embeddings may cost; it changes nothing about the vectors.
     """
 
     kind: str = Kind.PLAIN
     connection: Connection | None = None
     model: str = ""
     components: int = COMPONENTS
+    spend_limit: Decimal | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -122,6 +125,8 @@ def check_vector_choice(project: Project, choice: VectorChoice) -> None:
         )
     if not choice.model.strip():
         raise Refusal("Name the embeddings model.", field="model")
+    if choice.spend_limit is not None:
+        _check_limit(choice, choice.spend_limit)
 
 
 def newest_version(project: Project, choice: VectorChoice) -> VectorVersion | None:
@@ -143,14 +148,16 @@ def ensure_vectors(
     """The version with vectors of the items (by default all of the project), its job on the way to make those missing.
 
     Ask again once the job (`version.job`) is done: items that came meanwhile are made then, and those that failed are
-    tried again. A paused job goes on. `spend_limit` is US$ for what this call starts. `anew` fits a new version, where
-    the project has grown since; vectors of the older ones stay. Raises Refusal.
+    tried again. A paused job goes on. `spend_limit` is US$ for what this call starts, by default the choice's. `anew`
+    fits a new version, where the project has grown since; vectors of the older ones stay. Raises Refusal.
     """
     check_vector_choice(project, choice)
     # Those who ask at the same time get the same version.
     Project.objects.select_for_update().get(pk=project.pk)
     ids = _ids(project, item_ids)
-    if spend_limit is not None:
+    if spend_limit is None:
+        spend_limit = choice.spend_limit
+    else:
         _check_limit(choice, spend_limit)
     version = None if anew else newest_version(project, choice)
     if version is None:
@@ -159,7 +166,7 @@ def ensure_vectors(
         _connect(version, choice)
     if version.job.state == Job.State.PAUSED:
         try:
-            job_resume(version.job, spend_limit=spend_limit and version.job.cost + spend_limit)
+            _resume(version.job, spend_limit)
         except JobStateError as error:
             raise Refusal(str(error)) from error
     if not version.job.is_finished:
@@ -172,6 +179,21 @@ def ensure_vectors(
         except JobStateError as error:
             raise Refusal(str(error)) from error
     return version
+
+
+def _resume(job: Job, spend_limit: Decimal | None) -> None:
+    """Let a paused job go on; with a limit it may cost that much more, whatever limit it had."""
+    limit = None if spend_limit is None else job.cost + spend_limit
+    if limit is not None and job.failure != Failure.SPEND_LIMIT:
+        # One process makes the calls that are left: only it can tell whether the next one fits into the limit.
+        Job.objects.filter(pk=job.pk).update(spend_limit=limit, parallel=1)
+    job_resume(job, spend_limit=limit)
+
+
+def is_stopping(version: VectorVersion) -> bool:
+    """Whether calls of its job are still under way although it has ended: it cannot go on before they are written."""
+    open_chunks = version.job.chunks.exclude(state=Chunk.State.DONE)
+    return version.job.is_finished and open_chunks.filter(leased_at(timezone.now())).exists()
 
 
 def make_vectors(

@@ -295,6 +295,11 @@ urlpatterns = [
     path("exports/<int:export_id>/cancel/", exports.ExportCancel.as_view(), name="export_cancel"),
     path("projects/<int:project_id>/routers/", routers.Routers.as_view(), name="routers"),
     path(
+        "projects/<int:project_id>/routers/vectors-estimate/",
+        routers.RouterVectorsEstimate.as_view(),
+        name="router_vectors_estimate",
+    ),
+    path(
         "projects/<int:project_id>/routers/deferral/",
         routers.DeferralRouters.as_view(),
         name="deferral_routers",

@@ -33,6 +33,15 @@ class RefusableForm(forms.Form):
         self.add_error(refusal.field if refusal.field in self.fields else None, refusal.sentence)
 
 
+# What the services and the API call them.
+_VECTOR_FIELDS = {
+    "vectors.kind": "vectors",
+    "vectors.connection": "embeddings_connection",
+    "vectors.model": "embeddings_model",
+    "vectors.spend_limit": "embeddings_limit",
+}
+
+
 class VectorForm(RefusableForm):
     """What a router sees of the items; part of the forms of every kind of router."""
 
@@ -49,6 +58,11 @@ class VectorForm(RefusableForm):
         Connection.objects.none(), required=False, label="Connection", empty_label="Choose a connection"
     )
     embeddings_model = forms.CharField(required=False, max_length=200, label="Embeddings model")
+    embeddings_limit = _number(
+        "Spend limit of the embeddings in US$",
+        required=False,
+        help_text="Buying them pauses before it would cost more. Empty: no limit.",
+    )
     name = forms.CharField(required=False, max_length=120, help_text="To tell routers apart.")
     seed = forms.IntegerField(
         required=False,
@@ -70,7 +84,11 @@ class VectorForm(RefusableForm):
             kind=kind,
             connection=self.cleaned_data["embeddings_connection"],
             model=self.cleaned_data["embeddings_model"],
+            spend_limit=self.cleaned_data["embeddings_limit"],
         )
+
+    def refuse(self, refusal: Refusal) -> None:
+        super().refuse(Refusal(refusal.sentence, field=_VECTOR_FIELDS.get(refusal.field, refusal.field)))
 
 
 class DeferralForm(VectorForm):

@@ -17,10 +17,10 @@ from jobs.services import JobStateError
 from route.comparison_rows import MOST_QUERY_CHARACTERS
 from route.meta import BoolArray, FloatArray, MetaRouter, choose_w, premium_items
 from route.models import Router
+from route.router_vectors import vector_choice
 from route.saving import load
 from route.services.meta_plans import MetaLimit
 from route.text_router import TextRouter, TextVectors
-from route.training import vector_choice
 
 MOST_QUERIES = 1_000
 _KEPT = 8  # routers in memory

@@ -11,8 +11,9 @@ from annotate.models import VectorVersion
 from annotate.vectors import FACTS, fit_version, item_facts, newest_version
 from route.models import Router
 from route.risk import TextImageSimilarity
+from route.router_vectors import vector_choice
 from route.trace_data import DEMO, RISK, FloatArray, KnownTraces
-from route.training import features_of, vector_choice
+from route.training import features_of
 
 
 class ItemFeatures:

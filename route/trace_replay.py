@@ -78,7 +78,7 @@ class TraceReplay(CallWork):
 
     def _run(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
-        from route.training import VectorsMissing, check_vectors
+        from route.router_vectors import VectorsMissing, check_vectors
 
         router = lease.job.router
         if router.is_trained:

@@ -15,6 +15,7 @@ from route.models import Router, RouterQuery
 from route.replay import Replay, choose_setting, replay, routing_metrics, stopping_step
 from route.retrieval import Demonstrations
 from route.risk import DisagreementScorer, LogisticScorer
+from route.router_vectors import vector_choice
 from route.splits import risk_demo_dev, shift_between, topics_held_out
 from route.trace_baselines import BASELINES, baseline_escalations, within_budget
 from route.trace_data import (
@@ -32,7 +33,6 @@ from route.trace_data import (
 from route.trace_features import ItemFeatures
 from route.trace_queries import RISKS, annotator_of, variants_of
 from route.trained import Trained
-from route.training import vector_choice
 
 _BLOCK = 5_000  # items scored at a time
 ROUTER_NAME = "Trace-aware router"

@@ -9,18 +9,8 @@ import numpy.typing as npt
 from django.core.files.base import ContentFile
 
 from annotate.array_files import read_arrays, write_arrays
-from annotate.models import Connection, VectorVersion
-from annotate.vectors import (
-    PLAIN,
-    VectorChoice,
-    ensure_vectors,
-    make_vectors,
-    missing_items,
-    newest_version,
-    vectors_of,
-)
+from annotate.vectors import make_vectors, vectors_of
 from jobs.leases import Progress
-from jobs.models import Job
 from route.comparisons import Comparisons, comparisons_of
 from route.deferral import Rejector
 from route.deferral_report import Data
@@ -31,6 +21,7 @@ from route.meta_report import report_of as meta_report
 from route.meta_several import SeveralRouter
 from route.meta_training import how_of, metrics_of
 from route.models import Agent, Router, router_path
+from route.router_vectors import check_vectors, vector_choice
 from route.saving import data_digest, save
 from route.trained import Between, Trained
 from route.uploaded_comparisons import train_uploaded, uploaded_scores
@@ -40,15 +31,11 @@ FloatArray = npt.NDArray[np.float64]
 _BLOCK = 5_000  # items scored at a time
 
 
-class VectorsMissing(Exception):
-    """The items have no vectors yet; the job that makes them goes on."""
-
-
 def train(router: Router, between: Between) -> tuple[Trained, bytes]:
     """The fitted router, and the scores of the project's items as `keep` takes them.
 
-    `between` is called as its class says. Raises VectorsMissing while a provider makes vectors; ValueError or Refusal,
-    with a sentence, where nothing can be learned.
+    `between` is called as its class says. Raises VectorsMissing while a provider makes vectors, CannotGoOn where that
+    paused; ValueError or Refusal, with a sentence, where nothing can be learned.
     """
     check_vectors(router)
     trained = TRAINERS[router.kind](router, between)
@@ -174,35 +161,6 @@ def _train_several(router: Router, known: Comparisons, between: Between) -> Trai
         }
     )
     return Trained(fitted, (features, is_gold, outcome, pairs, ids), metrics)
-
-
-def vector_choice(router: Router) -> VectorChoice:
-    """Which vectors of the items the router sees. Raises ValueError where its connection was deleted."""
-    said = router.vectors
-    kind = said.get("kind", PLAIN.kind)
-    connection = Connection.objects.filter(pk=said.get("connection")).first()
-    if kind == VectorVersion.Kind.EMBEDDINGS and connection is None:
-        raise ValueError("The connection whose embeddings the router sees was deleted.")
-    return VectorChoice(kind=kind, connection=connection, model=said.get("model", ""))
-
-
-def check_vectors(router: Router) -> None:
-    """Let a provider make the embeddings that are missing, and raise VectorsMissing until it has."""
-    choice = vector_choice(router)
-    if choice.kind != VectorVersion.Kind.EMBEDDINGS or router.comparison_set_id is not None:
-        return
-    version = newest_version(router.project, choice)
-    if version is not None and version.job.state == Job.State.PAUSED:
-        raise ValueError(f"The job that makes the items' vectors is paused. {version.job.reason}")
-    ids = list(router.project.items.order_by("pk").values_list("pk", flat=True))
-    if version is not None and not version.job.is_finished:
-        raise VectorsMissing
-    if not router.vectors.get("asked") and (version is None or missing_items(version, ids)):
-        # Once: items that a provider refuses would be asked about, and paid for, again and again.
-        ensure_vectors(router.project, choice, user=router.created_by)
-        router.vectors["asked"] = True
-        router.save(update_fields=["vectors"])
-        raise VectorsMissing
 
 
 def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], object]) -> FloatArray:

@@ -41,7 +41,8 @@ class RouterTraining(Work):
 
     def _train(self, lease: Lease) -> bool:
         # scikit-learn takes a second to import: only a process that needs it pays.
-        from route.training import VectorsMissing, keep, train
+        from route.router_vectors import VectorsMissing
+        from route.training import keep, train
 
         router = lease.job.router
         if router.is_trained:

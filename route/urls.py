@@ -10,6 +10,7 @@ _PLAN = f"{_ROUTING}plans/<int:plan_id>/"
 urlpatterns = [
     path(_ROUTING, routing.routing, name="routing"),
     path(f"{_ROUTING}deferral/", routers.deferral_new, name="deferral_new"),
+    path(f"{_ROUTING}embeddings/", routers.embeddings_cost, name="embeddings_cost"),
     path(f"{_ROUTING}meta/", meta.meta_new, name="meta_new"),
     path(f"{_ROUTING}meta/check/", meta.meta_check, name="meta_check"),
     path(f"{_ROUTING}comparisons/new/", judge_runs.judge_run_new, name="judge_run_new"),

@@ -18,6 +18,7 @@ from annotate.models import Label, Membership, Project, User
 from annotate.services.guidelines import guideline_set, instructions_set
 from annotate.task_types import get_task_type
 from jobs.models import Job
+from jobs.services import job_cancel
 
 MAX_LABEL_NAME = 200
 MOST_REVIEW_PRICE = 1000
@@ -100,6 +101,8 @@ def project_delete(*, project: Project, confirm_name: str) -> None:
     # Whatever room they are of, files lie in a folder of their kind and their project.
     folders = list(Path(settings.MEDIA_ROOT).glob(f"*/{project.pk}"))
     with transaction.atomic():
+        for job in Job.objects.filter(vector_version__project=project, state__in=Job.UNFINISHED):
+            job_cancel(job)  # nobody waits for these vectors any more
         project.delete()
         transaction.on_commit(partial(_remove, folders))
 
@@ -115,7 +118,6 @@ def _active_jobs(project: Project) -> QuerySet[Job]:
         | Q(criticismrun__annotation_run__project=project)
         | Q(upload__project=project)
         | Q(export__project=project)
-        | Q(vector_version__project=project)
         | Q(judgerun__project=project)
         | Q(router__project=project)
         | Q(comparison_set__project=project),

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http import FileResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,11 +14,19 @@ from annotate.api.endpoint import Endpoint, Input, ProblemSerializer, chosen
 from annotate.api.runs import NothingSerializer
 from annotate.models import Project, User, VectorVersion
 from annotate.vectors import VectorChoice
+from annotate.vectors_estimate import VectorsEstimate
 from jobs.api import JobProgressSerializer
 from jobs.services import JobStateError
 from route.models import Agent, Plan, Router
+from route.router_vectors import vectors_job
 from route.services.planning import plan_preview, router_plan_start
-from route.services.routers import AgentChoice, DeferralChoice, deferral_create, router_cancel
+from route.services.routers import (
+    AgentChoice,
+    DeferralChoice,
+    deferral_create,
+    router_cancel,
+    router_vectors_estimate,
+)
 
 
 class AgentSerializer(serializers.ModelSerializer[Agent]):
@@ -58,14 +66,22 @@ class RouterSerializer(serializers.ModelSerializer[Router]):
 
 class RouterDetailSerializer(RouterSerializer):
     agents = AgentSerializer(many=True, read_only=True)
+    embeddings = serializers.SerializerMethodField(
+        help_text="The job that buys the embeddings that it sees; null where it needs none."
+    )
     metrics = serializers.JSONField(
         read_only=True,
         help_text="Tables and curves, measured on items that it did not learn from; empty until it is trained.",
     )
 
     class Meta(RouterSerializer.Meta):
-        fields = [*RouterSerializer.Meta.fields, "agents", "metrics"]
+        fields = [*RouterSerializer.Meta.fields, "agents", "embeddings", "metrics"]
         read_only_fields = fields
+
+    @extend_schema_field(JobProgressSerializer(allow_null=True))
+    def get_embeddings(self, router: Router) -> Any:
+        job = vectors_job(router)
+        return None if job is None else JobProgressSerializer(job).data
 
 
 class VectorChoiceSerializer(Input):
@@ -74,6 +90,26 @@ class VectorChoiceSerializer(Input):
     kind = serializers.ChoiceField(VectorVersion.Kind.choices, required=False)
     connection = serializers.IntegerField(required=False, help_text="With the kind `embeddings`.")
     model = serializers.CharField(required=False, max_length=200)
+    spend_limit = serializers.DecimalField(
+        required=False,
+        allow_null=True,
+        max_digits=12,
+        decimal_places=4,
+        help_text="US$ for the embeddings still to be bought; the training pauses before they would cost more.",
+    )
+
+
+class VectorsEstimateSerializer(serializers.Serializer[VectorsEstimate]):
+    """What the vectors of a project's items will take before a router can see them."""
+
+    items = serializers.IntegerField(help_text="Items that have no vector yet.")
+    bought = serializers.IntegerField(help_text="Items that have theirs, which are not paid for again.")
+    calls = serializers.IntegerField()
+    tokens = serializers.IntegerField(help_text="Counted roughly, on some of the items.")
+    cost = serializers.FloatField(
+        allow_null=True,
+        help_text="US$; 0 for what is made on this machine, null where the model has no price.",
+    )
 
 
 class AgentChoiceSerializer(Input):
@@ -208,6 +244,7 @@ def vector_choice(user: User, given: dict[str, Any]) -> VectorChoice:
         if connection is None
         else chosen(connections_of(user), connection, field="vectors", what="connection"),
         model=given.get("model", ""),
+        spend_limit=given.get("spend_limit"),
     )
 
 
@@ -250,6 +287,19 @@ class Routers(RouterEndpoint):
     def get(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
         return self.page(project.routers.select_related("job", "created_by"), RouterSerializer)
+
+
+class RouterVectorsEstimate(RouterEndpoint):
+    @extend_schema(
+        summary="What the embeddings that a router is to see will cost",
+        request=VectorChoiceSerializer,
+        responses=VectorsEstimateSerializer,
+    )
+    def post(self, request: Request, project_id: int) -> Response:
+        project = project_for(self.user, project_id, may=self.needed)
+        choice = vector_choice(self.user, self.given(VectorChoiceSerializer))
+        estimate = router_vectors_estimate(project=project, user=self.user, choice=choice)
+        return self.reply(VectorsEstimateSerializer, estimate)
 
 
 class DeferralRouters(RouterEndpoint):

@@ -1,7 +1,7 @@
 """Starting to train routers: who the agents are, what their mistakes and answers cost, and what the router sees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,10 +13,12 @@ from annotate.errors import Refusal
 from annotate.history import record
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.vectors import PLAIN, VectorChoice, check_vector_choice
-from jobs.services import job_cancel, job_create
+from annotate.vectors_estimate import VectorsEstimate, vectors_estimate
+from jobs.services import job_cancel, job_create, job_resume
 from route.agents import answering_runs
 from route.evidence import MIN_KNOWN, evidence_of
 from route.models import Agent, Router
+from route.router_vectors import VECTORS_PAUSED, cancel_vectors, resume_vectors, vectors_said
 
 PEOPLE = "People"
 MOST_HIDDEN = 256
@@ -168,15 +170,41 @@ def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> Non
 
 def check_vectors(project: Project, user: User, choice: VectorChoice) -> None:
     """Raise Refusal unless vectors of this choice can be made for the project."""
-    check_vector_choice(project, choice)
+    try:
+        check_vector_choice(project, choice)
+    except Refusal as refusal:
+        raise Refusal(refusal.sentence, field=f"vectors.{refusal.field}") from refusal
     if choice.connection is not None and not connections_of(user).filter(pk=choice.connection.pk).exists():
-        raise Refusal("Choose one of your connections.", field="connection")
+        raise Refusal("Choose one of your connections.", field="vectors.connection")
+
+
+def router_vectors_estimate(*, project: Project, user: User, choice: VectorChoice) -> VectorsEstimate:
+    """What the vectors that a router is to see will take. Raises Refusal."""
+    check_vectors(project, user, replace(choice, spend_limit=None))
+    return vectors_estimate(project, choice)
+
+
+def training_cancel(router: Router) -> None:
+    """Train it no further, and buy nothing more for it alone. Raises JobStateError where that is over."""
+    job_cancel(router.job)
+    cancel_vectors(router)
+
+
+def training_resume(router: Router, *, spend_limit: Decimal | None = None) -> None:
+    """Go on with a paused training, and with buying the embeddings that it waits for where that had paused.
+
+    `spend_limit` is that of what had paused. Raises JobStateError.
+    """
+    if router.job.failure == VECTORS_PAUSED:
+        resume_vectors(router, spend_limit=spend_limit)
+        spend_limit = None
+    job_resume(router.job, spend_limit=spend_limit)
 
 
 @transaction.atomic
 def router_cancel(*, router: Router, user: User) -> None:
     """Train it no further. Raises JobStateError where that is over."""
-    job_cancel(router.job)
+    training_cancel(router)
     record(router.project, user, "router training cancelled", subject=router.name, subject_id=router.pk)
 
 
@@ -198,11 +226,7 @@ def router_create(
         project=project,
         kind=kind,
         name=name.strip()[:120],
-        vectors={
-            "kind": str(vectors.kind),
-            "model": vectors.model.strip(),
-            "connection": vectors.connection.pk if vectors.connection else None,
-        },
+        vectors=vectors_said(vectors),
         parameters=parameters,
         seed=seed,
         job=job_create(kind="router_training", subjects=[project.pk], in_flight=1),

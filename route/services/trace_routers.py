@@ -24,13 +24,14 @@ from annotate.services.runs import (
 )
 from annotate.vectors import PLAIN, VectorChoice
 from jobs.models import Chunk, Job
-from jobs.services import JobStateError, job_cancel, job_create, job_pause, job_resume
+from jobs.services import JobStateError, job_create, job_pause
 from mllm.messages import Request
 from route.evidence import MIN_KNOWN
 from route.models import Agent, Router, RouterQuery, parts_of_prefix
 from route.replay import POLLING_INTERVALS, RETRIEVAL_STYLES
 from route.router_prompts import ROUTER_PROMPT_VERSION, STRICTNESS
-from route.services.routers import check_vectors
+from route.router_vectors import vectors_said
+from route.services.routers import check_vectors, training_cancel, training_resume
 from route.trace_data import DEV, KnownTraces, Trace, split_known, store_known, traces_of
 from route.trace_queries import Asking, Variant
 from route.trace_replay import SPLITTING, add_chunks, prefixes_of
@@ -236,16 +237,11 @@ def _estimate(router: Router, choice: TraceChoice, prepared: Prepared) -> TraceE
 
 def _unsaved(project: Project, user: User, choice: TraceChoice) -> Router:
     assert choice.connection is not None  # noqa: S101 (check_choice was here)
-    vectors = choice.vectors
     return Router(
         project=project,
         kind=Router.Kind.TRACE,
         name=(choice.name or "Reading along").strip()[:120],
-        vectors={
-            "kind": str(vectors.kind),
-            "model": vectors.model.strip(),
-            "connection": vectors.connection.pk if vectors.connection else None,
-        },
+        vectors=vectors_said(choice.vectors),
         parameters={
             "connection": choice.connection.pk,
             "provider": choice.connection.provider,
@@ -321,9 +317,9 @@ def trace_router_act(*, router: Router, user: User, action: str, spend_limit: De
         case "pause":
             job_pause(router.job)
         case "resume":
-            job_resume(router.job, spend_limit=spend_limit)
+            training_resume(router, spend_limit=spend_limit)
         case "cancel":
-            job_cancel(router.job)
+            training_cancel(router)
         case _:
             raise JobStateError(f"A router cannot {action}.")
     new = None if spend_limit is None else {"spend_limit": f"${spend_limit}"}

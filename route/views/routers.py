@@ -10,14 +10,15 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
-from annotate.models import Project
+from annotate.models import Project, VectorVersion
 from annotate.requests import PageRequest
 from jobs.services import JobStateError
 from route.comparison_forms import TextForm
-from route.forms import DeferralForm, DeferralPlanForm
+from route.forms import DeferralForm, DeferralPlanForm, VectorForm
 from route.models import Router
+from route.router_vectors import vectors_job
 from route.services.deferral_plans import deferral_plan_start, deferral_preview
-from route.services.routers import deferral_create, router_cancel
+from route.services.routers import deferral_create, router_cancel, router_vectors_estimate
 from route.serving import why_not_served
 from route.trace_pages import trace_context
 from route.views.meta import meta_context, meta_plan_new, meta_plan_preview
@@ -36,6 +37,22 @@ def deferral_new(request: PageRequest, project_id: int) -> HttpResponse:
             return redirect("router", project.pk, router.pk)
     context = {"project": project, "can": permissions(request.user, project), "form": form}
     return render(request, "route/deferral_new.html", context)
+
+
+@require_GET
+def embeddings_cost(request: PageRequest, project_id: int) -> HttpResponse:
+    """What the embeddings that the form describes will cost; part of the form, asked for as it changes."""
+    project = project_for(request.user, project_id, may=May.MANAGE)
+    form = VectorForm(request.GET, user=request.user, project=project)
+    context: dict[str, Any] = {"form": form}
+    if form.is_valid() and form.cleaned_data["vectors"] == VectorVersion.Kind.EMBEDDINGS:
+        try:
+            context["estimate"] = router_vectors_estimate(
+                project=project, user=request.user, choice=form.vector_choice()
+            )
+        except Refusal as refusal:
+            context["problem"] = refusal.sentence
+    return render(request, "route/embeddings_cost.html", context)
 
 
 def router_of(project: Project, router_id: int) -> Router:
@@ -74,6 +91,7 @@ def router_context(request: PageRequest, found: Router) -> dict[str, Any]:
         "router": found,
         "job": found.job,
         "agents": found.agents.select_related("run"),
+        "vectors_job": None if found.is_trained else vectors_job(found),
         "plans": found.plans.select_related("run__job", "created_by"),
     }
 

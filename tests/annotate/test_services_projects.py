@@ -143,19 +143,17 @@ class TestDeleting:
         with pytest.raises(Refusal, match="still running"):
             project_delete(project=project, confirm_name=project.name)
 
-    @pytest.mark.parametrize("state", [Job.State.QUEUED, Job.State.RUNNING])
-    def test_not_while_vectors_of_its_items_are_made(self, state):
+    @pytest.mark.parametrize("state", Job.UNFINISHED)
+    def test_vectors_that_are_being_made_are_cancelled(self, state):
         project = make_project()
         make_items(project, 2)
         version = ensure_vectors(project, user=project.created_by)
         Job.objects.filter(pk=version.job_id).update(state=state)
 
-        with pytest.raises(Refusal, match="still running"):
-            project_delete(project=project, confirm_name=project.name)
-
-        Job.objects.filter(pk=version.job_id).update(state=Job.State.DONE)
         project_delete(project=project, confirm_name=project.name)
+
         assert not Project.objects.exists()
+        assert Job.objects.get(pk=version.job_id).state == Job.State.CANCELLED
 
     def test_not_while_a_model_compares_answers(self):
         project = make_metal_project()

@@ -203,6 +203,7 @@ CASES = [
     Case("budget_plan", "get", SEERS, query="?share=0.5&buffer=0.05"),
     Case("review_rounds", "get", MEMBERS),
     Case("routers", "get", SEERS),
+    Case("router_vectors_estimate", "post", MANAGERS, {"kind": "plain"}),
     Case(
         "deferral_routers",
         "post",
