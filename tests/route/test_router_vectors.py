@@ -281,7 +281,7 @@ def test_a_project_whose_embeddings_paused_or_wait_for_nobody_can_be_deleted(pau
 def test_the_price_is_shown_before_they_are_bought(project: Project, browser: Client, user: User) -> None:
     choice = embedding_choice(project)
     assert choice.connection is not None
-    asked = {"vectors": "embeddings", "embeddings_connection": choice.connection.pk}
+    asked: dict[str, str | int] = {"vectors": "embeddings", "embeddings_connection": choice.connection.pk}
     address = reverse("embeddings_cost", args=[project.pk])
 
     priced = browser.get(address, asked | {"embeddings_model": choice.model}).content.decode()
