@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from django.core.cache import cache
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from annotate.models import Annotation, AnnotationRun
 from annotate.spans import answer_f1, is_right
@@ -76,8 +76,8 @@ def scores_against(annotations: QuerySet[Annotation], task: TaskType, truth: Tru
     """How good these annotations are by what is known of their items."""
     if not task.is_span:
         known = annotations.filter(is_known(task, truth))
-        right = known.filter(label=F(f"item__{known_field(task, truth)}"))
-        return Scores(right.count(), known.count())
+        is_same = Q(label=F(f"item__{known_field(task, truth)}"))
+        return Scores(**known.aggregate(right=Count("pk", filter=is_same), judged=Count("pk")))
     return scores_of(judgments(annotations, task, truth))
 
 

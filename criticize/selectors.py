@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
 
 from annotate.contents import BLOCK
 from annotate.models import Annotation, Project
-from annotate.rightness import Truth, judgments
+from annotate.rightness import Truth, is_known, judgments
 from annotate.selectors import LATEST
 from criticize.methods import RANK_ANSWERS, rank_of
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity, budget_curve
 from criticize.models import Criticism, CriticismRun
+
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,35 @@ def gold_arrays(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
 
     A missing answer counts as a draw treats it: no label is an error, and no criticism is the highest priority.
     """
-    annotations = run.annotation_run.annotations.order_by("item_id")
-    judged = list(judgments(annotations, run.annotation_run.project.task, Truth.GOLD))
-    priorities = dict(run.criticisms.filter(failure="").values_list("annotation_id", "priority"))
-    given = np.array([priorities.get(each.annotation_id, np.nan) for each in judged], dtype=float)
-    return (
-        suspicion(given, ranks_only=run.ranks_only),
-        np.array([not each.is_right for each in judged], dtype=bool),
+    annotation_ids, is_right = _judged(run)
+    # All that have a priority, and no others, did not fail; of these an index has both columns.
+    rated = run.criticisms.filter(priority__isnull=False).order_by().values_list("annotation_id", "priority")
+    priorities = np.fromiter(
+        rated.iterator(_ROWS_AT_ONCE), dtype=[("annotation", np.int64), ("value", float)]
     )
+    priorities = priorities[np.argsort(priorities["annotation"])]
+    given = np.full(len(annotation_ids), np.nan)
+    if len(priorities):
+        at = np.searchsorted(priorities["annotation"], annotation_ids).clip(max=len(priorities) - 1)
+        is_given = priorities["annotation"][at] == annotation_ids
+        given[is_given] = priorities["value"][at[is_given]]
+    return suspicion(given, ranks_only=run.ranks_only), ~is_right
+
+
+def _judged(run: CriticismRun) -> tuple[np.ndarray, np.ndarray]:
+    """(annotation id, is right) of the annotations whose item has a gold label or gold answers, in order of item."""
+    annotations, task = run.annotation_run.annotations, run.annotation_run.project.task
+    if task.is_span:
+        judged = list(judgments(annotations.order_by("item_id"), task, Truth.GOLD))
+        ids = np.array([each.annotation_id for each in judged], dtype=np.int64)
+        return ids, np.array([each.is_right for each in judged], dtype=bool)
+    # Plain columns, sorted here: a million rows as objects, or in the order of another index, take three times as long.
+    known = annotations.filter(is_known(task, Truth.GOLD)).order_by()
+    columns = known.values_list("pk", "item_id", Coalesce("label_id", 0), "item__gold_id")
+    names = ("annotation", "item", "label", "gold")
+    rows = np.fromiter(columns.iterator(_ROWS_AT_ONCE), dtype=[(name, np.int64) for name in names])
+    order = np.argsort(rows["item"], kind="stable")
+    return rows["annotation"][order], (rows["label"] == rows["gold"])[order]
 
 
 def suspicion(priorities: np.ndarray, *, ranks_only: bool = False) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 
 from annotate.task_types import TaskType
 from review.answers import judged_by_people
 from review.certificate import accuracy_interval
-from review.models import ReviewRound, ReviewTask
+from review.models import Correction, ReviewRound, ReviewTask
 
 LEVEL = 0.95
 _KEPT = 600  # seconds
@@ -154,20 +154,37 @@ def is_settled(round: ReviewRound) -> bool:
 
 def certification(round: ReviewRound) -> Certification:
     """The round's certificate, kept for some minutes while none of its answers change."""
-    audits = audits_of(round)
-    ids = [round.pk, *(audit.round.pk for audit in audits)]
-    seen = ReviewTask.counted.filter(round__in=ids).aggregate(
-        latest=Max("correction_id"),
-        answered=Count("pk", filter=Q(state=ReviewTask.State.ANSWERED)),
-        left=Count("pk", filter=Q(state__in=OPEN)),
-    )
-    state = "-".join(str(value) for value in (round.state, round.draw_number, *ids, *seen.values()))
+    # An audit that is drawn, or an item that is picked, adds to what is left.
+    left = ReviewTask.counted.filter(round__in=_with_audits(round), state__in=OPEN).count()
+    seen = (round.pk, round.state, round.draw_number, left, _latest_answer(round))
+    state = "-".join(str(value) for value in seen)
     key = f"certificate-{state}"
     kept: Certification | None = cache.get(key)
     if kept is None:
         kept = certification_now(round)
         cache.set(key, kept, _KEPT)
     return kept
+
+
+def _with_audits(round: ReviewRound) -> QuerySet[ReviewRound]:
+    return ReviewRound.objects.filter(Q(pk=round.pk) | Q(audited=round.pk))
+
+
+def _latest_answer(round: ReviewRound) -> int:
+    """Id of a correction: the round and its audits have none that is newer. Looks only at those since the last time.
+
+    Every answer, skip and undo adds a correction, and looking through all of a large round takes half a second.
+    """
+    newest = Correction.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    key = f"latest-answer-{round.pk}"
+    seen, latest = cache.get(key) or (None, newest)
+    if seen is not None and newest > seen:
+        of_rounds = ReviewTask.objects.filter(pk=OuterRef("task"), round__in=_with_audits(round))
+        # A join a database may begin with all tasks of the rounds.
+        since = Correction.objects.filter(Exists(of_rounds), pk__gt=seen)
+        latest = since.aggregate(newest=Max("pk"))["newest"] or latest
+    cache.set(key, (newest, latest), _KEPT)
+    return int(latest)
 
 
 def certification_now(round: ReviewRound) -> Certification:

@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 
 from annotate.selectors import machine_accuracy
@@ -9,6 +12,7 @@ from criticize.selectors import (
     error_prob_histogram,
     gold_arrays,
     rank_counts,
+    suspicion,
 )
 from tests.factories import make_annotation_run, make_criticism_run, make_item, make_project
 
@@ -112,3 +116,29 @@ def test_ranks_have_a_quality(run):
     # The one error is the most suspicious of three.
     quality = criticism_quality(ranked("mc", [5.0, 4.0, 1.0]))
     assert (quality.errors, quality.abs) == (1, 1.0)
+
+
+def by_rows(run: CriticismRun) -> tuple[list[float], list[bool]]:
+    """What the arrays say, an annotation at a time."""
+    rows = run.annotation_run.annotations.exclude(item__gold=None).order_by("item_id")
+    given = [run.criticisms.filter(annotation=row, failure="").first() for row in rows]
+    priorities = np.array([np.nan if each is None else each.priority for each in given], dtype=float)
+    return suspicion(priorities).tolist(), [row.label_id != row.item.gold_id for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_arrays_are_what_the_rows_say_whatever_their_order(seed):
+    chance = random.Random(seed)
+    project = make_project()
+    items = [make_item(project, gold=chance.choice(["positive", "negative", ""])) for _ in range(40)]
+    answers = {item: chance.choice(["positive", "negative", ""]) for item in items}
+    chance.shuffle(items)
+    annotation_run = make_annotation_run(project, {item: answers[item] for item in items})
+    make_criticism_run(annotation_run, [0.5] * sum(bool(label) for label in answers.values()))
+    labelled = annotation_run.annotations.exclude(label=None).count()
+    probs = [chance.choice([None, round(chance.random(), 2)]) for _ in range(labelled)]
+    run = make_criticism_run(annotation_run, probs)
+
+    priorities, is_error = gold_arrays(run)
+
+    assert (priorities.tolist(), is_error.tolist()) == by_rows(run)

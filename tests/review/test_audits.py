@@ -494,6 +494,25 @@ class TestCertificate:
         answer_all(audit, lambda item: "negative")
         assert certification(round).certificate.wrong == wrong + 1  # type: ignore[union-attr]
 
+    def test_what_is_kept_stays_while_only_others_are_answered(self, monkeypatch):
+        round, other = reviewed_round(20, 4), reviewed_round(20, 4)
+        made = []
+        monkeypatch.setattr(
+            "review.certification.certification_now",
+            lambda each: made.append(each) or certification_now(each),
+        )
+        kept = certification(round)
+
+        answer_all(make_audit_round(other, 5))
+        assert certification(round) == kept
+        assert made == [round]
+        audit = make_audit_round(round, 5)
+        answer_all(audit)
+        assert certification(round).certificate is not None
+        answer_all(make_audit_round(other, 5))
+        certification(round)
+        assert made == [round, round]
+
     def test_only_review_rounds_have_one(self):
         audit = make_audit_round(reviewed_round(12, 4), 2)
         assert certification_now(audit).certificate is None
