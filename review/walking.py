@@ -6,7 +6,7 @@ leaves few items, they are found by the filter's own index and sorted here inste
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -31,6 +31,8 @@ from review.models import ReviewRound, ReviewTask
 
 # Up to so many items are sorted in memory; more are walked in the database.
 FEW = 2_000
+# So far ahead items are looked at before all that are left are sorted.
+_AHEAD = 4_000
 # Counting stops here: pages then say "1,000+".
 MOST_COUNTED = 1_000
 
@@ -104,6 +106,22 @@ class Segment:
                 values = part.values_list(*self.keys, self.item)[: limit - len(found)]
                 found += [(tuple(row[:-1]), row[-1]) for row in values]
         return found
+
+
+@dataclass(frozen=True)
+class SortedTasks(Segment):
+    """Tasks that no index has in order. The database sorts them all, unless enough are among the next of `along`.
+
+    `along` is a segment of the same keys that an index has in order and that has every item of these tasks.
+    """
+
+    along: Segment = field(kw_only=True)
+
+    def read(self, after: Keys | None, *, backward: bool, limit: int) -> list[tuple[Keys, int]]:
+        ahead = [item for _, item in self.along.read(after, backward=backward, limit=_AHEAD)]
+        near = Segment(self.rows.filter(**{f"{self.item}__in": ahead}), self.keys, self.item, self.is_falling)
+        found = near.read(after, backward=backward, limit=limit)
+        return found if len(found) == limit else super().read(after, backward=backward, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +412,7 @@ class Walk:
             return [self._in_order_of_id()]
         rows, keys, item = self._by
         if self._walks_tasks and self.wanted.sort != REVIEWED:
-            return self._tasks_by_value()
+            return self._tasks_by_value(Segment(rows, keys, item, is_falling=self._falls))
         to_item = item.removesuffix("_id")
         having = Segment(rows.filter(*self._conditions(to_item)), keys, item, is_falling=self._falls)
         if self.wanted.sort in (ERROR_HIGH, ERROR_LOW) and self._bounds:
@@ -420,8 +438,8 @@ class Walk:
             tasks = tasks.filter(TASK_STATUSES[self.wanted.status])
         return tasks
 
-    def _tasks_by_value(self) -> list[Segment]:
-        """The tasks that are left, sorted by what the machine said of their items: a sort, but a small one."""
+    def _tasks_by_value(self, along: Segment) -> list[Segment]:
+        """The tasks that are left, sorted by what the machine said of their items, as `along` has those of all."""
         tasks = self._tasks.filter(*self._conditions("item", of_tasks=True))
         if self.wanted.sort in (ERROR_HIGH, ERROR_LOW):
             value, keys = "criticism__priority", ("criticism__priority", "annotation_id")
@@ -430,7 +448,7 @@ class Walk:
         having = tasks.filter(**{f"{value}__isnull": False})
         lacking = tasks.filter(**{f"{value}__isnull": True})
         return [
-            Segment(having, keys, "item_id", is_falling=self._falls),
+            SortedTasks(having, keys, "item_id", is_falling=self._falls, along=along),
             Segment(lacking, ("item_id",), "item_id"),
         ]
 

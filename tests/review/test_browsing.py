@@ -167,11 +167,13 @@ def walk_of(world: BrowsingWorld, values: dict[str, str]) -> Walk:
     return Walk(world.project, parsed.wanted, chain)
 
 
-@pytest.fixture(params=["few", "many"])
+@pytest.fixture(params=["few", "many", "many, and none near"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Sorted in memory, or walked in the database."""
-    if request.param == "many":
+    """Sorted in memory, or walked in the database; with what comes next always near, or hardly ever."""
+    if request.param != "few":
         monkeypatch.setattr(walking, "FEW", -1)
+    if request.param == "many, and none near":
+        monkeypatch.setattr(walking, "_AHEAD", 12)
     return str(request.param)
 
 
