@@ -206,8 +206,8 @@ def make_vectors(
 ) -> VectorVersion:
     """The version with vectors of these items, those missing made at once: for a worker that needs them now.
 
-    `between` is called every few seconds, to renew a lease. Raises Refusal, also for embeddings, which cost money and
-    are made by `ensure_vectors`, and where an item cannot become a vector.
+    `between` is called every few seconds, to renew a lease. Raises Refusal, also for embeddings that were not asked for
+    yet: they cost money and are made by `ensure_vectors`.
     """
     check_vector_choice(project, choice)
     with transaction.atomic():
@@ -216,7 +216,7 @@ def make_vectors(
         if version is None and choice.kind != Kind.EMBEDDINGS:
             version = _new_version(project, choice, user, [], None)
     if version is None or choice.kind == Kind.EMBEDDINGS:
-        if version is not None and not missing_items(version, item_ids):
+        if version is not None and not _without(item_ids, version, Q()):
             return version
         raise Refusal("The embeddings of these items are not complete. Start them, and wait until they are.")
     try:
@@ -236,11 +236,16 @@ def make_vectors(
 
 
 def vectors_of(
-    project: Project, item_ids: Sequence[int], choice: VectorChoice | VectorVersion = PLAIN
+    project: Project,
+    item_ids: Sequence[int],
+    choice: VectorChoice | VectorVersion = PLAIN,
+    *,
+    zeros: bool = False,
 ) -> Vectors:
     """The items' vectors in the order of the ids, (n, width), all finite: of the newest version of a choice, or of one.
 
-    Raises Refusal where an item has none, saying how many and why the first of them failed.
+    Raises Refusal where an item has none, saying how many and why the first of them failed. With `zeros`, an item that
+    cannot become a vector gets one of zeros, like a text without words, as long as another item has one.
     """
     version = choice if isinstance(choice, VectorVersion) else newest_version(project, choice)
     if version is None or version.project_id != project.pk:
@@ -253,12 +258,14 @@ def vectors_of(
                 version=version, item_id__in=ids[start : start + _READ], failure=""
             ).values_list("item_id", "vector")
         )
-    if missing := [item_id for item_id in ids if item_id not in found]:
+    missing = [item_id for item_id in ids if item_id not in found]
+    if missing and not (zeros and version.width and not _without(missing, version, Q())):
         raise Refusal(_why_missing(version, missing, len(ids)))
     width = version.width
     if any(len(vector) != 4 * width for vector in found.values()):
         raise Refusal("Kept vectors have different lengths. Make them anew.")
-    together = b"".join(found[item_id] for item_id in ids)
+    nothing = bytes(4 * width)
+    together = b"".join(found.get(item_id, nothing) for item_id in ids)
     vectors = np.frombuffer(together, dtype="<f4").reshape(len(ids), width).astype(np.float32)
     if not np.isfinite(vectors).all():
         place = int((~np.isfinite(vectors)).any(axis=1).argmax())

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from annotate.errors import Refusal
-from annotate.models import Connection, VectorVersion
+from annotate.models import Connection, ItemVector, VectorVersion
 from annotate.vectors import (
     PLAIN,
     VectorChoice,
@@ -111,6 +111,16 @@ def vectors_job(router: Router) -> Job | None:
     except ValueError:
         return None
     return None if version is None else version.job
+
+
+def zeros_of(router: Router) -> dict[str, Any]:
+    """How many items of the project have no vector, and why one of them has none: a router sees zeros for them."""
+    if router.comparison_set_id is not None:
+        return {}
+    version = newest_version(router.project, vector_choice(router))
+    failed = ItemVector.objects.filter(version=version).exclude(failure="")
+    first = failed.order_by("pk").first() if version is not None else None
+    return {} if first is None else {"zeros": failed.count(), "zeros_why": first.message}
 
 
 def resume_vectors(router: Router, *, spend_limit: Decimal | None = None) -> None:

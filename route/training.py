@@ -21,7 +21,7 @@ from route.meta_report import report_of as meta_report
 from route.meta_several import SeveralRouter
 from route.meta_training import how_of, metrics_of
 from route.models import Agent, Router, router_path
-from route.router_vectors import check_vectors, vector_choice
+from route.router_vectors import check_vectors, vector_choice, zeros_of
 from route.saving import data_digest, save
 from route.trained import Between, Trained
 from route.uploaded_comparisons import train_uploaded, uploaded_scores
@@ -46,6 +46,7 @@ def keep(router: Router, trained: Trained, scores: bytes) -> Progress:
     """Write the files and what is said about them, once."""
     router.data_digest = data_digest(*trained.learned_from)
     router.metrics = trained.metrics
+    router.vectors |= zeros_of(router)
     about = {
         "name": router.name,
         "project": router.project.name,
@@ -164,11 +165,14 @@ def _train_several(router: Router, known: Comparisons, between: Between) -> Trai
 
 
 def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], object]) -> FloatArray:
-    """The items' vectors, (n, d), in order; those missing are made. Raises Refusal or ValueError."""
+    """The items' vectors, (n, d), in order; those missing are made, and zeros stand for those that cannot be.
+
+    Raises Refusal or ValueError.
+    """
     choice = vector_choice(router)
     version = make_vectors(router.project, item_ids, choice, user=router.created_by, between=between)
     router.vectors["version"] = version.digest
-    return vectors_of(router.project, item_ids, version).astype(np.float64)
+    return vectors_of(router.project, item_ids, version, zeros=True).astype(np.float64)
 
 
 def scores_of(router: Router, trained: Trained, between: Between) -> bytes:

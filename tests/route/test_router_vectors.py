@@ -104,6 +104,41 @@ def test_a_router_waits_for_its_embeddings_and_is_trained(project: Project, prov
     assert look(router).is_trained
 
 
+def test_an_item_that_the_provider_refuses_looks_like_one_without_words(
+    project: Project, provider: Provider, browser: Client, user: User
+) -> None:
+    refused = project.items.earliest("pk").text
+
+    def refuse_one(request: Any) -> Embeddings | CallError:
+        if refused in request.texts:
+            return CallError(Failure.CONTENT_FILTERED, "The provider does not answer about this text.")
+        return by_subject(request)
+
+    provider(refuse_one)
+    router = look(start(project, embedding_choice(project)))
+    buy(router)
+    router = look(router)
+
+    assert router.is_trained
+    page = browser.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    assert "1 item has none and looks to it like a text without words: The provider does not answer" in page
+    assert Caller(user).get(f"routers/{router.pk}/").json()["vectors"]["zeros"] == 1
+
+
+def test_without_a_single_vector_nothing_is_trained_and_the_reason_is_said(
+    project: Project, provider: Provider
+) -> None:
+    provider(
+        lambda request: CallError(Failure.CONTENT_FILTERED, "The provider does not answer about this text.")
+    )
+    router = look(start(project, embedding_choice(project)))
+    buy(router)
+    router = look(router)
+
+    assert router.job.state == Job.State.FAILED
+    assert "have no vector yet. The first of them failed: The provider does not answer" in router.job.reason
+
+
 def test_where_buying_pauses_the_router_pauses_and_its_page_says_why(paused: Router, browser: Client) -> None:
     assert (paused.job.state, paused.job.failure) == (Job.State.PAUSED, VECTORS_PAUSED)
 
