@@ -1,8 +1,10 @@
 """How well a meta-router tells where the premium annotator is worth its price, beside what it is compared with."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import partial
@@ -10,7 +12,6 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count
 from sklearn.ensemble import GradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
@@ -253,8 +254,7 @@ class _Measuring:
         known = reduced(components, features)
         others = [kind for kind in LEARNERS if kind != self.learner]
         fits = SharedFits()
-        # scikit-learn sets the filters of warnings in every thread: afterwards they are as they were.
-        with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
+        with _own_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
             tasks = _Tasks(pool, 1 + (len(LEARNERS) + len(BASELINE_KINDS)) * len(self.parts), between)
             try:
                 everything = np.ones(len(features), dtype=np.bool_)
@@ -297,6 +297,23 @@ class _Measuring:
 
     def _by_baseline(self, kind: str, part: _Part, known: FloatArray, fits: SharedFits) -> FloatArray:
         return self.predict(self.baseline(kind, part.rows, known, fits), known[part.asked])
+
+
+@contextmanager
+def _own_warnings() -> Iterator[None]:
+    """scikit-learn empties the filters of warnings in every thread for a moment, and warns where it finds them empty.
+
+    That is not shown, and afterwards the filters are as they were.
+    """
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *about: Any, **more: Any) -> None:
+            if "sklearn.utils.parallel.Parallel" not in str(message):
+                shown(message, *about, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 class _Tasks:

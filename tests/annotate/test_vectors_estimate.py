@@ -53,7 +53,7 @@ def test_what_this_machine_makes_costs_nothing() -> None:
 
     estimate = vectors_estimate(project, PLAIN)
 
-    assert (estimate.items, estimate.tokens, estimate.cost) == (3, 0, 0)
+    assert (estimate.items, estimate.tokens, estimate.cost) == (3, 0, Decimal(0))
 
 
 def test_nothing_is_estimated_without_a_model() -> None:

@@ -45,6 +45,7 @@ def test_an_upload_shows_its_first_rows_and_a_mapping() -> None:
         "image": None,
         "question": None,
         "gold": "label",
+        "no_answer": None,
         "folder_as_gold": False,
     }
 

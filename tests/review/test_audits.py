@@ -497,10 +497,12 @@ class TestCertificate:
     def test_what_is_kept_stays_while_only_others_are_answered(self, monkeypatch):
         round, other = reviewed_round(20, 4), reviewed_round(20, 4)
         made = []
-        monkeypatch.setattr(
-            "review.certification.certification_now",
-            lambda each: made.append(each) or certification_now(each),
-        )
+
+        def noted(each):
+            made.append(each)
+            return certification_now(each)
+
+        monkeypatch.setattr("review.certification.certification_now", noted)
         kept = certification(round)
 
         answer_all(make_audit_round(other, 5))

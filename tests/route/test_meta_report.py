@@ -7,7 +7,6 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.routing import comparisons, several_comparisons
-from route import meta_report
 from route.meta import FOLDS, LEARNERS, MetaRouter
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
 from route.meta_report import report_among, report_of
@@ -115,7 +114,7 @@ def test_what_is_learned_of_the_preferences_alone_is_learned_once(monkeypatch):
         return fit(forest, features, outcomes, sample_weight)
 
     monkeypatch.setattr(RandomForestRegressor, "fit", counting)
-    monkeypatch.setattr(meta_report, "cpu_count", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
 
     report_of(data.features, data.is_gold, data.outcome, learner="dr", seed=3)
 
