@@ -79,6 +79,7 @@ GETS: dict[str, Expected] = {
     "review_round_audits": SEERS,
     "routing": SEERS,
     "deferral_new": SEERS,
+    "embeddings_cost": MANAGERS,
     "meta_new": SEERS,
     "meta_check": MANAGERS,
     "judge_run_new": SEERS,
