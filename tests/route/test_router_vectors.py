@@ -73,8 +73,16 @@ def buy(router: Router) -> Job:
     return job_of(router)
 
 
+def one_at_a_time(choice: VectorChoice) -> VectorChoice:
+    """Its calls one after the other, so that each is made knowing what those before it cost."""
+    assert choice.connection is not None
+    choice.connection.in_flight = 1
+    choice.connection.save()
+    return choice
+
+
 @pytest.fixture
-def browser(client: Client, user: User) -> Client:
+def visitor(client: Client, user: User) -> Client:
     client.force_login(user)
     return client
 
@@ -83,10 +91,7 @@ def browser(client: Client, user: User) -> Client:
 def paused(project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Router:
     """A router whose embeddings paused after the first call: the key was taken back."""
     monkeypatch.setattr("annotate.vectors_work.TEXTS_A_CALL", 10)
-    choice = embedding_choice(project)
-    assert choice.connection is not None
-    choice.connection.in_flight = 1
-    choice.connection.save()
+    choice = one_at_a_time(embedding_choice(project))
     answers = iter([by_subject])
     provider(lambda request: next(answers, wrong_key)(request))
     router = look(start(project, choice))
@@ -105,7 +110,7 @@ def test_a_router_waits_for_its_embeddings_and_is_trained(project: Project, prov
 
 
 def test_an_item_that_the_provider_refuses_looks_like_one_without_words(
-    project: Project, provider: Provider, browser: Client, user: User
+    project: Project, provider: Provider, visitor: Client, user: User
 ) -> None:
     refused = project.items.earliest("pk").text
 
@@ -120,7 +125,7 @@ def test_an_item_that_the_provider_refuses_looks_like_one_without_words(
     router = look(router)
 
     assert router.is_trained
-    page = browser.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    page = visitor.get(reverse("router", args=[project.pk, router.pk])).content.decode()
     assert "1 item has none and looks to it like a text without words: The provider does not answer" in page
     assert Caller(user).get(f"routers/{router.pk}/").json()["vectors"]["zeros"] == 1
 
@@ -139,10 +144,10 @@ def test_without_a_single_vector_nothing_is_trained_and_the_reason_is_said(
     assert "have no vector yet. The first of them failed: The provider does not answer" in router.job.reason
 
 
-def test_where_buying_pauses_the_router_pauses_and_its_page_says_why(paused: Router, browser: Client) -> None:
+def test_where_buying_pauses_the_router_pauses_and_its_page_says_why(paused: Router, visitor: Client) -> None:
     assert (paused.job.state, paused.job.failure) == (Job.State.PAUSED, VECTORS_PAUSED)
 
-    page = browser.get(reverse("router", args=[paused.project_id, paused.pk])).content.decode()
+    page = visitor.get(reverse("router", args=[paused.project_id, paused.pk])).content.decode()
 
     assert "does not accept the key" in page
     assert "Paused at 10 of 60 embeddings" in page
@@ -151,12 +156,12 @@ def test_where_buying_pauses_the_router_pauses_and_its_page_says_why(paused: Rou
 
 @pytest.mark.parametrize("way", ["page", "api"])
 def test_resumed_it_buys_the_rest_and_is_trained(
-    paused: Router, way: str, browser: Client, user: User, provider: Provider
+    paused: Router, way: str, visitor: Client, user: User, provider: Provider
 ) -> None:
     adapter = provider(by_subject)
 
     if way == "page":
-        browser.post(reverse("trace_training", args=[paused.project_id, paused.pk, "resume"]))
+        visitor.post(reverse("trace_training", args=[paused.project_id, paused.pk, "resume"]))
     else:
         answer = Caller(user).post(f"routers/{paused.pk}/resume/", {})
         assert answer.json()["embeddings"]["state"] == "queued"
@@ -208,26 +213,27 @@ def test_a_router_that_came_while_they_were_bought_does_not_resume_them_by_itsel
 
 
 def test_a_spend_limit_pauses_and_a_higher_one_goes_on(
-    project: Project, provider: Provider, browser: Client, monkeypatch: pytest.MonkeyPatch
+    project: Project, provider: Provider, visitor: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("annotate.vectors_work.TEXTS_A_CALL", 10)
     provider(by_subject)
-    router = look(start(project, embedding_choice(project, spend_limit=Decimal("0.0003"))))
+    choice = one_at_a_time(embedding_choice(project, spend_limit=Decimal("0.0003")))
+    router = look(start(project, choice))
     job = buy(router)
     assert (job.state, job.failure) == (Job.State.PAUSED, "spend_limit")
     assert 0 < job.done < ITEMS
     assert look(router).job.state == Job.State.PAUSED
     address = reverse("router", args=[project.pk, router.pk])
-    assert 'name="spend_limit"' in browser.get(address).content.decode()
+    assert 'name="spend_limit"' in visitor.get(address).content.decode()
     resume = reverse("trace_training", args=[project.pk, router.pk, "resume"])
 
-    refused = browser.post(resume, follow=True).content.decode()
+    refused = visitor.post(resume, follow=True).content.decode()
     assert "higher one" in refused
     assert look(router).job.state == Job.State.PAUSED
     new = look(start(project, embedding_choice(project), "another"))
     assert (new.job.state, new.job.failure) == (Job.State.PAUSED, VECTORS_PAUSED)
 
-    browser.post(resume, {"spend_limit": "1"})
+    visitor.post(resume, {"spend_limit": "1"})
     assert buy(router).state == Job.State.DONE
     assert look(router).is_trained
 
@@ -260,7 +266,7 @@ def test_cancelled_alone_it_buys_nothing_more_and_what_is_bought_stays(
 
 @pytest.mark.parametrize("way", ["page", "api"])
 def test_another_router_that_waits_keeps_them_going(
-    project: Project, provider: Provider, user: User, browser: Client, way: str
+    project: Project, provider: Provider, user: User, visitor: Client, way: str
 ) -> None:
     provider(by_subject)
     choice = embedding_choice(project)
@@ -268,7 +274,7 @@ def test_another_router_that_waits_keeps_them_going(
 
     def cancel(router: Router) -> None:
         if way == "page":
-            browser.post(reverse("router_action", args=[project.pk, router.pk, "cancel"]))
+            visitor.post(reverse("router_action", args=[project.pk, router.pk, "cancel"]))
         else:
             Caller(user).post(f"routers/{router.pk}/cancel/", {})
 
@@ -313,19 +319,19 @@ def test_a_project_whose_embeddings_paused_or_wait_for_nobody_can_be_deleted(pau
     assert job.state == Job.State.CANCELLED
 
 
-def test_the_price_is_shown_before_they_are_bought(project: Project, browser: Client, user: User) -> None:
+def test_the_price_is_shown_before_they_are_bought(project: Project, visitor: Client, user: User) -> None:
     choice = embedding_choice(project)
     assert choice.connection is not None
     asked: dict[str, str | int] = {"vectors": "embeddings", "embeddings_connection": choice.connection.pk}
     address = reverse("embeddings_cost", args=[project.pk])
 
-    priced = browser.get(address, asked | {"embeddings_model": choice.model}).content.decode()
-    unpriced = browser.get(address, asked | {"embeddings_model": "embed-house-7"}).content.decode()
+    priced = visitor.get(address, asked | {"embeddings_model": choice.model}).content.decode()
+    unpriced = visitor.get(address, asked | {"embeddings_model": "embed-house-7"}).content.decode()
     assert "Items to buy for</dt><dd>60" in priced
     assert "Price</dt><dd>under $" in priced
     assert "No price is known" in unpriced
-    assert "Name the embeddings model" in browser.get(address, asked).content.decode()
-    assert not browser.get(address, {"vectors": "plain"}).content.decode().strip()
+    assert "Name the embeddings model" in visitor.get(address, asked).content.decode()
+    assert not visitor.get(address, {"vectors": "plain"}).content.decode().strip()
 
     body = {"kind": "embeddings", "connection": choice.connection.pk, "model": choice.model}
     told = Caller(user).post(f"projects/{project.pk}/routers/vectors-estimate/", body).json()
@@ -333,14 +339,14 @@ def test_the_price_is_shown_before_they_are_bought(project: Project, browser: Cl
     assert 0 < told["cost"] < 0.001
 
 
-def test_a_limit_that_cannot_be_kept_is_said_beside_its_field(project: Project, browser: Client) -> None:
+def test_a_limit_that_cannot_be_kept_is_said_beside_its_field(project: Project, visitor: Client) -> None:
     runs = [
         make_annotator(project, "fruit-model", right_about=FRUIT),
         make_annotator(project, "metal-model", right_about=METAL),
     ]
     choice = embedding_choice(project)
     assert choice.connection is not None
-    page = browser.post(
+    page = visitor.post(
         reverse("deferral_new", args=[project.pk]),
         {
             "agents": [str(run.pk) for run in runs],
