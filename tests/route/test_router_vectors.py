@@ -240,7 +240,7 @@ def test_a_spend_limit_pauses_and_a_higher_one_goes_on(
 
 def test_a_limit_holds_for_what_a_paused_job_still_buys(paused: Router, provider: Provider) -> None:
     provider(by_subject)
-    choice = embedding_choice(paused.project, spend_limit=Decimal("0.0002"))
+    choice = one_at_a_time(embedding_choice(paused.project, spend_limit=Decimal("0.0002")))
 
     router = look(start(paused.project, choice, "another"))
 
