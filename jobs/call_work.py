@@ -176,6 +176,15 @@ class _Budget:
         self._reserved += most
         return True
 
+    def arrived(self, outcome: Outcome) -> None:
+        """What the call cost is known from here on, although it is not written yet."""
+        said = outcome.reply or outcome.error
+        if said is None or self._price is None or outcome.subject not in self._most:
+            return
+        cost = token_cost(self._price, said.input_tokens, said.output_tokens, said.cached_tokens)
+        self._reserved += cost - self._most[outcome.subject]
+        self._most[outcome.subject] = cost
+
     def settle(self, subject: int) -> None:
         """The call costs nothing, or what it cost is in the job's own figure."""
         self._reserved -= self._most.pop(subject, Decimal(0))
@@ -219,6 +228,7 @@ class _Batch:
 
     def add(self, outcome: Outcome) -> None:
         error = outcome.error
+        self.budget.arrived(outcome)
         if error is not None and not (error.input_tokens or error.output_tokens):
             self.budget.settle(outcome.subject)
         if error is not None and error.fatal:

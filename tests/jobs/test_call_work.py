@@ -403,6 +403,20 @@ class TestSpendLimit:
         assert (job.state, job.failure, job.done, job.cost) == ("done", "", 50, Decimal("0.5"))
         assert sorted(numbers_asked(adapter.requests)) == list(range(1, 51))
 
+    def test_what_calls_cost_counts_before_it_is_written(
+        self, priced: CountingWork, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Answers are ten times as long as they may be, and a second goes by before the first of them is written."""
+        monkeypatch.setattr("jobs.call_work.WRITE_EVERY_SECONDS", 1.0)
+        provider(lambda request: reply_of(100), latency=0.01)
+        job = make_counting_job(50, in_flight=2, spend_limit=Decimal("0.4"))
+
+        run_to_end(job.pk)
+
+        job.refresh_from_db()
+        assert (job.state, job.failure) == ("paused", "spend_limit")
+        assert job.cost <= Decimal("0.8")  # four are under way, or wait for room, when the limit is reached
+
     def test_failures_without_a_charge_take_no_room(self, priced: CountingWork, provider: Provider):
         busy = CallError(Failure.RATE_LIMITED, "Too many calls.")
         provider(lambda request: busy if number_of(request) % 5 else reply_of(10))
