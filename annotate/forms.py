@@ -195,6 +195,12 @@ class MappingForm(RefusableForm):
         label="Text holds no answer",
         help_text="True where it holds none. With such a column a blank answer of other rows is one that nobody knows.",
     )
+    start = forms.ChoiceField(
+        required=False,
+        label="Where the answer begins",
+        help_text="Its first character in the text, counted from 0, as exports have it. Without one an answer that has "
+        "no place of its own is taken to stand where its words stand first.",
+    )
     add_labels = forms.BooleanField(
         required=False,
         label="Make labels of new gold values",
@@ -236,12 +242,14 @@ class MappingForm(RefusableForm):
         if not task.is_checkable:
             del self.fields["gold"]
         if not task.is_span:
-            del self.fields["no_answer"]
+            del self.fields["no_answer"], self.fields["start"]
         if task.is_written:
             del self.fields["add_labels"]
         if task.is_span:
             self._offer("no_answer", columns, "None: blank answers say so")
             self.fields["no_answer"].initial = suggested.no_answer or ""
+            self._offer("start", columns, "None: the first place of its words")
+            self.fields["start"].initial = suggested.start or ""
             self.fields["gold"].label = "Answers"
             self.fields["gold"].help_text = _ANSWERS_HELP
         if task.key == "image_text_agreement":
@@ -276,6 +284,7 @@ class MappingForm(RefusableForm):
             gold=None if from_folder else gold,
             folder_as_gold=from_folder,
             no_answer=chosen.get("no_answer") or None,
+            start=chosen.get("start") or None,
         )
 
 

@@ -60,6 +60,13 @@ class MappingSerializer(Input):
         help_text="Where answers are spans: true where the text holds no answer. An empty `gold` of other rows is then "
         "an answer that nobody knows.",
     )
+    start = serializers.CharField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Where answers are spans: the first character of the answer in the text, counted from 0, for answers "
+        "whose place `gold` does not say.",
+    )
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):

@@ -1,6 +1,7 @@
 """Gold answers that are spans of a text, as files give them: words, a list of answers, or SQuAD's two lists."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,23 +11,29 @@ from annotate.uploads.errors import RowProblem
 MOST_ANSWERS = 1000
 _SHOWN = 80  # characters of an answer in a sentence
 _STARTS = ("start", "answer_start")
+_WHOLE = re.compile(r"[0-9]{1,12}(?:\.0*)?")  # programs that know no empty whole numbers write 1 as 1.0
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
-def gold_answers(value: Any, text: str) -> list[dict[str, Any]] | None:
+def gold_answers(value: Any, text: str, start: Any = None) -> list[dict[str, Any]] | None:
     """What is right by a cell, each `{text, start}` as it stands in the text; empty for "no answer", None for unknown.
 
     The cell holds the words of an answer, a list of words, a list of `{text, start}`, or `{"text": […],
     "answer_start": […]}`; the latter three may be JSON text. A blank cell and empty lists say "no answer", an empty
-    value (null) nothing. An answer that does not stand where it is said to stand is looked for in the text, and the
-    nearest place is taken. Raises RowProblem, with a sentence that goes on after "Row 3: ", where it is not found.
+    value (null) nothing. `start`, a number or blank, is the place of the cell's only answer if it has none there.
+    An answer that does not stand where it is said to stand is looked for in the text, and the nearest place is taken.
+    Raises RowProblem, with a sentence that goes on after "Row 3: ", where it is not found, and where a place is no
+    whole number.
     """
     if value is None:
         return None
     given = _given(value)
     if len(given) > MOST_ANSWERS:
         raise RowProblem(f"it has {len(given):,} answers; at most {MOST_ANSWERS:,} are accepted.")
-    found = [_placed(words, start, text) for words, start in given]
+    beside = _start_beside(start)
+    if len(given) == 1 and given[0][1] is None:
+        given = [(given[0][0], beside)]
+    found = [_placed(words, place, text) for words, place in given]
     return [dict(answer) for answer in dict.fromkeys(tuple(each.items()) for each in found)]
 
 
@@ -103,6 +110,18 @@ def _start(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
         raise RowProblem("the place of an answer must be a whole number.")
     return int(value)
+
+
+def _start_beside(value: Any) -> int | None:
+    """The place that a column of its own says; text files have numbers as text."""
+    if not isinstance(value, str):
+        return _start(value)
+    said = value.strip()
+    if not said:
+        return None
+    if not _WHOLE.fullmatch(said):
+        raise RowProblem(f"the place of an answer must be a whole number, not “{said[:_SHOWN]}”.")
+    return int(said.partition(".")[0])
 
 
 def _placed(words: str, start: int | None, text: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _CONTEXT_NAMES = ("context", "passage", "paragraph", *_TEXT_NAMES)
 _ANSWERS_NAMES = (
     "answers", "answer", "goldanswers", "goldanswer", "gold", "answertext", "span", "target", "finallabel",
 )
+_START_NAMES = ("start", "answerstart")
+_FINAL_ANSWER, _FINAL_START = "finallabel", "finalstart"  # of an export, which has other answers with places, too
 _NO_ANSWER_NAMES = ("noanswer", "finalnoanswer", "isimpossible")
 _QUESTION_NAMES = ("question", "query", "q", "prompt")
 _IMAGE_NAMES = (
@@ -54,7 +56,8 @@ Scalar = str | int | float | bool | None
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
     """The column for each part of an item, or None. `gold` holds gold answers where answers are spans; then `no_answer`
-    says whether a text holds none, so that a blank answer without it is one that nobody knows.
+    says whether a text holds none, so that a blank answer without it is one that nobody knows, and `start` where an
+    answer begins that has no place of its own.
 
     `folder_as_gold`: an image's top folder is its gold label.
     """
@@ -66,6 +69,7 @@ class ColumnMapping:
     gold: str | None = None
     folder_as_gold: bool = False
     no_answer: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     gold_names = _ANSWERS_NAMES if task.is_span else _GOLD_NAMES
     gold = _take(free, _find(free, gold_names)) if task.is_checkable else None
     no_answer = _take(free, _find(free, _NO_ANSWER_NAMES)) if task.is_span and gold is not None else None
+    start = _take(free, _find_start(free, preview_rows, gold)) if task.is_span and gold is not None else None
     item_id = _take(free, _find_id(free, preview_rows))
     text = _take(free, _find_text(free, preview_rows, task)) if task.needs_text else None
     if item_id is None and task.key != "closed_vqa":
@@ -104,7 +109,7 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     folder_as_gold = (
         gold is None and task.key == "image_classification" and _folders_are_classes(columns, preview_rows)
     )
-    return ColumnMapping(item_id, text, image, question, gold, folder_as_gold, no_answer)
+    return ColumnMapping(item_id, text, image, question, gold, folder_as_gold, no_answer, start)
 
 
 def validate_mapping(
@@ -128,6 +133,7 @@ def validate_mapping(
         "question": mapping.question,
         "answers" if task.is_span else "gold label": mapping.gold,
         "question whether there is no answer": mapping.no_answer,
+        "places of the answers": mapping.start,
     }
     for role, column in roles.items():
         if column is not None and column not in columns:
@@ -149,6 +155,10 @@ def validate_mapping(
     if mapping.no_answer is not None and (not task.is_span or mapping.gold is None):
         raise UploadError(
             "A column that says where there is no answer goes with a column of answers that are spans of the text."
+        )
+    if mapping.start is not None and (not task.is_span or mapping.gold is None):
+        raise UploadError(
+            "A column that says where an answer begins goes with a column of answers that are spans of the text."
         )
     _check_gold(mapping, roles, columns)
 
@@ -173,7 +183,8 @@ class RowMapper:
         self._mapping = mapping
         self._task = get_task_type(task_type)
         folder = "folder" if mapping.folder_as_gold else None
-        used = (mapping.id, mapping.text, mapping.question, mapping.gold, mapping.no_answer, folder)
+        answers = (mapping.gold, mapping.no_answer, mapping.start)
+        used = (mapping.id, mapping.text, mapping.question, *answers, folder)
         self._used = frozenset(column for column in used if column is not None)
 
     def record(self, row: Row) -> ItemRecord:
@@ -263,7 +274,7 @@ def _gold(row: Row, mapping: ColumnMapping) -> str | None:
 
 def _answers(row: Row, mapping: ColumnMapping, text: str) -> list[dict[str, Any]] | None:
     try:
-        found = gold_answers(_value(row, mapping.gold), text)
+        found = gold_answers(_value(row, mapping.gold), text, _value(row, mapping.start))
         return found if mapping.no_answer is None else with_no_answer(found, _value(row, mapping.no_answer))
     except RowProblem as problem:
         raise RowProblem(f"Row {row.number:,}: {problem.sentence}") from None
@@ -286,6 +297,14 @@ def _find(columns: Sequence[str], names: Iterable[str]) -> str | None:
     """
     plain = {re.sub(r"[\W_]+", "", column.lower()): column for column in reversed(columns)}
     return next((plain[name] for name in names if name in plain), None)
+
+
+def _find_start(columns: Sequence[str], rows: Sequence[Row], gold: str) -> str | None:
+    """The column with the places of the answers in `gold`, if it holds nothing but whole numbers."""
+    is_final = _find([gold], [_FINAL_ANSWER]) is not None
+    column = _find(columns, [_FINAL_START] if is_final else _START_NAMES)
+    values = [_as_text(row.values.get(column)).strip() for row in rows] if column else []
+    return column if all(value.isdecimal() for value in values if value) else None
 
 
 def _find_id(columns: Sequence[str], rows: Sequence[Row]) -> str | None:

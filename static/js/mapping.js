@@ -1,7 +1,7 @@
 // Shows in the preview what each column is used for.
 
 const form = document.querySelector("form[data-mapping]");
-const names = { id: "Id", text: "Text", image: "Image", question: "Question", gold: "Gold", no_answer: "No answer" };
+const names = { id: "Id", text: "Text", image: "Image", question: "Question", gold: "Gold", start: "Place", no_answer: "No answer" };
 
 function mark() {
   const roles = new Map();

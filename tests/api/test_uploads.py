@@ -46,6 +46,7 @@ def test_an_upload_shows_its_first_rows_and_a_mapping() -> None:
         "question": None,
         "gold": "label",
         "no_answer": None,
+        "start": None,
         "folder_as_gold": False,
     }
 

@@ -76,6 +76,39 @@ def test_a_place_that_is_right_stays(text, data):
         ]
 
 
+@pytest.mark.parametrize("said", [10, 10.0, "10", " 10.0 ", 8])
+def test_a_column_of_its_own_says_which_place_is_meant(said):
+    assert gold_answers("Rome", "Rome, not Rome.", said) == [{"text": "Rome", "start": 10}]
+
+
+@pytest.mark.parametrize("said", [None, "", " "])
+def test_without_a_place_the_first_one_is_taken(said):
+    assert gold_answers("Rome", "Rome, not Rome.", said) == [{"text": "Rome", "start": 0}]
+
+
+def test_the_place_beside_is_for_one_answer_that_has_none_of_its_own():
+    text = "Rome, not Rome."
+    assert gold_answers([{"text": "Rome", "start": 0}], text, 10) == [{"text": "Rome", "start": 0}]
+    assert gold_answers(["Rome", "not"], text, 10) == [
+        {"text": "Rome", "start": 0},
+        {"text": "not", "start": 6},
+    ]
+    assert gold_answers("", text, 0) == []
+    assert gold_answers(None, text, 0) is None
+
+
+@pytest.mark.parametrize("said", ["-1", "ten", "1.5", 1.5, True, "9" * 13])
+def test_a_place_beside_that_is_no_whole_number_is_refused(said):
+    with pytest.raises(RowProblem, match="must be a whole number"):
+        gold_answers("Rome", "Rome", said)
+
+
+@pytest.mark.parametrize(("place", "found"), [("12", "start"), ("", "start"), ("0:12", None)])
+def test_a_column_called_start_holds_places_only_if_it_holds_whole_numbers(place, found):
+    row = Row(1, {"context": "Rome fell.", "question": "What?", "answer": "Rome", "start": place})
+    assert suggest_mapping(list(row.values), [row], "extractive_qa").start == found
+
+
 def record(**values):
     mapping = ColumnMapping(text="context", question="question", gold="answers")
     return RowMapper(mapping, task_type="extractive_qa").record(Row(3, {"question": "What?", **values}))
