@@ -53,9 +53,9 @@ const answers = new Outbox({
   onSaved: (entry, reply) => {
     recent.delete(entry.task.id);
     progress = reply.data?.progress ?? { ...progress, mine: progress.mine + 1 }; // None while a large round is counted.
-    showProgress();
     if (reply.data?.tasks?.length) queue.take(reply.data.tasks);
     else if (entry.asks || !queue.shown) void queue.refill(); // It says why there is none.
+    showProgress(); // What is left depends on what is held.
   },
   onChange: () => {
     showUnsaved();

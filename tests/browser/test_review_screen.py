@@ -59,6 +59,25 @@ def test_a_digit_gives_the_label_at_that_place_and_it_is_saved(open_screen: Open
     assert all(each is not None and 0 <= each < 30 for each in seconds)
 
 
+def test_what_is_left_counts_the_items_that_came_with_an_answer(open_screen: Open) -> None:
+    page = open_screen(round_of(texts(12)))
+
+    for number in range(1, 5):
+        shows(page, f"text {number}")
+        page.keyboard.press("Enter")
+        saved(page, answered=number)
+        expect(page.locator("#progress-text")).to_have_text(f"{number} of 12")
+        expect(page.locator("#progress-left")).to_have_text(f"{12 - number} left for you")
+
+
+def test_a_long_word_of_a_label_is_not_broken(open_screen: Open) -> None:
+    page = open_screen(round_of(texts(1), ["praise", "complaint", "subscription"]))
+
+    shows(page, "text 1")
+    heights = page.locator("#labels button span").evaluate_all("all => all.map((each) => each.offsetHeight)")
+    assert len(set(heights)) == 1, "each on one line"
+
+
 def test_labels_that_are_digits_have_their_own_key(open_screen: Open) -> None:
     round = round_of(texts(4), ["7", "0", "3"])
     page = open_screen(round)
