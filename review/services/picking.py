@@ -184,16 +184,25 @@ def pick(*, project: Project, chain: Chain, action: Action, ids: Sequence[int], 
     change = None
     try:
         for some in _batches(ids):
-            with transaction.atomic():
-                sorter.lock_round()
-                usable, reasons = sorter.sort_out(some, lock=True)
-                made.add(doer[action.name](sorter, usable))
-            done += len(usable)
+            usable, reasons, of_batch = _do(sorter, doer[action.name], some)
+            made.add(of_batch)
+            done += usable
             left += reasons
     finally:
         if done:
             change = _record(sorter, done, made)
     return Outcome(action, done, left, change)
+
+
+@again_after_deadlock
+@transaction.atomic
+def _do(
+    sorter: "_Sorter", act: Callable[["_Sorter", list["_Pick"]], "_Made"], ids: Sequence[int]
+) -> tuple[int, Counter[str], "_Made"]:
+    """Act on one batch: how many items it was done to, how many were left alone by reason, and what was made."""
+    sorter.lock_round()
+    usable, left = sorter.sort_out(ids, lock=True)
+    return len(usable), left, act(sorter, usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +303,11 @@ class _Sorter:
     def _read(self, ids: Sequence[int], *, lock: bool) -> None:
         assert self.round is not None  # noqa: S101 (_checked was here)
         tasks = self.round.tasks.filter(item__in=ids).exclude(purpose=ReviewTask.Purpose.GOLD).order_by("pk")
+        if lock:
+            # Read afterwards: an adjudication that appears while this waits for the locks is not among them.
+            lock_in_order(tasks)
         self._tasks: dict[int, list[ReviewTask]] = {}
-        for task in tasks.select_for_update(of=("self",)) if lock else tasks:
+        for task in tasks:
             self._tasks.setdefault(task.item_id, []).append(task)
         annotations = Annotation.objects.filter(run=self.chain.annotation, item__in=ids)
         self._annotations = {

@@ -17,6 +17,7 @@ from review.round_history import record_change
 from review.sampling import draw, inclusion_probabilities
 from review.services.deadlocks import again_after_deadlock
 from review.services.rounds import budget_of
+from review.services.settling import lock_in_order
 
 THRESHOLD = "threshold"
 DONE = (ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
@@ -98,7 +99,9 @@ def round_raise(
     # Answers and claims that come now wait here for the end of the draw, and find their task as it is then. Known items
     # are no part of it: who answers one may hold its task and wait for others.
     drawn = round.tasks.exclude(purpose=ReviewTask.Purpose.GOLD)
-    redraw = _redraw(round, drawn.select_for_update(), budget)
+    # Read afterwards: what people said while this waits for the locks is not seen by the statement that takes them.
+    lock_in_order(drawn)
+    redraw = _redraw(round, drawn, budget)
     BudgetRaise.objects.create(
         round=round,
         draw_number=round.draw_number + 1,

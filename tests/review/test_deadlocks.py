@@ -1,5 +1,5 @@
 import pytest
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import OperationalError, transaction
 
 from review.services.deadlocks import again_after_deadlock
 
@@ -46,25 +46,3 @@ def test_other_errors_and_those_of_an_outer_transaction_are_not_tried_again():
     with pytest.raises(OperationalError), transaction.atomic():
         inner(1)
     assert len(tried) == len(of_inner) == 1
-
-
-@pytest.mark.parametrize(
-    ("constraint", "tries"), [("one_counted_task_an_item", 2), ("one_preference_an_item", 1)]
-)
-def test_who_comes_second_to_an_items_task_tries_again(constraint: str, tries: int) -> None:
-    tried: list[int] = []
-
-    @again_after_deadlock
-    def act() -> None:
-        tried.append(1)
-        if len(tried) == 1:
-            raise IntegrityError(f'duplicate key value violates unique constraint "{constraint}"') from Ended(
-                "23505"
-            )
-
-    if tries == 1:
-        with pytest.raises(IntegrityError):
-            act()
-    else:
-        act()
-    assert len(tried) == tries
