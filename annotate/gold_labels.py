@@ -5,6 +5,7 @@ from collections.abc import Callable
 from django.db.models import Max
 
 from annotate.errors import Refusal
+from annotate.locks import lock_project
 from annotate.models import Label, Upload
 from annotate.services.projects import clean_label_name
 from annotate.uploads.errors import RowProblem
@@ -59,6 +60,10 @@ class GoldLabels:
 
     def _created(self, name: str) -> int:
         labels = self._upload.project.labels
+        lock_project(self._upload.project_id)
+        there = labels.filter(name=name).first()
+        if there is not None:  # somebody else made it this moment
+            return there.pk
         last = labels.aggregate(last=Max("position"))["last"]
         position = 0 if last is None else last + 1
         made = Label.objects.create(

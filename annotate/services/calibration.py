@@ -9,6 +9,7 @@ from django.db import transaction
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.label_sets import need_label_set
+from annotate.locks import lock_project
 from annotate.models import CalibrationLabel, Item, Label, Project, User
 from annotate.rightness import Truth, is_known
 
@@ -19,6 +20,7 @@ def calibration_from_gold(*, project: Project, count: int, user: User | None = N
     is_span = project.task.is_span
     if not is_span:
         need_label_set(project, "there is nothing to calibrate with", field="count")
+    lock_project(project.pk)  # asked for twice at once, the second takes other items
     gold = dict(
         project.items.filter(is_known(project.task, Truth.GOLD, prefix=""), calibration_label=None)
         .order_by("id")

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 
 from annotate.connections import check_address, store_key
 from annotate.errors import Refusal
@@ -44,12 +45,10 @@ def connection_save(
     """
     if not name.strip():
         raise Refusal("Give the connection a name.", field="name")
-    if (
-        Connection.objects.filter(owner=connection.owner, name=name.strip())
-        .exclude(pk=connection.pk)
-        .exists()
-    ):
-        raise Refusal(f"You have a connection named “{name.strip()}” already.", field="name")
+    taken = Refusal(f"You have a connection named “{name.strip()}” already.", field="name")
+    namesakes = Connection.objects.filter(owner=connection.owner, name=name.strip())
+    if namesakes.exclude(pk=connection.pk).exists():
+        raise taken
     if provider not in PROVIDERS:
         raise Refusal(f"Choose one of: {', '.join(PROVIDERS)}.", field="provider")
     if key_variable and key_variable not in settings.KEY_VARIABLES:
@@ -97,7 +96,13 @@ def connection_save(
         connection.encrypted_key = ""
     if PROVIDERS[provider].needs_key and not connection.has_key:
         raise Refusal(f"{PROVIDERS[provider].label} needs a key.", field="key")
-    connection.save()
+    try:
+        with transaction.atomic():
+            connection.save()
+    except IntegrityError as error:
+        if not namesakes.exclude(pk=connection.pk).exists():
+            raise
+        raise taken from error  # it was sent twice at once
     return connection
 
 

@@ -5,6 +5,7 @@ from django.db import transaction
 from annotate.access import May, Permissions, permissions
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.locks import lock_project
 from annotate.models import Membership, Project, User
 
 Role = Membership.Role
@@ -108,8 +109,7 @@ def member_remove(*, membership: Membership, user: User) -> None:
 
 def locked_membership(project: Project, user: User) -> Membership | None:
     """The membership as it is now. Until the transaction ends, nobody else changes the project's members."""
-    # Not the key: who adds rows of the project meanwhile must not wait for this while holding others.
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    lock_project(project.pk)
     return project.memberships.select_related("user", "project").filter(user=user).first()
 
 

@@ -14,6 +14,7 @@ from django.db.models import Max, Q, QuerySet, RestrictedError
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.label_sets import need_label_set
+from annotate.locks import lock_project
 from annotate.models import Label, Membership, Project, User
 from annotate.services.guidelines import guideline_set, instructions_set
 from annotate.task_types import get_task_type
@@ -156,6 +157,7 @@ def label_add(*, project: Project, name: str, description: str = "", user: User 
     name = clean_label_name(name)
     if not name:
         raise Refusal("Give the label a name.", field="name")
+    lock_project(project.pk)
     if project.labels.filter(name=name).exists():
         raise Refusal(f"There is a label “{name}” already.", field="name")
     label = _label_create(project, name, description.strip())
@@ -179,6 +181,7 @@ def label_update(
     name = clean_label_name(name)
     if not name:
         raise Refusal("Give the label a name.", field="name")
+    lock_project(label.project_id)
     if label.project.labels.filter(name=name).exclude(pk=label.pk).exists():
         raise Refusal(f"There is a label “{name}” already.", field="name")
     if guideline is not None:
@@ -198,6 +201,11 @@ def label_update(
 def label_delete(*, label: Label, user: User | None = None) -> None:
     """Remove a label that nothing uses yet; the positions of those after it close up."""
     project = label.project
+    lock_project(project.pk)
+    there = project.labels.filter(pk=label.pk).first()
+    if there is None:  # somebody else, or another tab, was faster
+        return
+    label = there  # with its place as it is now
     in_use = Refusal(f"The label “{label.name}” is in use and cannot be deleted. You can rename it.")
     if project.annotation_runs.exists():
         raise in_use
