@@ -170,7 +170,12 @@ class BatchWriter:
             for sha256, image in images.items()
             if sha256 not in known
         ]
-        return known | {image.sha256: image.pk for image in StoredImage.objects.bulk_create(new)}
+        if not new:
+            return known
+        # Another import may bring the same ones this moment: whoever comes first makes them. In one order for all, so
+        # that two of them do not wait for one another.
+        StoredImage.objects.bulk_create(sorted(new, key=lambda image: image.sha256), ignore_conflicts=True)
+        return dict(stored.values_list("sha256", "pk"))
 
 
 def already(external_id: str) -> str:

@@ -18,6 +18,7 @@ from annotate.history import record
 from annotate.import_checking import RowChecker
 from annotate.import_rows import batches, open_reader, read_rows
 from annotate.import_writing import BatchWriter, NotAll, Outcome, Stopped
+from annotate.locks import lock_project
 from annotate.models import Item, Label, RejectedRow, Upload
 from annotate.references import referred_to
 from annotate.row_content import KnownContents
@@ -112,10 +113,24 @@ def _write(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | 
     pace = _Pace(lease)
     for batch in batches(rows):
         writer = BatchWriter(upload, batch, labels, known)
-        lease.write(writer.write, cursor=batch[-1].number)
+        _write_to(lease, writer.write, cursor=batch[-1].number)
         if not pace.goes_on():
             return False
     return True
+
+
+def _write_to(lease: Lease, rows: Callable[[], Progress], *, cursor: int | None = None) -> None:
+    """`lease.write` of rows that change the upload too: the job is locked first, and then the upload.
+
+    Whoever ends an import, by hand or because it is done, locks the two in this order: in the other they would wait for
+    one another.
+    """
+
+    def write() -> Progress:
+        Job.objects.select_for_update(no_key=True).values_list("pk").get(pk=lease.job.pk)
+        return rows()
+
+    lease.write(write, cursor=cursor)
 
 
 # --- All or nothing --------------------------------------------------------------------------------------------------
@@ -126,19 +141,19 @@ def _check(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | 
 
     Raises CannotGoOn, and the upload has failed, when a row would be rejected.
     """
-    lease.write(_at_once(lambda: _begin(upload, Upload.Step.CHECKING)), cursor=0)
+    _write_to(lease, _at_once(lambda: _begin(upload, Upload.Step.CHECKING)), cursor=0)
     checker = RowChecker(upload, known)
     pace = _Pace(lease)
     count = 0
     for batch in batches(read_rows(reader, upload, start=0, keep_images=False)):
         count = batch[-1].number
-        lease.write(lambda batch=batch: checker.check(batch))  # type: ignore[misc]
+        _write_to(lease, lambda batch=batch: checker.check(batch))  # type: ignore[misc]
         if not pace.goes_on():
             return False
     twice = checker.twice()
     while problems := dict(islice(twice, _PROBLEMS_AT_ONCE)):
         outcome = Outcome(differing=len(problems), problems=problems)
-        lease.write(_at_once(lambda outcome=outcome: outcome.add_to(upload)))  # type: ignore[misc]
+        _write_to(lease, _at_once(lambda outcome=outcome: outcome.add_to(upload)))  # type: ignore[misc]
     upload.refresh_from_db(fields=["rejected"])
     if upload.rejected:
         rows = f"{upload.rejected:,} row" if upload.rejected == 1 else f"{upload.rejected:,} rows"
@@ -148,7 +163,7 @@ def _check(lease: Lease, upload: Upload, reader: Reader, known: KnownContents | 
             f"All or nothing was chosen, and {rows} of {count:,} would be rejected. {NOTHING_IMPORTED} Mend them "
             "and upload the file again.",
         )
-    lease.write(_at_once(lambda: _begin(upload, Upload.Step.WRITING, total=count)), cursor=0)
+    _write_to(lease, _at_once(lambda: _begin(upload, Upload.Step.WRITING, total=count)), cursor=0)
     return True
 
 
@@ -189,10 +204,10 @@ def _take_back(lease: Lease, upload: Upload) -> bool:
     """
     pace = _Pace(lease)
     while items := list(upload.items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE]):
-        lease.write(_at_once(lambda items=items: remove_items(upload, items)))  # type: ignore[misc]
+        _write_to(lease, _at_once(lambda items=items: remove_items(upload, items)))  # type: ignore[misc]
         if not pace.goes_on():
             return False
-    lease.write(_at_once(lambda: remove_labels(upload)))
+    _write_to(lease, _at_once(lambda: remove_labels(upload)))
     Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED, step="")
     raise CannotGoOn(upload.reason, pause=False)
 
@@ -210,6 +225,7 @@ def remove_labels(upload: Upload) -> None:
     prompts list the labels, and while another import of the project may find them.
     """
     project = upload.project
+    lock_project(project.pk)
     others = project.uploads.filter(state=Upload.State.IMPORTING).exclude(pk=upload.pk)
     if project.annotation_runs.exists() or others.exists():
         return

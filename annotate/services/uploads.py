@@ -172,7 +172,9 @@ def upload_resume(*, upload: Upload, user: User | None = None) -> None:
 @transaction.atomic
 def upload_cancel(*, upload: Upload, user: User | None = None) -> None:
     """End an import. The items that it made stay; where it is all or nothing, a worker takes them back."""
-    upload = Upload.objects.select_for_update().get(pk=upload.pk)
+    # The job first, as the worker does who writes or ends the import this moment.
+    list(Job.objects.select_for_update(of=("self",), no_key=True).filter(upload=upload).values_list("pk"))
+    upload = Upload.objects.select_for_update(no_key=True).get(pk=upload.pk)
     if upload.job is None or upload.job.is_finished:
         raise Refusal("This import is not running.")
     if upload.step == Upload.Step.UNDOING:
@@ -195,20 +197,40 @@ def upload_discard(*, upload: Upload, user: User | None = None) -> None:
 
     Raises Refusal once something was done with one of them. Cut off in the middle, it can be asked for again.
     """
-    if upload.state not in (Upload.State.RECEIVED, Upload.State.FAILED):
-        raise Refusal("Items came from this upload, so it is kept.")
-    if upload.job is not None and not upload.job.is_finished:
-        raise Refusal("The import is still running. Cancel it first.")
-    items = Item.objects.filter(upload=upload)
-    if items.filter(Q(annotations__isnull=False) | Q(calibration_label__isnull=False)).exists():
-        raise Refusal("Items of this upload are annotated or labelled already, so it is kept.")
-    # Some at a time: nobody waits long to write, and what is in memory does not grow with the upload.
-    while some := list(items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE]):
-        with transaction.atomic():
-            remove_items(upload, some)
     with transaction.atomic():
-        file = upload.file
-        _record(upload, user, "upload thrown away")
-        remove_labels(upload)
-        upload.delete()
-        transaction.on_commit(lambda: file.delete(save=False))
+        row = _row_to_discard(upload)
+        items = Item.objects.filter(upload=upload)
+        if items.filter(Q(annotations__isnull=False) | Q(calibration_label__isnull=False)).exists():
+            raise Refusal("Items of this upload are annotated or labelled already, so it is kept.")
+    # Some at a time: nobody waits long to write, and what is in memory does not grow with the upload.
+    while row is not None:
+        with transaction.atomic():
+            row = _row_to_discard(upload)
+            if row is not None and not _discard_some(row, user):
+                return
+
+
+def _row_to_discard(upload: Upload) -> Upload | None:
+    """The upload as it is now, locked; None where somebody else has thrown it away. Raises Refusal."""
+    row = Upload.objects.select_for_update(of=("self",)).select_related("job").filter(pk=upload.pk).first()
+    if row is None:
+        return None
+    if row.state not in (Upload.State.RECEIVED, Upload.State.FAILED):
+        raise Refusal("Items came from this upload, so it is kept.")
+    if row.job is not None and not row.job.is_finished:
+        raise Refusal("The import is still running. Cancel it first.")
+    return row
+
+
+def _discard_some(upload: Upload, user: User | None) -> bool:
+    """Remove some of its items, or where none is left the upload itself; whether it is there still."""
+    some = list(upload.items.order_by("pk").values_list("pk", flat=True)[:ITEMS_TAKEN_BACK_AT_ONCE])
+    if some:
+        remove_items(upload, some)
+        return True
+    file = upload.file
+    _record(upload, user, "upload thrown away")
+    remove_labels(upload)
+    upload.delete()
+    transaction.on_commit(lambda: file.delete(save=False))
+    return False

@@ -378,7 +378,7 @@ class TestCutOff:
         with pytest.raises(Refusal, match="Items came from this upload"):
             upload_discard(upload=upload)
 
-        upload.state = Upload.State.FAILED
+        Upload.objects.filter(pk=upload.pk).update(state=Upload.State.FAILED)
         with pytest.raises(Refusal, match="labelled already"):
             upload_discard(upload=upload)
         assert Item.objects.count() == 30
