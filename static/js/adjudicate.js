@@ -75,13 +75,24 @@ function showChosen() {
   document.getElementById("span-chosen").value = span.hasChoice ? `${span.said.start}-${span.said.end}` : "";
 }
 
-// On wide screens the text scrolls in its part of the page, on narrow ones with the page, behind the answers below.
+// On wide screens the text scrolls in its part of the page; on narrow ones by itself if it is long, and with the page,
+// behind the answers below.
 function bringIntoView(box) {
-  const stage = document.getElementById("stage");
-  const isOwn = stage.scrollHeight > stage.clientHeight && getComputedStyle(stage).overflowY === "auto";
-  const { top, bottom } = isOwn ? stage.getBoundingClientRect() : { top: 0, bottom: document.querySelector(".decide-answer").getBoundingClientRect().top };
-  if (box.top >= top + 24 && box.bottom <= bottom - 24) return;
-  (isOwn ? stage : document.scrollingElement).scrollTop += (box.top + box.bottom) / 2 - (top + bottom) / 2;
+  let { top, bottom } = box;
+  const scroll = (part, from, to) => {
+    if (part.scrollHeight <= part.clientHeight || (top >= from + 24 && bottom <= to - 24)) return;
+    const before = part.scrollTop;
+    part.scrollTop += (top + bottom) / 2 - (from + to) / 2;
+    top -= part.scrollTop - before;
+    bottom -= part.scrollTop - before;
+  };
+  for (const part of [document.getElementById("stage"), document.getElementById("text")]) {
+    const { top: from, bottom: to } = part.getBoundingClientRect();
+    if (getComputedStyle(part).overflowY === "auto") scroll(part, from, to);
+  }
+  const answer = document.querySelector(".decide-answer");
+  const isBelow = getComputedStyle(answer).position === "sticky";
+  scroll(document.scrollingElement, 0, isBelow ? answer.getBoundingClientRect().top : innerHeight);
 }
 
 async function offerSpans() {

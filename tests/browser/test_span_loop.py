@@ -361,7 +361,20 @@ def test_a_manager_decides_with_other_words_of_the_text(signed_in: SignedIn, pro
         sideways = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         assert not page.evaluate(sideways), width
         keep(page, f"decide-{width}-{'dark' if is_dark else 'light'}")
-    page.get_by_role("button", name="Save this answer").click()
+    page.set_viewport_size({"width": 360, "height": 740})
+    save, none = (
+        page.get_by_role("button", name=name) for name in ("Save this answer", "The text holds no answer")
+    )
+    expect(save).to_be_in_viewport(ratio=1)
+    expect(
+        none
+    ).to_be_hidden()  # until the choice is taken back: on a phone there is room for one thing at a time
+    page.locator("#span-cancel").click()
+    expect(none).to_be_in_viewport(ratio=1)
+    assert page.locator(".decide-answer").evaluate("(part) => part.offsetHeight") <= 740 / 3
+    select(page, TEXTS[0], "Ida Berg")
+    chosen(page, "Ida Berg")
+    save.click()
     expect(page.locator(".decide-title")).to_contain_text("2 to decide")
     expect(page.locator("#span-missing")).to_be_visible()
     page.keyboard.press("m")
