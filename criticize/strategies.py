@@ -94,8 +94,8 @@ _ALL = (
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({strategy.name: strategy for strategy in _ALL})
 
 
-# As forms and the API offer them: name, and what it does.
-CHOICES = [(strategy.name, strategy.description) for strategy in _ALL]
+# As the API offers them, for answers of every kind: name, and what it does.
+CHOICES = [(strategy.name, strategy.description.replace("label", "answer")) for strategy in _ALL]
 
 
 def get_strategy(name: str) -> Strategy:

@@ -34,7 +34,7 @@ class GoldAnswerSerializer(serializers.Serializer[Any]):
 
 
 class ItemSerializer(serializers.ModelSerializer[Item]):
-    """An item with the labels that people gave. Reviewers, who stay blind to them, see it in their queue alone."""
+    """An item with the answers that are known of it. Reviewers, who stay blind to them, see it in their queue alone."""
 
     columns = serializers.DictField(read_only=True, help_text="The upload's columns that have no other part.")
     image_url = serializers.SerializerMethodField()
@@ -134,7 +134,7 @@ class LabelCountSerializer(serializers.Serializer[Any]):
 
 
 class CalibrationSerializer(serializers.Serializer[Any]):
-    """The calibration set: items whose label, or answer, a person gave without seeing a machine's."""
+    """The calibration set: items that a person answered without seeing a machine's answer."""
 
     items = serializers.IntegerField()
     from_gold = serializers.IntegerField()

@@ -23,6 +23,9 @@ from annotate.services.projects import (
 from annotate.task_types import TASK_TYPES
 
 MAX_TEXT = 20_000
+INSTRUCTIONS = (
+    "What the labels mean, or what a good answer is, and how to decide. Models and reviewers both read this."
+)
 
 
 class LabelSerializer(serializers.ModelSerializer[Label]):
@@ -53,18 +56,19 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "created_at",
         ]
         read_only_fields = fields
+        extra_kwargs = {"instructions": {"help_text": INSTRUCTIONS}}
 
     def get_seed(self, project: Any) -> int | None:
         return None if project.role == Membership.Role.REVIEWER else project.seed
 
 
 class ProjectDetailSerializer(ProjectSerializer):
-    """A project with its labels and how many items it has."""
+    """A project with its labels, if it has a label set, and how many items it has."""
 
     labels = LabelSerializer(many=True, read_only=True)
     items = serializers.IntegerField(source="item_count", read_only=True)
     gold_items = serializers.IntegerField(
-        source="gold_count", read_only=True, help_text="Items with a gold label."
+        source="gold_count", read_only=True, help_text="Items with a gold label or gold answers."
     )
     calibration_items = serializers.IntegerField(source="calibration_count", read_only=True)
 
@@ -80,13 +84,14 @@ class ProjectCreateSerializer(Input):
         max_length=MAX_TEXT,
         required=False,
         allow_blank=True,
-        help_text="What the labels mean and how to decide. Models and reviewers both read this.",
+        help_text=INSTRUCTIONS,
     )
     labels = serializers.ListField(
         child=serializers.CharField(max_length=MAX_LABEL_NAME),
         required=False,
         max_length=2000,
-        help_text="Names in order. Without them, the task type's own labels are used, if it has any.",
+        help_text="Names in order, of task types with a label set. Without them, the task type's own are used, if it "
+        "has any.",
     )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
 

@@ -80,7 +80,7 @@ class AnnotationRunSerializer(ModelRunSerializer, serializers.ModelSerializer[An
         source="parameters.examples",
         read_only=True,
         default=0,
-        help_text="How many labelled items it saw with each item.",
+        help_text="How many items with known answers it saw with each item.",
     )
     example_items = serializers.SerializerMethodField(help_text="How many items the examples are drawn from.")
     sources = serializers.ListField(
@@ -124,7 +124,7 @@ class AnnotationRunSerializer(ModelRunSerializer, serializers.ModelSerializer[An
 
 
 class AccuracySerializer(serializers.Serializer[Any]):
-    """Labels that match gold, among the items that have gold."""
+    """Answers that match gold, among the items that have gold."""
 
     right = serializers.IntegerField()
     judged = serializers.IntegerField()
@@ -140,7 +140,9 @@ class AnnotationRunDetailSerializer(AnnotationRunSerializer):
     """A run with what came of it so far."""
 
     failures = serializers.SerializerMethodField()
-    labels = serializers.SerializerMethodField(help_text="How often each label was given.")
+    labels = serializers.SerializerMethodField(
+        help_text="How often each label was given; empty where there is no label set."
+    )
     accuracy = serializers.SerializerMethodField()
 
     class Meta(AnnotationRunSerializer.Meta):
@@ -191,13 +193,14 @@ class AnnotatorSerializer(ModelChoiceSerializer):
     """Who is to annotate, with which options."""
 
     confidence = serializers.BooleanField(
-        required=False, help_text="Also ask the model how sure it is of each label."
+        required=False, help_text="Also ask the model how sure it is of each answer."
     )
     examples = serializers.IntegerField(
         required=False,
         min_value=0,
         max_value=MAX_EXAMPLES,
-        help_text=f"Labelled items shown with each item; at most {MAX_IMAGE_EXAMPLES} where items have images.",
+        help_text="Items with known answers shown with each item; at most "
+        f"{MAX_IMAGE_EXAMPLES} where items have images.",
     )
 
 

@@ -170,7 +170,9 @@ class UploadCreateSerializer(Input):
 class UploadImportSerializer(Input):
     mapping = MappingSerializer()
     add_labels = serializers.BooleanField(
-        required=False, default=False, help_text="Make labels of gold values that are not labels yet."
+        required=False,
+        default=False,
+        help_text="Where there is a label set: make labels of gold values that are not labels yet.",
     )
     all_or_nothing = serializers.BooleanField(
         required=False, default=False, help_text="Import no row where one would be rejected."

@@ -32,7 +32,7 @@ from criticize.strategies import CHOICES as STRATEGY_CHOICES
 
 
 class CandidateSerializer(serializers.Serializer[Any]):
-    """A candidate annotator against the calibration labels; shares are null until it is finished."""
+    """A candidate annotator against the calibration answers; shares are null until it is finished."""
 
     annotation_run = serializers.IntegerField(source="run.pk")
     name = serializers.CharField()
@@ -94,7 +94,7 @@ class RecommendationSerializer(serializers.Serializer[Any]):
 
 
 class CellSerializer(serializers.Serializer[Any]):
-    """A criticizer on an annotator's labels. ABS is null without errors to find, and until the run is finished."""
+    """A criticizer on an annotator's answers. ABS is null without errors to find, and until the run is finished."""
 
     id = serializers.CharField(help_text="For the curves.")
     annotation_run = serializers.IntegerField(source="annotator")
@@ -154,7 +154,7 @@ class GridCreateSerializer(CandidateLimitSerializer):
     annotation_runs = serializers.ListField(
         child=serializers.IntegerField(),
         allow_empty=False,
-        help_text="Finished candidates whose labels are criticized.",
+        help_text="Finished candidates whose answers are criticized.",
     )
 
 
@@ -193,7 +193,7 @@ class CandidatesStartedSerializer(StartedSerializer):
 class GridStartedSerializer(StartedSerializer):
     created = CriticismRunSerializer(many=True)
     extended = CriticismRunSerializer(
-        many=True, help_text="Go on with the labels that they did not judge yet."
+        many=True, help_text="Go on with the answers that they did not judge yet."
     )
 
 

@@ -169,12 +169,12 @@ class CurvePointSerializer(serializers.Serializer[Any]):
 
 
 class QualitySerializer(serializers.Serializer[Any]):
-    """The criticizer against gold labels.
+    """The criticizer against gold.
 
     AQG is the share of the errors found within a budget, ABS its mean over all budgets.
     """
 
-    items = serializers.IntegerField(help_text="Annotated items that have a gold label.")
+    items = serializers.IntegerField(help_text="Annotated items that have a gold label or gold answers.")
     errors = serializers.IntegerField()  # type: ignore[assignment]
     abs = serializers.FloatField(
         allow_null=True, help_text="Between 0 and 1, 0.5 at random; null without errors."
@@ -293,7 +293,7 @@ class CriticismRunResume(CriticismRunAction):
 
 class CriticismRunQuality(CriticismRunEndpoint):
     @extend_schema(
-        summary="How well the criticizer finds errors, where gold labels say",
+        summary="How well the criticizer finds errors, where gold says",
         parameters=[QualityFilter],
         responses=QualitySerializer,
     )

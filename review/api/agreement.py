@@ -1,4 +1,4 @@
-"""How far people agree, and what seeing the machine's label does to them."""
+"""How far people agree, and what seeing the machine's answer does to them."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class AgreementFilter(Filter):
         [each.value for each in Seen],
         required=False,
         default=Seen.ALL,
-        help_text="Answers of those who saw the machine's label (`shown`), of those who did not (`blind`), or `all`.",
+        help_text="Answers of those who saw the machine's (`shown`), of those who did not (`blind`), or `all`.",
     )
 
 
@@ -38,8 +38,8 @@ class AgreementFiguresSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField(help_text="Items with at least two answers.")
     answers = serializers.IntegerField()
     percent = FigureSerializer(help_text="The share of pairs of answers to an item that are equal.")
-    kappa = FigureSerializer(help_text="Fleiss' κ; null where there are no labels.")
-    alpha = FigureSerializer(help_text="Krippendorff's α for nominal data; null where there are no labels.")
+    kappa = FigureSerializer(help_text="Fleiss' κ; null where there is no label set.")
+    alpha = FigureSerializer(help_text="Krippendorff's α for nominal data; null where there is no label set.")
 
 
 class OverallAgreementSerializer(AgreementFiguresSerializer):
@@ -68,7 +68,7 @@ class PairAgreementSerializer(serializers.Serializer[Any]):
 
 
 class MachineAgreementSerializer(serializers.Serializer[Any]):
-    """A reviewer and the machine; rows of the confusion are the reviewer's labels."""
+    """A reviewer and the machine; rows of the confusion are the reviewer's labels, where there is a label set."""
 
     reviewer = serializers.CharField(allow_null=True, help_text="Null: all reviewers together.")
     answers = serializers.IntegerField()
@@ -88,7 +88,7 @@ class AgreementSerializer(serializers.Serializer[Any]):
     )
     reviewers = serializers.ListField(child=serializers.CharField())
     answers_blind = serializers.IntegerField(help_text="Of the answers compared, those given blind.")
-    answers_shown = serializers.IntegerField(help_text="Those given beside the machine's label.")
+    answers_shown = serializers.IntegerField(help_text="Those given beside the machine's.")
     overall = OverallAgreementSerializer()
     f1_bins = serializers.ListField(
         child=serializers.IntegerField(),
@@ -110,11 +110,11 @@ class ShareSerializer(serializers.Serializer[Any]):
 
 
 class ArmSerializer(serializers.Serializer[Any]):
-    arm = serializers.CharField(help_text="What reviewers saw: `criticism`, `label` or `blind`.")
-    answers = serializers.IntegerField()
-    accepted = ShareSerializer(
-        help_text="Of machine's labels or answers that are known to be wrong: given again."
+    arm = serializers.CharField(
+        help_text="What reviewers saw: `criticism` and the answer, the answer alone (`label`), or `blind`."
     )
+    answers = serializers.IntegerField()
+    accepted = ShareSerializer(help_text="Of the machine's answers that are known to be wrong: given again.")
     changed = ShareSerializer(help_text="Of those that are known to be right: made wrong.")
     median_seconds = serializers.FloatField(allow_null=True)
 
@@ -131,7 +131,7 @@ class DisplaySerializer(serializers.Serializer[Any]):
         help_text="Chance decided for each item what its reviewers saw, so that arms compare fairly."
     )
     difference = DifferenceSerializer(
-        allow_null=True, help_text="How much more often a wrong label is given again by those who see it."
+        allow_null=True, help_text="How much more often a wrong answer is given again by those who see it."
     )
     known_wrong = serializers.IntegerField()
     needed = serializers.IntegerField(help_text="In each group, to tell ten points apart.")
@@ -158,8 +158,8 @@ class ProjectAgreement(Endpoint):
 
 class ReviewRoundDisplay(RoundEndpoint):
     @extend_schema(
-        summary="What seeing the machine's label does to reviewers",
-        description="By what they saw, on items whose true label or answers are known; spans are the same by exact "
+        summary="What seeing the machine's answer does to reviewers",
+        description="By what they saw, on items whose right answer is known; spans are the same by exact "
         "match. Empty where answers are composed.",
         responses=DisplaySerializer,
     )

@@ -46,7 +46,8 @@ class AssignmentSerializer(Input):
     groups = GroupSerializer(
         many=True,
         required=False,
-        help_text="With `label` or `slice`: who answers the items of each value, in equal parts.",
+        help_text="With `label`, of projects with a label set, or `slice`: who answers the items of each value, in "
+        "equal parts.",
     )
 
 

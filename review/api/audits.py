@@ -32,7 +32,7 @@ class AuditSerializer(ReviewRoundSerializer):
 
 
 class AuditCreateSerializer(Input):
-    count = serializers.IntegerField(min_value=1, help_text="Items to label blind.")
+    count = serializers.IntegerField(min_value=1, help_text="Items to answer blind.")
     seed = serializers.IntegerField(
         required=False,
         allow_null=True,
@@ -51,11 +51,11 @@ class IntervalSerializer(serializers.Serializer[Any]):
 
 
 class CertificateSerializer(serializers.Serializer[Any]):
-    """How many labels are right, by a blind audit of what nobody reviewed."""
+    """How many answers are right, by a blind audit of what nobody reviewed."""
 
     level = serializers.FloatField(help_text="Of the intervals.")
     machine_accuracy = IntervalSerializer(help_text="Before anybody reviewed.")
-    final_accuracy = IntervalSerializer(help_text="Of the final labels, as the audit met them.")
+    final_accuracy = IntervalSerializer(help_text="Of the final answers, as the audit met them.")
     items = serializers.IntegerField()
     reviewed = serializers.IntegerField(help_text="Had a person's answer when the audit was drawn.")
     corrected = serializers.IntegerField(help_text="Of these: another answer than the machine's.")
@@ -64,7 +64,9 @@ class CertificateSerializer(serializers.Serializer[Any]):
     wrong = serializers.IntegerField(help_text="Of the audited, skipped ones included.")
     skipped = serializers.IntegerField()
     audits = serializers.ListField(child=serializers.IntegerField(), help_text="Ids of the audit rounds.")
-    made_at = serializers.DateTimeField(allow_null=True, help_text="When its last item was labeled.")
+    made_at = serializers.DateTimeField(
+        allow_null=True, help_text="When its last item was answered or skipped."
+    )
     notes = serializers.ListField(child=serializers.CharField(), help_text="What changed since, in words.")
 
 
@@ -81,7 +83,7 @@ class ReviewRoundAudits(RoundEndpoint):
 
     @extend_schema(
         summary="Draw an audit of a finished or closed round",
-        description="A simple random sample of the items without a person's label, to be labeled blind. A further "
+        description="A simple random sample of the items without a person's answer, to be answered blind. A further "
         "audit extends the one before, unless the round changed in between.",
         request=AuditCreateSerializer,
         responses={201: AuditSerializer},
@@ -95,7 +97,7 @@ class ReviewRoundAudits(RoundEndpoint):
 
 class ReviewRoundCertificate(RoundEndpoint):
     @extend_schema(
-        summary="How accurate a round's labels are, before and after",
+        summary="How accurate a round's answers are, before and after",
         description="Without a complete audit there is no figure, but a sentence that says what is missing.",
         responses=CertificationSerializer,
     )

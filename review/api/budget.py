@@ -39,7 +39,7 @@ class BudgetMeasuredSerializer(serializers.Serializer[Any]):
     low = serializers.FloatField()
     high = serializers.FloatField()
     on_gold = serializers.BooleanField(
-        help_text="Whether by gold labels of the project's items; else by calibration labels."
+        help_text="Whether by gold answers of the project's items; else by calibration answers."
     )
 
 

@@ -39,7 +39,7 @@ class DashboardPipelineSerializer(_Out):
     picked = serializers.IntegerField(help_text="Items to review that were picked by hand, outside the draw.")
     further_readings = serializers.IntegerField(help_text="Turns on top of one an item.")
     adjudications = serializers.IntegerField()
-    known_items = serializers.IntegerField(help_text="Turns of reviewers at items whose label is known.")
+    known_items = serializers.IntegerField(help_text="Turns of reviewers at items whose answer is known.")
 
 
 class DashboardFailureSerializer(_Out):
@@ -69,7 +69,7 @@ class DashboardRunsSerializer(_Out):
 
 class DashboardCurveSerializer(_Out):
     source = serializers.CharField(  # type: ignore[assignment]
-        help_text="Where right labels come from: gold, calibration, or empty where there are none."
+        help_text="Where right answers come from: gold, calibration, or empty where there are none."
     )
     items = serializers.IntegerField(help_text="That it was measured on.")
     errors = serializers.IntegerField(help_text="Of those, wrong ones.")  # type: ignore[assignment]
@@ -157,7 +157,7 @@ class DashboardCostSerializer(_Out):
     models = serializers.FloatField()
     people = serializers.FloatField()
     total = serializers.FloatField()
-    by_hand = serializers.FloatField(help_text="Every item labeled once by a person.")
+    by_hand = serializers.FloatField(help_text="Every item answered once by a person.")
     unpriced = serializers.IntegerField(help_text="Runs whose price is not known.")
     review_price = serializers.FloatField()
     runs = DashboardRunCostSerializer(many=True)

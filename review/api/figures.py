@@ -54,7 +54,7 @@ class OwnFiguresSerializer(serializers.Serializer[Any]):
     total = FiguresSerializer()
     known = KnownShareSerializer(
         allow_null=True,
-        help_text="On items whose label is known, five at a time; null before there are five.",
+        help_text="On items whose answer is known, five at a time; null before there are five.",
     )
     by_day = DaySerializer(many=True)
     rounds = OwnRoundSerializer(many=True)
@@ -90,7 +90,7 @@ class AnsweredTurnSerializer(serializers.ModelSerializer[Correction]):
     )
     old = serializers.CharField(read_only=True, help_text="What was said before it; empty where nothing was.")
     new = serializers.SerializerMethodField(
-        help_text="The label or the written answer; empty for skips and undos."
+        help_text="The label, or the words of the answer; empty for skips and undos."
     )
     shown = serializers.JSONField(read_only=True)
 

@@ -59,10 +59,10 @@ class ItemQuery(Filter):
     """What `parse` takes, for the schema: each can be left out. `column.NAME` is a column of the uploads."""
 
     round = serializers.IntegerField(
-        required=False, help_text="Of whose runs labels and error probabilities are; by default the latest."
+        required=False, help_text="Of whose runs answers and error probabilities are; by default the latest."
     )
     label = serializers.IntegerField(  # type: ignore[assignment]
-        required=False, help_text="Id of the machine's label."
+        required=False, help_text="Id of the machine's label, where there is a label set."
     )
     human = serializers.IntegerField(required=False, help_text="Id of a label that a person gave.")
     final = serializers.IntegerField(
@@ -76,7 +76,7 @@ class ItemQuery(Filter):
     )
     disagreement = serializers.ChoiceField(list(DISAGREEMENTS.items()), required=False)
     failure = serializers.ChoiceField([each.value for each in Failure], required=False)
-    gold = serializers.BooleanField(required=False, help_text="Whether it has a gold label.")
+    gold = serializers.BooleanField(required=False, help_text="Whether it has a gold label or gold answers.")
     calibration = serializers.BooleanField(required=False, help_text="Whether it is a calibration item.")
     upload = serializers.IntegerField(required=False, help_text="Id of the upload it came in.")
     search = serializers.CharField(
@@ -88,9 +88,9 @@ class ItemQuery(Filter):
 
 
 class ListedItemSerializer(ItemSerializer):
-    """An item as the list shows it: with the machine's label, a person's, and where it stands.
+    """An item as the list shows it: with the machine's answer, a person's, and where it stands.
 
-    While it waits to be labeled blind, nothing of the machine's is here.
+    While it waits to be answered blind, nothing of the machine's is here.
     """
 
     status = serializers.ChoiceField(list(WORDS), read_only=True)
@@ -259,7 +259,7 @@ class ItemActionSerializer(Input):
         required=False, allow_null=True, help_text="The review round to act in; by default the latest."
     )
     label = serializers.IntegerField(  # type: ignore[assignment]
-        required=False, allow_null=True, help_text="For `relabel`: its id."
+        required=False, allow_null=True, help_text="For `relabel`, of projects with a label set: its id."
     )
     text = serializers.CharField(required=False, allow_blank=True, help_text="For `comment`.")
     reviewer = serializers.CharField(required=False, allow_blank=True, help_text="For `assign`: a username.")

@@ -115,7 +115,10 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
         [str(ReviewTask.Purpose.REVIEW), str(ReviewTask.Purpose.ADJUDICATION)],
         help_text="An adjudication decides between answers that differ; managers alone see it.",
     )
-    arm = serializers.ChoiceField(ReviewTask.Arm.choices, help_text="What whoever answers it sees.")
+    arm = serializers.ChoiceField(
+        ReviewTask.Arm.choices,
+        help_text="What whoever answers it sees; `label` is the machine's answer, of whatever kind.",
+    )
     state = serializers.ChoiceField(ReviewTask.State.choices)
     lease_until = serializers.DateTimeField(allow_null=True)
     blind = serializers.BooleanField(help_text="Whether its arm shows nothing of the machine's.")
@@ -177,7 +180,9 @@ class ClaimedSerializer(serializers.Serializer[Any]):
 class AnswerSerializer(Input):
     action = serializers.ChoiceField([Correction.Action.LABEL, Correction.Action.SKIP])
     label = serializers.IntegerField(  # type: ignore[assignment]
-        required=False, allow_null=True, help_text="A label's id, with action `label`."
+        required=False,
+        allow_null=True,
+        help_text="A label's id, with action `label`, where there is a label set.",
     )
     answer = serializers.CharField(
         required=False,

@@ -96,7 +96,7 @@ class ReviewRoundProgressSerializer(serializers.Serializer[Any]):
     leased = serializers.IntegerField(help_text="Being looked at.")
     waiting = serializers.IntegerField()
     corrected = serializers.IntegerField(
-        help_text="Answers that differ from the machine's label; 0 for reviewers of a round that hides it."
+        help_text="Answers that differ from the machine's; 0 for reviewers of a round that hides it."
     )
     mine = serializers.IntegerField(help_text="Answered or skipped by you.")
 
@@ -296,7 +296,7 @@ class ReviewRounds(RoundEndpoint):
 
     @extend_schema(
         summary="Draw a round within a budget",
-        description="Of kind `review` from a criticism run; of kind `calibration` random items to label blind.",
+        description="Of kind `review` from a criticism run; of kind `calibration` random items to answer blind.",
         request=ReviewRoundCreateSerializer,
         responses={201: ReviewRoundDetailSerializer},
         examples=[
@@ -304,7 +304,7 @@ class ReviewRounds(RoundEndpoint):
                 "A tenth of the items", value={"criticism_run": 1, "share": 0.1}, request_only=True
             ),
             OpenApiExample(
-                "100 items to label blind", value={"kind": "calibration", "budget": 100}, request_only=True
+                "100 items to answer blind", value={"kind": "calibration", "budget": 100}, request_only=True
             ),
         ],
     )
@@ -375,7 +375,7 @@ class OneReviewRound(RoundEndpoint):
 
 
 class MeasuredSerializer(AccuracySerializer):
-    """Labels or answers against gold, with 95% intervals."""
+    """Answers against gold, with 95% intervals."""
 
     low = serializers.FloatField(allow_null=True, help_text="Of the share: Wilson's interval.")
     high = serializers.FloatField(allow_null=True)
@@ -386,7 +386,7 @@ class MeasuredSerializer(AccuracySerializer):
 
 
 class RoundAccuracySerializer(MeasuredSerializer):
-    """Of the final labels or answers."""
+    """Of the final answers."""
 
     machine = MeasuredSerializer(allow_null=True, help_text="Of the machine's alone.")
 
@@ -406,7 +406,7 @@ def _told(found: Measured) -> dict[str, Any]:
 
 class ReviewRoundAccuracy(RoundEndpoint):
     @extend_schema(
-        summary="The final labels against gold labels",
+        summary="The final answers against gold",
         description="Over all items of the round's annotation run that have gold.",
         responses=RoundAccuracySerializer,
     )
