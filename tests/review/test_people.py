@@ -313,7 +313,7 @@ class TestReviewersOverview:
         assert "4 items wait for you" in page
         assert "Go on reviewing" in page
         assert "Your latest answers" in page
-        assert page.count('<td class="wrap-anywhere">positive</td>') == 1
+        assert page.count('<td class="wrap-anywhere" data-title="Your answer">positive</td>') == 1
         for others in (
             "bob",
             "accuracy",
