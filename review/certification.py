@@ -309,18 +309,19 @@ def _interval(right: int, rest: int, total: int, share: float, low: float, high:
 
 
 def _notes(round: ReviewRound, audits: list[Audit], skipped: int, undone: int, since: int) -> list[str]:
+    noun = round.project.task.answer_noun
     notes = []
     if skipped:
         notes.append(f"{skipped:,} audited items were skipped; they count as wrong.")
     if audits and audits[0].draw_number != round.draw_number:
         notes.append(
-            "The budget was raised after the audit: this describes the labels before. Reviews since then only "
+            f"The budget was raised after the audit: this describes the {noun}s before. Reviews since then only "
             "make them better."
         )
     if since:
         notes.append(
             f"{since:,} more items were reviewed since the audit was drawn. They are not counted, and only make "
-            "the labels better."
+            f"the {noun}s better."
         )
     if undone:
         notes.append(

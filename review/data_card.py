@@ -16,6 +16,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project
+from annotate.task_types import get_task_type
 from criticize.models import CriticismRun
 from review.certification import OPEN, certification_now
 from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
@@ -33,6 +34,7 @@ _TASK_CATEGORIES = {
     "extractive_qa": "question-answering",
 }
 
+# Where “{answer}” stands, a project with a label set has a label, and any other an answer.
 _MEANINGS: Mapping[str, str] = {
     FILE_NAME: "the row's image, beside this table; `datasets` turns it into the column `image`",
     "item_id": "the item's number in Overread",
@@ -42,19 +44,19 @@ _MEANINGS: Mapping[str, str] = {
     "question": "the item's question",
     "machine_label": "what the annotator said; empty where it failed",
     "human_label": "what a person said; empty where nobody did",
-    "final_label": "the human label where there is one, else the machine's",
-    "label_source": "whose label the final one is: machine, human, or adjudicated where people differed and a manager "
-    "decided",
-    "error_prob": "ε̂, how likely the machine's label is wrong, from 0 to 1; empty where the criticizer gave none",
+    "final_label": "the human {answer} where there is one, else the machine's",
+    "label_source": "whose {answer} the final one is: machine, human, or adjudicated where people differed and a "
+    "manager decided",
+    "error_prob": "ε̂, how likely the machine's {answer} is wrong, from 0 to 1; empty where the criticizer gave none",
     "selected": "whether the round's draw selected the item; true for calibration items",
-    "inclusion_prob": "π, the probability with which a person was to label the item, by the draw or by an audit",
-    "machine_weight": "weight of the machine label in the loss, λ(1 − human_weight); may be negative",
-    "human_weight": "weight of the human label in the loss, 1/π where a person answered, else 0; of what was picked by "
-    "hand it is 0, or 1 with the threshold rule",
-    "reviewer": "who gave the human label",
+    "inclusion_prob": "π, the probability with which a person was to answer the item, by the draw or by an audit",
+    "machine_weight": "weight of the machine {answer} in the loss, λ(1 − human_weight); may be negative",
+    "human_weight": "weight of the human {answer} in the loss, 1/π where a person answered, else 0; of what was picked "
+    "by hand it is 0, or 1 with the threshold rule",
+    "reviewer": "who gave the human {answer}",
     "reviewed_at": "when",
     "status": "reviewed, picked (by hand, beside the draw), audited, in conflict (people differ, nobody decided yet), "
-    "unanswered (selected, no answer), routed (a router gave it to a person), machine, failed (no machine label), "
+    "unanswered (selected, no answer), routed (a router gave it to a person), machine, failed (no machine {answer}), "
     "calibration or not_annotated (added after the run)",
     "machine_start": "the first character of the machine's answer in the item's text, counted from 0 in Unicode code "
     "points; 0 with an empty answer says that the text holds none",
@@ -65,16 +67,16 @@ _MEANINGS: Mapping[str, str] = {
     "human_no_answer": "the same of the person's answer; empty where nobody answered",
     "final_no_answer": "the same of the final answer; empty where there is none",
     "no_answer": "whether the answer is that the item's text holds none; empty where nobody answered",
-    "label": "a label of the item",
+    "label": "one {answer} of the item",
     "weight": "its weight in the loss; may be negative",
-    "source": "whose label it is: machine or human",
+    "source": "whose {answer} it is: machine or human",
     "round": "the round that it was answered in: the exported one, or an audit of it",
     "answer": "what the person said; empty where they skipped the item",
     "purpose": "why the person was asked: review, picked (by hand), adjudication (between answers that differ) or gold "
     "(a known item, to measure the person)",
     "copy": "0 for the first of those who were to answer the item",
-    "arm": "what the person saw: criticism (and the label), label, or blind (neither)",
-    "action": "label, or skip",
+    "arm": "what the person saw: criticism (and the {answer}), label (the {answer} alone), or blind (neither)",
+    "action": "label (an answer), or skip",
     "reason": "why it was skipped",
     "seconds": "from showing the item to the answer",
     "late": "whether it came after the time for it had run out",
@@ -266,7 +268,7 @@ def _cost(
     reviews: Mapping[str, int],
     audits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """US$. What people did is priced by the project's price a review; what is labelled by gold costs nothing."""
+    """US$. What people did is priced by the project's price a review; what is known by gold costs nothing."""
     price = float(project.review_price)
     models = [
         _cost_of(annotator),
@@ -307,10 +309,11 @@ def _columns(export: Export, columns: Mapping[Column, str]) -> list[dict[str, st
             for name, meaning in FIELDS.items()
         ]
     own = {name: column for column, name in columns.items()}
+    noun = export.project.task.answer_noun
     said = []
     for name in header(export, columns):
         kind, key = own.get(name, ("", name))
-        meaning = f"the item's own column “{key}”" if kind == "column" else _MEANINGS[key]
+        meaning = f"the item's own column “{key}”" if kind == "column" else _MEANINGS[key].format(answer=noun)
         type_ = "text" if kind == "column" else _type(name)
         said.append({"name": name, "type": type_, "meaning": meaning})
     return said
@@ -359,7 +362,7 @@ def sections(card: Mapping[str, Any]) -> list[Section]:
         ),
         Section("Items and reviews", ("what", "how many"), _count_rows(card)),
         Section("How items were chosen for people", ("what", "value"), _round_rows(card["round"])),
-        Section("Cost", ("what", "US$"), _cost_rows(card["cost"])),
+        Section("Cost", ("what", "US$"), _cost_rows(card["cost"], _noun(card))),
         Section(
             "Labels",
             ("label", "meaning"),
@@ -369,13 +372,17 @@ def sections(card: Mapping[str, Any]) -> list[Section]:
             "Columns",
             ("column", "type", "meaning"),
             [(each["name"], each["type"], each["meaning"]) for each in export["columns"]],
-            before=_layout_in_words(export),
+            before=_layout_in_words(export, _noun(card)),
         ),
     ]
     return [each for each in found if each.rows or each.before]
 
 
-def _layout_in_words(export: Mapping[str, Any]) -> str:
+def _noun(card: Mapping[str, Any]) -> str:
+    return get_task_type(card["project"]["task"]).answer_noun
+
+
+def _layout_in_words(export: Mapping[str, Any], noun: str) -> str:
     if export["format"] == Export.Format.SQUAD:
         return (
             f"SQuAD JSON of version 2.0: {export['rows']:,} items with their final answers. Items without a final "
@@ -387,7 +394,7 @@ def _layout_in_words(export: Mapping[str, Any]) -> str:
         )
     return (
         f"Layout: {export['layout']}. λ = {export['lambda']}. The mean over all items of "
-        "machine_weight · ℓ(machine label) + human_weight · ℓ(human label) is the loss to train with."
+        f"machine_weight · ℓ(machine {noun}) + human_weight · ℓ(human {noun}) is the loss to train with."
     )
 
 
@@ -400,7 +407,7 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str] | None = None) ->
     parts = [
         _front_matter(card, configs),
         f"# {_words(card['project']['name'])}",
-        f"Labels that a model gave and people corrected, written by {card['product']['name']} "
+        f"{_noun(card).capitalize()}s that a model gave and people corrected, written by {card['product']['name']} "
         f"{card['product']['version']} on {card['written_at'][:10]}.",
         *(_markdown(section) for section in sections(card)),
         _guidelines(card["project"]["guidelines"]),
@@ -433,19 +440,19 @@ def _front_matter(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
 
 
 def _certificate_section(card: Mapping[str, Any]) -> Section:
-    said = card["certificate"]
+    said, noun = card["certificate"], _noun(card)
     if said is None:
         return Section("Certificate", before=f"None was made. {card['certificate_missing']}")
     rows = [
         (name, _percent(said[key]["share"]), f"{_percent(said[key]['low'])} to {_percent(said[key]['high'])}")
         for name, key in (
-            ("machine labels, before", "machine_accuracy"),
-            ("final labels", "final_accuracy"),
+            (f"machine {noun}s, before", "machine_accuracy"),
+            (f"final {noun}s", "final_accuracy"),
         )
     ]
     basis = (
         f"People reviewed {said['reviewed']:,} of {said['items']:,} items. Of the {said['unreviewed']:,} others "
-        f"{said['audited']:,} were labelled blind, drawn at random: {said['wrong']:,} of those labels were wrong. "
+        f"{said['audited']:,} were answered blind, drawn at random: {said['wrong']:,} of those {noun}s were wrong. "
         "What people said in the review counts as right."
     )
     return Section(
@@ -492,7 +499,7 @@ def _count_rows(card: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [
         ("items", items["total"]),
         ("calibration items", items["calibration"]),
-        ("items with a machine label", items["annotated"]),
+        (f"items with a machine {_noun(card)}", items["annotated"]),
         ("items where the annotator failed", items["annotation_failed"]),
         *([("items that a router gave to people", given)] if (given := items["given_to_people"]) else []),
         ("items drawn from", items["drawn_from"]),
@@ -523,21 +530,21 @@ def _round_rows(said: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _cost_rows(cost: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def _cost_rows(cost: Mapping[str, Any], noun: str) -> list[tuple[Any, ...]]:
     price = cost["review_price"]
     people = [
         (words, f"{cost[key] * price:,.2f} ({cost[key]:,} × {price:g})")
         for words, key in (
             ("reviews", "reviews"),
             ("audits", "audited"),
-            ("calibration labels", "calibration_labels"),
+            (f"calibration {noun}s", "calibration_labels"),
         )
     ]
     return [
         ("models", _money(cost["models"])),
         *people,
         ("together", _money(cost["total"])),
-        ("all items labelled by people", _money(cost["all_human"])),
+        ("all items answered by people", _money(cost["all_human"])),
     ]
 
 

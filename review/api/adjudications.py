@@ -13,7 +13,7 @@ from annotate.api.items import LabelNameSerializer
 from annotate.problems import Pagination
 from review.adjudicating import ORDER, conflicts, given_answers
 from review.api.queue import ReviewTaskSerializer, shown_to
-from review.models import ReviewTask
+from review.api.rounds import ARMS
 
 
 class GivenAnswerSerializer(serializers.Serializer[Any]):
@@ -30,7 +30,7 @@ class GivenAnswerSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(source="correction.reason", help_text="Why it was skipped.")
     seconds = serializers.FloatField(source="correction.seconds", allow_null=True)
     late = serializers.BooleanField(source="correction.late")
-    arm = serializers.ChoiceField(ReviewTask.Arm.choices, help_text="What the reviewer saw.")
+    arm = serializers.ChoiceField(ARMS, help_text="What the reviewer saw.")
     created_at = serializers.DateTimeField(source="correction.created_at")
 
 

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from annotate.access import May, project_for
 from annotate.api.endpoint import Endpoint, Filter
+from review.api.rounds import ARMS
 from review.figures import figures_of, own_known, reviews_by_day, today
 from review.histories import answers_of, said
 from review.models import Correction, ReviewRound, ReviewTask
@@ -86,7 +87,7 @@ class AnsweredTurnSerializer(serializers.ModelSerializer[Correction]):
     item = serializers.IntegerField(source="task.item_id", read_only=True)
     purpose = serializers.ChoiceField(ReviewTask.Purpose.choices, source="task.purpose", read_only=True)
     arm = serializers.ChoiceField(
-        ReviewTask.Arm.choices, source="task.arm", read_only=True, help_text="What the reviewer was to see."
+        ARMS, source="task.arm", read_only=True, help_text="What the reviewer was to see."
     )
     old = serializers.CharField(read_only=True, help_text="What was said before it; empty where nothing was.")
     new = serializers.SerializerMethodField(

@@ -15,7 +15,7 @@ from annotate.api.endpoint import Endpoint, Input, ProblemSerializer, chosen
 from annotate.api.items import LabelNameSerializer, image_url
 from annotate.errors import Refusal
 from annotate.models import Project, User
-from review.api.rounds import ReviewRoundProgressSerializer, RoundEndpoint
+from review.api.rounds import ARMS, ReviewRoundProgressSerializer, RoundEndpoint
 from review.blindness import names_for_reviewers
 from review.commenting import comment_counts
 from review.models import Correction, ReviewRound, ReviewTask
@@ -116,8 +116,8 @@ class ReviewTaskSerializer(serializers.Serializer[Any]):
         help_text="An adjudication decides between answers that differ; managers alone see it.",
     )
     arm = serializers.ChoiceField(
-        ReviewTask.Arm.choices,
-        help_text="What whoever answers it sees; `label` is the machine's answer, of whatever kind.",
+        ARMS,
+        help_text="What whoever answers it sees.",
     )
     state = serializers.ChoiceField(ReviewTask.State.choices)
     lease_until = serializers.DateTimeField(allow_null=True)

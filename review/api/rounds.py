@@ -17,7 +17,7 @@ from annotate.models import Project
 from criticize.models import CriticismRun
 from review.accuracy import Measured, measured_final, measured_machine
 from review.drawing import BETA
-from review.models import ReviewRound
+from review.models import ReviewRound, ReviewTask
 from review.sampling import RULES
 from review.selectors import (
     as_reviewers_see,
@@ -39,10 +39,19 @@ from review.workload import round_workload
 NOT_FOR_REVIEWERS = ("parameters", "seed", "overlap_share", "gold_rate", "gold_threshold", "gold_minimum")
 
 
+# What reviewers see, as it is called for answers of every kind; the values are the same for all of them.
+DISPLAYS = [(value, name.replace("label", "answer")) for value, name in ReviewRound.Display.choices]
+ARMS = [
+    (value, name.replace("Label and", "Answer and").replace("Label", "Answer alone"))
+    for value, name in ReviewTask.Arm.choices
+]
+
+
 class ReviewRoundSerializer(serializers.ModelSerializer[ReviewRound]):
     """A round. Reviewers are not told its seed, its rule's parameters, or how it is checked by known items."""
 
     created_by = serializers.CharField(source="created_by.username", read_only=True)
+    display = serializers.ChoiceField(DISPLAYS, read_only=True, help_text="What its reviewers see.")
     parameters = serializers.DictField(read_only=True, allow_null=True)
     seed = serializers.IntegerField(read_only=True, allow_null=True)
     overlap_share = serializers.FloatField(read_only=True, allow_null=True)
@@ -124,7 +133,7 @@ class RoundSetupSerializer(Input):
     """How a round is worked on: what reviewers see, who answers items again, and known items."""
 
     display = serializers.ChoiceField(
-        ReviewRound.Display.choices,
+        DISPLAYS,
         required=False,
         help_text="What reviewers see; `random` draws it for each item. Calibration and audit rounds are blind.",
     )

@@ -14,7 +14,8 @@ from annotate.models import AnnotationRun, Item, Project, User
 from annotate.services.uploads import upload_receive
 from criticize.models import CriticismRun
 from jobs.running import run_to_end
-from review.models import ReviewRound, ReviewTask
+from review.data_card import card_json, readme
+from review.models import Export, ReviewRound, ReviewTask
 from review.services.exports import export_create
 from review.services.queue import Answer, task_submit, tasks_claim
 from review.services.rounds import round_create
@@ -47,7 +48,6 @@ NOT_PAGES = {
     "item_permalink_by_query",
     "label_guideline",
     "export_download",
-    "export_card",  # tells of the columns of a file, whose names are the same for every task
 }
 # A column's name in a file, and attributes and code: none of them is a word to people.
 CODE = re.compile(r"<(script|style|code|svg)\b.*?</\1>|<!--.*?-->", re.DOTALL)
@@ -57,7 +57,8 @@ LABEL = re.compile(r".{0,60}\blabel.{0,40}", re.IGNORECASE)
 # screen while the project has no labels.
 MEANT = re.compile(
     r"have no label set|Only for labels|item label weight source|row\[\"label\"\]|All labels|Find a label"
-    r"|No label matches|Likely labels|Type to find a label|\| Labels"
+    r"|No label matches|Likely labels|Type to find a label|\| Labels|label_source|label \(an answer\)"
+    r"|label \(the answer alone\)|\blabel text one answer of the item"
 )
 
 
@@ -94,7 +95,9 @@ def project() -> Project:
     answer_all(make_audit_round(closed, 2), owner)
     make_calibration_round(project, 1)
     doubled(round_create(run=criticisms, user=owner, count=6, setup=random_setup()), [rita, rob])
-    run_to_end(export_create(round=closed, user=owner, with_card=True).job_id)
+    for layout in Export.Layout.values:
+        run_to_end(export_create(round=closed, user=owner, with_card=True, layout=layout).job_id)
+    run_to_end(export_create(round=closed, user=owner, with_card=True, format=Export.Format.SQUAD).job_id)
     return project
 
 
@@ -174,3 +177,19 @@ def test_no_page_says_label(project: Project, client: Client, person: str, least
             found[address] = said
     assert found == {}
     assert seen >= least
+
+
+def test_no_data_card_says_label(project: Project) -> None:
+    """Neither for people nor as data: but for the names of columns, of keys, and of the values that columns hold."""
+    name = re.compile(r"^ *\"name\": \"\w+\"|^ *\"\w+\":|^\| *\w+ *\|", re.MULTILINE)
+    cards = [export.card for export in project.exports.order_by("pk")]
+    assert [(card["export"]["format"], card["export"]["layout"]) for card in cards] == [
+        *(("csv", layout) for layout in Export.Layout.values),
+        ("squad", "wide"),
+    ]
+    for card in cards:
+        for text in (readme(card), card_json(card)):
+            assert LABEL.findall(MEANT.sub("", name.sub("", text))) == []
+    assert "Answers that a model gave and people corrected" in readme(cards[0])
+    assert "items with a machine answer" in readme(cards[0])
+    assert "| final answers |" in readme(cards[0])
