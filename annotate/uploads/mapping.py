@@ -49,6 +49,7 @@ _NOT_CLASSES = {
 }
 # fmt: on
 _TABLES_OF_TEXT: tuple[Kind, ...] = ("csv", "tsv", "json", "jsonl")
+_COLUMNS_OF_IMAGES = {"file", "folder"}  # of a zip of images without a manifest
 
 Scalar = str | int | float | bool | None
 
@@ -103,7 +104,8 @@ def suggest_mapping(columns: Sequence[str], preview_rows: Sequence[Row], task_ty
     no_answer = _take(free, _find(free, _NO_ANSWER_NAMES)) if task.is_span and gold is not None else None
     start = _take(free, _find_start(free, preview_rows, gold)) if task.is_span and gold is not None else None
     item_id = _take(free, _find_id(free, preview_rows))
-    text = _take(free, _find_text(free, preview_rows, task)) if task.needs_text else None
+    has_text = task.needs_text and not _is_images_alone(columns, task)
+    text = _take(free, _find_text(free, preview_rows, task)) if has_text else None
     if item_id is None and task.key != "closed_vqa":
         item_id = _file_as_id(columns, preview_rows)
     folder_as_gold = (
@@ -125,6 +127,11 @@ def validate_mapping(
             f"{task.label} needs images, and a {kind.upper()} file holds none. Upload a zip with the"
             " images and this table"
             " in it as manifest.csv, or a Parquet file with the images in a column."
+        )
+    if _is_images_alone(columns, task):
+        raise UploadError(
+            f"{task.label} needs texts, and a zip of images without a manifest.csv holds none: the names of the"
+            " files would be read as texts. Upload a table, or make a project for images."
         )
     roles = {
         "id": mapping.id,
@@ -328,6 +335,11 @@ def _find_image(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
         or _find(columns, _IMAGE_NAMES)
         or next((c for c in columns if _looks_like_image_names(rows, c)), None)
     )
+
+
+def _is_images_alone(columns: Sequence[str], task: TaskType) -> bool:
+    """Whether the file has nothing that a task of texts could read."""
+    return not task.needs_image and set(columns) == _COLUMNS_OF_IMAGES
 
 
 def _find_text(columns: Sequence[str], rows: Sequence[Row], task: TaskType) -> str | None:

@@ -117,6 +117,14 @@ def test_a_task_with_images_is_refused_for_a_table_of_texts():
         validate_mapping(ColumnMapping(image="file"), ["file"], "image_classification", "csv")
 
 
+def test_names_of_images_are_not_taken_for_texts():
+    rows = rows_of({"file": "cat/1.png", "folder": "cat"}, {"file": "dog/2.png", "folder": "dog"})
+    assert suggest_mapping(["file", "folder"], rows, "text_classification").text is None
+    with pytest.raises(UploadError, match="the names of the files would be read as texts"):
+        validate_mapping(ColumnMapping(text="file"), ["file", "folder"], "text_classification", "images")
+    validate_mapping(ColumnMapping(text="file"), ["file", "folder", "note"], "text_classification", "images")
+
+
 def test_a_text_row_becomes_an_item():
     row = Row(3, {"id": "x1", "text": " <b>=1+1</b> ", "label": "pos", "stars": 4, "ok": True, "note": None})
     mapping = ColumnMapping(id="id", text="text", gold="label")
