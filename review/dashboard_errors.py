@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import F, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F, Q, QuerySet
 
 from annotate.models import Annotation
 from annotate.rightness import Truth, is_known, judgments
@@ -17,8 +15,9 @@ from criticize.combination import rank_shares
 from criticize.metrics import budget_curve
 from criticize.selectors import criticism_quality, suspicion
 from review.answers import judged_by_people
+from review.dashboard_answers import NOTHING, answered_tasks, answers_of, draw_of
 from review.dashboard_scope import Scope, Table
-from review.models import DrawArrays, ReviewRound, ReviewTask
+from review.models import DrawArrays, ReviewRound
 from review.priorities import criticisms_like, is_training
 
 BINS = 20
@@ -32,7 +31,6 @@ NO_LABEL = "no label"
 
 GOLD, CALIBRATION = "gold", "calibration"
 _GOLD_KEPT = 600  # seconds
-_NOTHING = 0  # no label has this id
 
 
 # --- Along the order -------------------------------------------------------------------------------------------------
@@ -83,7 +81,7 @@ def budget_curve_of(scope: Scope) -> BudgetCurve | None:
     """The curve of the round's order, or of the criticizer's while there is no round; None without either."""
     if scope.round is None:
         return _curve_of_run(scope)
-    draw = current_draw(scope.round)
+    draw = draw_of(scope, scope.round)
     scores = _suspicion(scope.round, draw)
     reviewed, wrong = _answered(scope, scope.round)
     source, measured = GOLD, _against_gold(scope, draw, scores)
@@ -252,7 +250,7 @@ def doubts(scope: Scope) -> Doubts | None:
     round = scope.round
     if round is None:
         return None
-    draw = current_draw(round)
+    draw = draw_of(scope, round)
     is_rank = _only_ranks(round)
     scale, places = _places(round, draw)
     known = ~np.isnan(places)
@@ -331,46 +329,18 @@ def _suspicion(round: ReviewRound, draw: DrawArrays) -> np.ndarray:
     return suspicion(draw.priorities, ranks_only=_only_ranks(round))
 
 
-def current_draw(round: ReviewRound) -> DrawArrays:
-    """Every item of the round's draw that counts, in order of item id."""
-    parts = [block.arrays() for block in round.current_blocks.order_by("number")]
-    if not parts:
-        nothing = np.array([])
-        return DrawArrays(nothing.astype(np.int64), nothing, nothing, nothing, nothing.astype(bool))
-    return DrawArrays(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
 def _answered(scope: Scope, round: ReviewRound) -> tuple[np.ndarray, np.ndarray]:
     """(item ids, whether the machine was wrong) of the round's items with an answer that counts."""
-    if "answered" not in scope.read:
-        task = scope.project.task
-        if task.is_span or task.is_written:
-            rows = judged_by_people(_answered_tasks(round), task)
-            found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
-            scope.read["answered"] = found[:, 0], found[:, 1] == 0
-        else:
-            given = _given(scope, round)
-            scope.read["answered"] = given[:, 0], (given[:, 1] != given[:, 2]) | (given[:, 2] == _NOTHING)
-    answered: tuple[np.ndarray, np.ndarray] = scope.read["answered"]
-    return answered
-
-
-def _given(scope: Scope, round: ReviewRound) -> np.ndarray:
-    """Rows of (item id, the machine's label, the person's) of the round's answered items; `_NOTHING` for none."""
-    if "given" not in scope.read:
-        rows = _answered_tasks(round).values_list(
-            "item_id",
-            Coalesce("annotation__label_id", Value(_NOTHING)),
-            Coalesce("correction__label_id", Value(_NOTHING)),
-        )
-        flat = np.fromiter(chain.from_iterable(rows.iterator(10_000)), dtype=np.int64)
-        scope.read["given"] = flat.reshape(-1, 3)
-    given: np.ndarray = scope.read["given"]
-    return given
-
-
-def _answered_tasks(round: ReviewRound) -> "QuerySet[ReviewTask]":
-    return round.counted_tasks.filter(state=ReviewTask.State.ANSWERED).order_by()
+    task = scope.project.task
+    if not task.is_span:
+        answers = answers_of(scope, round)
+        return answers["item"], ~answers["is_agreed"]
+    if "matched" not in scope.read:
+        rows = judged_by_people(answered_tasks(round), task)
+        found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
+        scope.read["matched"] = found[:, 0], found[:, 1] == 0
+    matched: tuple[np.ndarray, np.ndarray] = scope.read["matched"]
+    return matched
 
 
 # --- Between labels --------------------------------------------------------------------------------------------------
@@ -433,14 +403,9 @@ def confusion(scope: Scope) -> Confusion | None:
     if scope.round is None or scope.project.task.is_written:
         return None
     names = dict(scope.project.labels.order_by("position").values_list("pk", "name"))
-    given = _given(scope, scope.round)
-    labels, times = np.unique(given[given[:, 2] != _NOTHING, 1:], axis=0, return_counts=True)
-    counts: dict[tuple[int | None, int], int] = {
-        (machine or None, human): count
-        for (machine, human), count in zip(labels.tolist(), times.tolist(), strict=True)
-    }
+    counts = _label_counts(answers_of(scope, scope.round))
     pairs = [
-        ConfusedPair(names.get(machine or _NOTHING, NO_LABEL), names[human], count, machine, human)
+        ConfusedPair(names.get(machine or NOTHING, NO_LABEL), names[human], count, machine, human)
         for (machine, human), count in counts.items()
     ]
     pairs.sort(key=lambda pair: (-pair.count, pair.machine, pair.human))
@@ -453,6 +418,22 @@ def confusion(scope: Scope) -> Confusion | None:
         rows=rows,
         pairs=pairs,
     )
+
+
+def _label_counts(answers: np.ndarray) -> dict[tuple[int | None, int], int]:
+    """How often each pair of the machine's label, None for none, and the person's occurs, in order of their ids."""
+    machine, person = answers["machine"], answers["person"]
+    labels = np.unique([machine, person])
+    count = len(labels)
+    # A pair is one number, that of its cell in a square of labels: numbers are counted without sorting pairs.
+    cells = np.searchsorted(labels, machine) * count + np.searchsorted(labels, person)
+    found, times = np.unique(cells, return_counts=True)
+    pairs = zip(labels[found // count].tolist(), labels[found % count].tolist(), strict=True)
+    return {
+        (machine or None, person): count
+        for (machine, person), count in zip(pairs, times.tolist(), strict=True)
+        if person != NOTHING
+    }
 
 
 def _matrix(

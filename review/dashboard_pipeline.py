@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Value, When
+import numpy as np
+from django.db.models import Case, Count, Exists, OuterRef, Q, Value, When
 
-from annotate.models import Annotation, CalibrationLabel
+from annotate.models import Annotation
 from criticize.models import Criticism
-from review.answers import AGREED
+from review.dashboard_answers import ORIGINS, answers_of, with_origin
 from review.dashboard_scope import Scope, Table
 from review.models import ReviewRound, ReviewTask
 
@@ -189,28 +189,38 @@ class _Group:
 
 def _reviewed(scope: Scope, round: ReviewRound) -> Iterable[_Group]:
     """The items of the round, one task each."""
+    names = ("origin", "is_agreed", "is_adjudicated")
+    answers = answers_of(scope, round)
+    # A set of answers is one number, which is counted without sorting rows.
+    kinds, counts = np.unique(
+        np.ravel_multi_index([answers[name] for name in names], (len(ORIGINS), 2, 2)), return_counts=True
+    )
+    for *kind, count in zip(*np.unravel_index(kinds, (len(ORIGINS), 2, 2)), counts.tolist(), strict=True):
+        number, is_agreed, is_adjudicated = kind
+        outcome = "accepted" if is_agreed else "corrected"
+        final = "adjudicated" if is_adjudicated else "person"
+        origin = _origin(scope, ORIGINS[number])
+        yield _Group(origin, (*origin, "drawn", outcome, final), count)
+    yield from _unanswered(scope, round)
+
+
+def _unanswered(scope: Scope, round: ReviewRound) -> Iterable[_Group]:
     state = ReviewTask.State
     audited = ReviewTask.counted.filter(round__audited=round, state=state.ANSWERED, item=OuterRef("item"))
     has_audits = round.audits.exists()
-    rows = _with_origin(round.counted_tasks, scope).annotate(
+    others = [each for each in state if each != state.ANSWERED]
+    rows = with_origin(round.counted_tasks.filter(state__in=others), scope).annotate(
         outcome=Case(
-            When(AGREED, state=state.ANSWERED, then=Value("accepted")),
-            When(state=state.ANSWERED, then=Value("corrected")),
             When(state=state.SKIPPED, then=Value("skipped")),
             When(purpose=ReviewTask.Purpose.ADJUDICATION, then=Value("conflict")),
             default=Value("waiting"),
         ),
-        decided=Case(
-            When(state=state.ANSWERED, purpose=ReviewTask.Purpose.ADJUDICATION, then=Value("adjudicated")),
-            When(state=state.ANSWERED, then=Value("person")),
-            *([When(Exists(audited), then=Value("person"))] if has_audits else []),
-            default=Value(""),
-        ),
+        is_audited=Case(*([When(Exists(audited), then=Value(1))] if has_audits else []), default=Value(0)),
     )
-    grouped = rows.order_by().values_list("origin", "outcome", "decided").annotate(Count("pk"))
-    for key, outcome, decided, count in grouped:
-        origin = _origin(scope, key)
-        final = decided or _label_without_review(origin)
+    grouped = rows.order_by().values_list("origin", "outcome", "is_audited").annotate(Count("pk"))
+    for number, outcome, is_audited, count in grouped:
+        origin = _origin(scope, ORIGINS[number])
+        final = "person" if is_audited else _label_without_review(origin)
         yield _Group(origin, (*origin, "drawn", outcome, final), count)
 
 
@@ -219,36 +229,14 @@ def _audited(scope: Scope, round: ReviewRound) -> Iterable[_Group]:
     own = round.counted_tasks.filter(item=OuterRef("item"))
     tasks = ReviewTask.counted.filter(round__audited=round, state=ReviewTask.State.ANSWERED)
     grouped = (
-        _with_origin(tasks.filter(~Exists(own)), scope)
+        with_origin(tasks.filter(~Exists(own)), scope)
         .order_by()
         .values_list("origin")
         .annotate(items=Count("item", distinct=True))
     )
-    for key, count in grouped:
-        origin = _origin(scope, key)
+    for number, count in grouped:
+        origin = _origin(scope, ORIGINS[number])
         yield _Group(origin, (*origin, "not_drawn", "audited", "person"), count)
-
-
-def _with_origin(tasks: QuerySet[ReviewTask], scope: Scope) -> QuerySet[Any]:
-    """The tasks with `origin`: the key that `_origin` takes, as the rows are now.
-
-    A task picked by hand may be of an item that the annotator was never asked about.
-    """
-    criticisms = Criticism.objects.filter(
-        run=scope.criticism, annotation=OuterRef("annotation"), priority__isnull=False
-    )
-    calibrated = CalibrationLabel.objects.filter(item=OuterRef("item"))
-    return tasks.annotate(
-        # In this order a database looks up as little as possible: nearly every task has its criticism.
-        origin=Case(
-            When(criticism__isnull=False, then=Value("criticized")),
-            When(Exists(calibrated), annotation=None, then=Value("calibration")),
-            When(annotation=None, then=Value("unlabeled")),
-            When(~Q(annotation__failure=""), then=Value("failed")),
-            When(Exists(criticisms), then=Value("criticized")),
-            default=Value("annotated"),
-        )
-    )
 
 
 def _turns(round: ReviewRound | None) -> dict[str, int]:

@@ -597,6 +597,18 @@ class TestPace:
         assert olga.per_hour == pytest.approx(2 / 180 * 3600)
         assert (rita.reviewer, rita.reviews, rita.median_seconds, rita.per_hour) == ("rita", 1, None, None)
 
+    def test_times_count_to_the_microsecond(self, world: World):
+        whole = self.now.replace(minute=0)
+        for number, at in enumerate(
+            [whole, whole - timedelta(microseconds=1), whole - timedelta(seconds=2.25)], 1
+        ):
+            answer(world.task(number), A, at=at)
+
+        found = pace(world.scope, self.now)
+
+        assert found.reviewers[0].active_seconds == pytest.approx(2.25, abs=1e-6)
+        assert [(span.start.hour, span.reviews) for span in found.hours if span.reviews] == [(14, 2), (15, 1)]
+
     def test_nobody_has_reviewed(self, world: World):
         found = pace(world.scope, self.now)
 
