@@ -116,7 +116,8 @@ def job_cancel(job: Job) -> None:
     """End it for good. What is written stays, and what its batches answered by then is written still."""
     _move(job, Job.UNFINISHED, Job.State.CANCELLED, finished=True)
     if job.by_batch:
-        wake(job.pk)  # to cancel its batches at the provider
+        job_id = job.pk
+        transaction.on_commit(lambda: wake(job_id))  # to cancel its batches at the provider
 
 
 @transaction.atomic
@@ -135,6 +136,7 @@ def job_extend(job: Job, new_subjects: Sequence[int], *, may_spend: Decimal | No
     """
     if not new_subjects:
         raise JobStateError("There is nothing new to ask about.")
+    _lock_open_chunks(job)
     job.refresh_from_db()
     job.total = job.done + len(new_subjects)
     if may_spend is not None:
@@ -145,6 +147,7 @@ def job_extend(job: Job, new_subjects: Sequence[int], *, may_spend: Decimal | No
 
 def _queue_again(job: Job, subjects: Sequence[int]) -> None:
     """Queue a job that has ended, with those subjects alone."""
+    _lock_open_chunks(job)
     job.refresh_from_db()
     open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
     if job.is_finished and open_chunks.filter(leased_at(timezone.now())).exists():
@@ -156,6 +159,12 @@ def _queue_again(job: Job, subjects: Sequence[int]) -> None:
     wake_on_commit(job)
 
 
+def _lock_open_chunks(job: Job) -> None:
+    """Before the job itself is changed: who writes a chunk's results locks the chunk, and then the job."""
+    open_chunks = job.chunks.exclude(state=Chunk.State.DONE).order_by("pk")
+    list(open_chunks.select_for_update(no_key=True).values_list("pk"))
+
+
 def job_fail(job: Job, *, failure: str, reason: str) -> None:
     """It cannot go on, whoever runs it (a file that cannot be read, say)."""
     _move(job, Job.UNFINISHED, Job.State.FAILED, failure=failure, reason=reason, finished=True)
@@ -163,15 +172,21 @@ def job_fail(job: Job, *, failure: str, reason: str) -> None:
 
 def finish_if_complete(job_id: int) -> None:
     """Mark the job done when no chunk is open; whoever notices first does it, once."""
+    open_chunks = Chunk.objects.filter(job=job_id).exclude(state=Chunk.State.DONE)
+    if open_chunks.exists():
+        return
     with transaction.atomic():
-        finished = (
-            Job.objects.filter(pk=job_id, state__in=[Job.State.QUEUED, Job.State.RUNNING])
-            .exclude(chunks__state__in=[Chunk.State.WAITING, Chunk.State.RUNNING])
-            .update(state=Job.State.DONE, finished_at=timezone.now(), failure="", reason="")
+        active = Job.objects.select_for_update(no_key=True).filter(
+            state__in=[Job.State.QUEUED, Job.State.RUNNING]
         )
-        if finished:
-            job = Job.objects.get(pk=job_id)
-            work_of(job.kind).finished(job)
+        # Looked at again once it is locked: the statement that waits does not see chunks that came meanwhile.
+        if active.filter(pk=job_id).first() is None or open_chunks.exists():
+            return
+        Job.objects.filter(pk=job_id).update(
+            state=Job.State.DONE, finished_at=timezone.now(), failure="", reason=""
+        )
+        job = Job.objects.get(pk=job_id)
+        work_of(job.kind).finished(job)
 
 
 def _move(

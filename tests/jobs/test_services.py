@@ -302,3 +302,14 @@ class TestBrokerDown:
         assert Job.objects.get().state == State.QUEUED
         assert job.chunks.count() == 1
         assert sweep() == 1
+
+
+def test_workers_are_told_of_cancelled_batches_once_that_is_committed(
+    counting: CountingWork, wake_ups, django_capture_on_commit_callbacks
+):
+    job = make_counting_job(20, by_batch=True)
+    with django_capture_on_commit_callbacks(execute=True):
+        job_cancel(job)
+        assert wake_ups == []
+
+    assert wake_ups == [job.pk]
