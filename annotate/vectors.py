@@ -23,6 +23,7 @@ from django.utils import timezone
 from annotate.connections import price_of
 from annotate.contents import BLOCK, items_in_order
 from annotate.errors import Refusal
+from annotate.locks import lock_project
 from annotate.models import Connection, Item, ItemVector, Project, User, VectorVersion
 from jobs.leases import Progress, leased_at
 from jobs.models import Chunk, Job
@@ -153,7 +154,7 @@ def ensure_vectors(
     """
     check_vector_choice(project, choice)
     # Those who ask at the same time get the same version.
-    Project.objects.select_for_update().get(pk=project.pk)
+    lock_project(project.pk)
     ids = _ids(project, item_ids)
     if spend_limit is None:
         spend_limit = choice.spend_limit
@@ -211,7 +212,7 @@ def make_vectors(
     """
     check_vector_choice(project, choice)
     with transaction.atomic():
-        Project.objects.select_for_update().get(pk=project.pk)
+        lock_project(project.pk)
         version = newest_version(project, choice)
         if version is None and choice.kind != Kind.EMBEDDINGS:
             version = _new_version(project, choice, user, [], None)

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from annotate.discussion import items_of
 from annotate.errors import Refusal
+from annotate.locks import lock_project
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.services.combining import choice_of_run
 from annotate.services.runs import (
@@ -214,7 +215,7 @@ def candidates_start(
     *, project: Project, user: User, choices: Sequence[ModelChoice], spend_limit: Decimal | None = None
 ) -> Started:
     """Start trying these annotators, each with the spend limit. Raises Refusal where none of them can be tried."""
-    _one_at_a_time(project)
+    lock_project(project.pk)  # a form that is sent twice pays once
     plan = candidates_plan(project=project, choices=choices)
 
     def create(planned: Planned) -> ModelRun:
@@ -303,7 +304,7 @@ def grid_start(
 ) -> Started:
     """Start the criticism of every cell, each with the spend limit. Raises Refusal where no cell can be measured."""
     for project in {run.project_id: run.project for run in annotation_runs}.values():
-        _one_at_a_time(project)
+        lock_project(project.pk)  # a form that is sent twice pays once
     plan = grid_plan(annotation_runs=annotation_runs, choices=choices)
 
     def create(planned: Planned) -> ModelRun:
@@ -316,11 +317,6 @@ def grid_start(
 
 
 # --- Starting --------------------------------------------------------------------------------------------------------
-
-
-def _one_at_a_time(project: Project) -> None:
-    """Wait for whoever starts candidates of this project just now: a form that is sent twice pays once."""
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
 def _start(plan: Plan, create: Callable[[Planned], ModelRun], spend_limit: Decimal | None) -> Started:

@@ -15,6 +15,7 @@ from annotate.discussion import disputed_items, items_of, opinions_about
 from annotate.errors import Refusal
 from annotate.examples import some_examples
 from annotate.label_sets import need_label_set
+from annotate.locks import lock_project
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.prompts import prompt_version
 from annotate.selectors import calibration_accuracy, discussion_runs
@@ -281,7 +282,8 @@ def choice_of_run(run: AnnotationRun) -> ModelChoice:
 def vote_on_discussion(run: AnnotationRun) -> None:
     """Start the vote of the run's discussion if all of its runs are done and nobody has started it yet."""
     # Runs that end at the same moment wait for each other here, and the last one sees all of them done.
-    project = Project.objects.select_for_update().get(pk=run.project_id)
+    lock_project(run.project_id)
+    project = run.project
     discussion = run.parameters["discussion"]
     runs = discussion_runs(project, discussion)
     by_source = {each.parameters["source"]: each for each in runs if each.kind == ModelRun.Kind.PROMPTED}

@@ -14,7 +14,7 @@ MOST_NOTE = 500
 @transaction.atomic
 def instructions_set(*, project: Project, user: User | None, text: str) -> None:
     """Change what the project's guidelines say of all labels. Models read this too, to the letter."""
-    old = Project.objects.select_for_update().get(pk=project.pk).instructions
+    old = Project.objects.select_for_update(no_key=True).get(pk=project.pk).instructions
     if text == old:
         return
     _check_length(text, field="instructions")
@@ -30,7 +30,7 @@ def guideline_set(*, label: Label, user: User | None, text: str) -> None:
     """Change what the guidelines say of one label, as Markdown; models do not read this."""
     text = text.replace("\r\n", "\n").strip()
     _check_length(text, field="guideline")
-    old = Label.objects.select_for_update().get(pk=label.pk).guideline
+    old = Label.objects.select_for_update(no_key=True).get(pk=label.pk).guideline
     if text == old:
         return
     label.guideline = text
@@ -53,7 +53,7 @@ def example_add(*, label: Label, item: Item, user: User, note: str = "") -> Labe
     if item.project_id != label.project_id:
         raise Refusal(f"There is no item “{item.external_id}” in this project.", field="item")
     note = clean_note(note)
-    Label.objects.select_for_update().get(pk=label.pk)  # two at once must not make a thirteenth
+    Label.objects.select_for_update(no_key=True).get(pk=label.pk)  # two at once must not make a thirteenth
     if label.examples.filter(item=item).exists():
         raise Refusal(f"“{item.external_id}” is an example of “{label.name}” already.", field="item")
     if label.examples.count() >= MOST_EXAMPLES:

@@ -36,8 +36,8 @@ def audit_round_create(
     if round.kind != ReviewRound.Kind.REVIEW:
         raise Refusal("Only a review round can be audited.", field="round")
     setup = setup.checked(ReviewRound.Kind.AUDIT, is_written=not round.project.task.is_checkable)
-    # Two audits drawn at once would share items.
-    round = ReviewRound.objects.select_for_update(of=("self",)).get(pk=round.pk)
+    # Two audits drawn at once would share items. Not the key: a conflict that comes up now refers to the round.
+    round = ReviewRound.objects.select_for_update(of=("self",), no_key=True).get(pk=round.pk)
     if not is_settled(round):
         raise Refusal(
             "Finish or close the round first: answers still to come would change what is audited.",

@@ -102,8 +102,9 @@ def export_cancel(*, export: Export, user: User) -> None:
     """End an export that is not written yet; what there is of it goes. Raises Refusal."""
     if export.job.is_finished:
         raise Refusal("This export is not being written.")
-    job_cancel(export.job)
+    # The export first, and then its job, as the worker does who writes a part of it.
     Export.objects.filter(pk=export.pk).update(written={})
+    job_cancel(export.job)
     _record(export, user, "export cancelled")
     transaction.on_commit(lambda: forget_parts(export))
 

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.locks import lock_person
 from annotate.models import User
 from review.models import ReviewPause, ReviewRound, ReviewTask
 from review.services.deadlocks import again_after_deadlock
@@ -44,6 +45,8 @@ def pause(
     reason = reason.strip() or BY_HAND
     if len(reason) > _MOST_CHARACTERS:
         raise Refusal(f"The reason has at most {_MOST_CHARACTERS} characters.", field="reason")
+    # Whose answer may pause them this moment: first the person, then their turns, as where they answer.
+    lock_person(user)
     try:
         with transaction.atomic():
             paused = ReviewPause.objects.create(

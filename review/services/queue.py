@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from annotate.access import May, require
 from annotate.errors import Refusal
+from annotate.locks import lock_person as lock_person
 from annotate.models import Label, User
 from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask
@@ -150,13 +151,6 @@ def _take(round: ReviewRound, user: User, missing: int) -> list[ReviewTask]:
         for task in taken:
             task.round = round
         return known_items.mix_in(round, user, taken)
-
-
-def lock_person(user: User) -> None:
-    """Let what makes somebody the holder of a turn happen one after the other for each person: in two tabs, say, two
-    turns of one item would otherwise both be free."""
-    if connection.features.has_select_for_update:
-        User.objects.select_for_update(no_key=True).values_list("pk").get(pk=user.pk)
 
 
 class _Free(NamedTuple):

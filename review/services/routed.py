@@ -44,7 +44,8 @@ def give_to_people(round: ReviewRound, annotations: Sequence[Annotation]) -> int
 
     An item that is queued already stays as it is. Raises Refusal, and queues none, where they exceed the budget.
     """
-    ReviewRound.objects.select_for_update().get(pk=round.pk)
+    # Not the key: a conflict that comes up now refers to the round with a task of its own, and must not wait for this.
+    ReviewRound.objects.select_for_update(no_key=True).get(pk=round.pk)
     ids = [annotation.item_id for annotation in annotations]
     tasks = round.counted_tasks
     queued = set(tasks.filter(item__in=ids).values_list("item_id", flat=True))

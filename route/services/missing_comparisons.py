@@ -8,6 +8,7 @@ from itertools import combinations
 from django.db import transaction
 
 from annotate.errors import Refusal
+from annotate.locks import lock_project
 from annotate.models import AnnotationRun, Project, User
 from annotate.services.runs import Estimate, ModelChoice, check_limit
 from jobs.models import Job
@@ -99,7 +100,7 @@ def missing_comparisons_start(
     """Start the comparisons that `missing_comparisons` shows, each with the limit. Raises Refusal where none can be."""
     check_limit(choice, spend_limit)
     # Who asks twice at the same time pays once.
-    Project.objects.select_for_update().get(pk=project.pk)
+    lock_project(project.pk)
     found = missing_comparisons(project=project, agents=agents, choice=choice)
     if not found.pairs:
         raise Refusal(
