@@ -171,7 +171,10 @@ def comparison_set_discard(*, comparisons: ComparisonSet, user: User) -> None:
 
     Raises Refusal while they are imported, and once a router learned from them.
     """
-    comparisons = ComparisonSet.objects.select_for_update(of=("self",)).get(pk=comparisons.pk)
+    row = ComparisonSet.objects.select_for_update(of=("self",)).filter(pk=comparisons.pk).first()
+    if row is None:  # somebody else, or another tab, was faster
+        return
+    comparisons = row
     if comparisons.job is not None and not comparisons.job.is_finished:
         raise Refusal("The import is still running. Cancel it first.")
     if comparisons.routers.exists():
@@ -182,6 +185,7 @@ def comparison_set_discard(*, comparisons: ComparisonSet, user: User) -> None:
     transaction.on_commit(lambda: file.delete(save=False))
 
 
+@transaction.atomic
 def uploaded_router_create(*, comparisons: ComparisonSet, user: User, choice: UploadedChoice) -> Router:
     """Start to train a router from uploaded comparisons. Raises Refusal."""
     seed = comparisons.project.seed if choice.seed is None else choice.seed
@@ -193,6 +197,10 @@ def uploaded_router_create(*, comparisons: ComparisonSet, user: User, choice: Up
         if value not in known:
             raise Refusal(f"The {field} is one of: {', '.join(known)}.", field=field)
     _check_vectors(choice.vectors)
+    # Nobody throws them away from here on.
+    kept = ComparisonSet.objects.select_for_update(of=("self",), no_key=True).filter(pk=comparisons.pk)
+    if kept.first() is None:
+        raise Refusal("These comparisons were thrown away just now.", field="comparison_set")
     if not comparisons.is_ready:
         raise Refusal("These comparisons are not imported yet. Wait until they are.", field="comparison_set")
     if problem := comparison_counts(comparisons).problem():
