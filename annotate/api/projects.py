@@ -166,7 +166,7 @@ class OneProject(Endpoint):
     )
     def patch(self, request: Request, project_id: int) -> Response:
         project = project_for(self.user, project_id, may=self.needed)
-        current = {"name": project.name, "instructions": project.instructions}
+        current = {"name": project.name}
         project_update(project=project, user=self.user, **(current | self.given(ProjectUpdateSerializer)))
         return _project_reply(self, project)
 

@@ -60,18 +60,19 @@ def project_update(
     *,
     project: Project,
     name: str,
-    instructions: str,
+    instructions: str | None = None,
     review_price: Decimal | None = None,
     user: User | None = None,
 ) -> None:
-    """Change the project's name and guidelines; and, where it is given, what a review costs in US$."""
+    """Change the project's name; and, where they are given, its guidelines and what a review costs in US$."""
     if not name.strip():
         raise Refusal("Give the project a name.", field="name")
     if review_price is not None and not 0 <= review_price <= MOST_REVIEW_PRICE:
         raise Refusal(
             f"The price of a review must be between $0 and ${MOST_REVIEW_PRICE:,}.", field="review_price"
         )
-    instructions_set(project=project, user=user, text=instructions)
+    if instructions is not None:
+        instructions_set(project=project, user=user, text=instructions)
     old, project.name = project.name, name.strip()
     if project.name != old:
         record(

@@ -49,7 +49,6 @@ def _save_price(project: Project, user: User, form: ReviewPriceForm) -> bool:
             project=project,
             user=user,
             name=project.name,
-            instructions=project.instructions,
             review_price=form.cleaned_data["review_price"],
         )
     except Refusal as refusal:

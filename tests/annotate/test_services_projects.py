@@ -1,3 +1,4 @@
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from django.conf import settings as django_settings
 
 from annotate.errors import Refusal
 from annotate.models import Membership, Project
+from annotate.services.guidelines import instructions_set
 from annotate.services.projects import (
     label_add,
     label_delete,
@@ -81,6 +83,16 @@ class TestCreating:
         project_update(project=project, name="New", instructions="Be kind.")
 
         assert Project.objects.get().instructions == "Be kind."
+
+    def test_a_price_alone_leaves_guidelines_as_somebody_wrote_them_meanwhile(self):
+        project = make_project()
+        read_before = Project.objects.get()
+        instructions_set(project=project, user=None, text="Be kind.")
+
+        project_update(project=read_before, name=project.name, review_price=Decimal("0.5"))
+
+        now = Project.objects.get()
+        assert (now.instructions, now.review_price) == ("Be kind.", Decimal("0.5"))
 
 
 class TestLabels:
