@@ -1,5 +1,7 @@
 """The embeddings that routers wait for: asking for them, waiting, and going on after a pause."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +16,13 @@ from annotate.vectors import (
     newest_version,
 )
 from jobs.models import Job
-from jobs.services import JobStateError, job_cancel, job_resume
+from jobs.services import JobStateError, job_cancel, job_pause, job_resume
 from jobs.work import CannotGoOn
 from route.models import Router
 
 # Why a router's job paused: the job that buys its items' embeddings did.
 VECTORS_PAUSED = "vectors_paused"
+_ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
 
 
 class VectorsMissing(Exception):
@@ -134,15 +137,25 @@ def resume_vectors(router: Router, *, spend_limit: Decimal | None = None) -> Non
     job_resume(job, spend_limit=spend_limit)
 
 
+def pause_vectors(router: Router) -> None:
+    """Buy no more embeddings while the router is paused, unless another one waits for them."""
+    job = vectors_job(router)
+    if job is None or not job.is_active or _is_waited_for(job, router, _ACTIVE):
+        return
+    with suppress(JobStateError):  # it ended this moment
+        job_pause(job)
+
+
 def cancel_vectors(router: Router) -> None:
     """Buy no more embeddings for a router that is no longer trained, unless another one waits for them."""
     job = vectors_job(router)
-    if job is None or job.is_finished:
+    if job is None or job.is_finished or _is_waited_for(job, router, Job.UNFINISHED):
         return
-    others = Router.objects.filter(project=router.project_id, job__state__in=Job.UNFINISHED)
-    if any(vectors_job(other) == job for other in others.exclude(pk=router.pk)):
-        return
-    try:
+    with suppress(JobStateError):  # it ended this moment
         job_cancel(job)
-    except JobStateError:  # it ended this moment
-        return
+
+
+def _is_waited_for(job: Job, router: Router, states: Sequence[str]) -> bool:
+    """Whether another router than this one, in one of these states, sees the embeddings that the job buys."""
+    others = Router.objects.filter(project=router.project_id, job__state__in=states).exclude(pk=router.pk)
+    return any(vectors_job(other) == job for other in others)

@@ -15,7 +15,7 @@ from django.core.files.base import ContentFile
 from annotate.array_files import read_arrays, write_arrays
 from annotate.models import Annotation, AnnotationRun, Project
 from route.agents import answering_runs
-from route.evidence import evidence_of
+from route.evidence import MIN_KNOWN, evidence_of
 from route.models import Router, router_path
 from route.trace import steps_of
 
@@ -84,13 +84,18 @@ class KnownTraces:
 def split_known(project: Project, run: AnnotationRun, *, seed: int, most: int) -> KnownTraces:
     """The annotator's known items, at most `most` of them by a seeded sample, split by use.
 
-    Items of which it gave no label are left out. Raises ValueError for too few.
+    Items of which it gave no label are left out. Raises ValueError for fewer than `MIN_KNOWN`.
     """
     # scikit-learn takes a second to import: only a process that needs it pays.
     from route.splits import risk_demo_dev
 
     evidence = evidence_of(project, [run])
     answered = np.flatnonzero(evidence.answers[:, 0] >= 0) if len(evidence) else np.zeros(0, dtype=np.intp)
+    if len(answered) < MIN_KNOWN:
+        raise ValueError(
+            f"Of {len(answered)} items it is known what is right and {run.who} has labeled them; at least {MIN_KNOWN} "
+            "are needed. Label more calibration items, and try the annotator on them."
+        )
     if len(answered) > most:
         rng = np.random.default_rng([seed, 13])
         answered = np.sort(rng.choice(answered, most, replace=False))

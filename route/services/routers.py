@@ -14,15 +14,23 @@ from annotate.history import record
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.vectors import PLAIN, VectorChoice, check_vector_choice
 from annotate.vectors_estimate import VectorsEstimate, vectors_estimate
-from jobs.services import job_cancel, job_create, job_resume
+from jobs.services import job_cancel, job_create, job_pause, job_resume
 from route.agents import answering_runs
 from route.evidence import MIN_KNOWN, evidence_of
 from route.models import Agent, Router
-from route.router_vectors import VECTORS_PAUSED, cancel_vectors, resume_vectors, vectors_said
+from route.router_vectors import (
+    VECTORS_PAUSED,
+    cancel_vectors,
+    pause_vectors,
+    resume_vectors,
+    vectors_job,
+    vectors_said,
+)
 
 PEOPLE = "People"
 MOST_HIDDEN = 256
 MOST_NU = 10.0
+MOST_COST = 1e6  # of α and β: in units of a mistake, which is usually 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +170,15 @@ def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> Non
     if len(choice.hidden) > 2 or any(not 1 <= units <= MOST_HIDDEN for units in choice.hidden):
         raise Refusal(f"At most two hidden layers, of 1 to {MOST_HIDDEN} units each.", field="hidden")
     for agent in choice.agents:
-        if agent.alpha < 0 or (agent.beta is not None and agent.beta < 0):
-            raise Refusal("α and β must be at least 0.", field="agents")
+        if not all(0 <= cost <= MOST_COST for cost in (agent.alpha, agent.beta or 0.0)):
+            raise Refusal(f"α and β must lie between 0 and {MOST_COST:,.0f}.", field="agents")
+        price = None if agent.beta is not None else price_of_agent(project, agent.run)
+        if beta_of(agent, price, choice.mistake) > MOST_COST:
+            raise Refusal(
+                f"An answer of {agent.run.who if agent.run else PEOPLE} costs more than {MOST_COST:,.0f} times what a "
+                "wrong label costs. Enter what a wrong label really costs.",
+                field="mistake",
+            )
     check_vectors(project, user, choice.vectors)
     need_known(project, runs)
 
@@ -190,6 +205,12 @@ def training_cancel(router: Router) -> None:
     cancel_vectors(router)
 
 
+def training_pause(router: Router) -> None:
+    """Start no more calls of the training, and buy nothing more for it alone. Raises JobStateError."""
+    job_pause(router.job)
+    pause_vectors(router)
+
+
 def training_resume(router: Router, *, spend_limit: Decimal | None = None) -> None:
     """Go on with a paused training, and with buying the embeddings that it waits for where that had paused.
 
@@ -198,6 +219,8 @@ def training_resume(router: Router, *, spend_limit: Decimal | None = None) -> No
     if router.job.failure == VECTORS_PAUSED:
         resume_vectors(router, spend_limit=spend_limit)
         spend_limit = None
+    elif (bought := vectors_job(router)) is not None and not bought.failure:
+        resume_vectors(router)  # they paused with it
     job_resume(router.job, spend_limit=spend_limit)
 
 

@@ -24,14 +24,13 @@ from annotate.services.runs import (
 )
 from annotate.vectors import PLAIN, VectorChoice
 from jobs.models import Chunk, Job
-from jobs.services import JobStateError, job_create, job_pause
+from jobs.services import JobStateError, job_create
 from mllm.messages import Request
-from route.evidence import MIN_KNOWN
 from route.models import Agent, Router, RouterQuery, parts_of_prefix
 from route.replay import POLLING_INTERVALS, RETRIEVAL_STYLES
 from route.router_prompts import ROUTER_PROMPT_VERSION, STRICTNESS
 from route.router_vectors import vectors_said
-from route.services.routers import check_vectors, training_cancel, training_resume
+from route.services.routers import check_vectors, training_cancel, training_pause, training_resume
 from route.trace_data import DEV, KnownTraces, Trace, split_known, store_known, traces_of
 from route.trace_queries import Asking, Variant
 from route.trace_replay import SPLITTING, add_chunks, prefixes_of
@@ -131,12 +130,6 @@ def _prepare(project: Project, user: User, choice: TraceChoice) -> Prepared:
         known = split_known(project, choice.run, seed=seed, most=MOST_KNOWN)
     except ValueError as error:
         raise Refusal(str(error), field="run") from error
-    if len(known.item_ids) < MIN_KNOWN:
-        raise Refusal(
-            f"Of {len(known.item_ids)} items it is known what is right and {choice.run.who} has labeled them; at least "
-            f"{MIN_KNOWN} are needed. Label more calibration items, and try the annotator on them.",
-            field="run",
-        )
     if choice.split == "topics":
         _check_topics(known)
     traces = traces_of(choice.run, known.of(DEV)[0])
@@ -315,7 +308,7 @@ def trace_router_act(*, router: Router, user: User, action: str, spend_limit: De
     """Pause, resume (with `spend_limit`) or cancel the training. Raises JobStateError."""
     match action:
         case "pause":
-            job_pause(router.job)
+            training_pause(router)
         case "resume":
             training_resume(router, spend_limit=spend_limit)
         case "cancel":

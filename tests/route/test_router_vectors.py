@@ -21,10 +21,12 @@ from mllm.messages import Embeddings
 from route.models import Router
 from route.router_vectors import VECTORS_PAUSED, vectors_job
 from route.services.routers import AgentChoice, DeferralChoice, deferral_create, router_cancel
+from route.services.trace_routers import trace_create, trace_router_act
 from tests.annotate.test_vectors import embedding_choice, embeddings
 from tests.api.caller import Caller
 from tests.conftest import Provider
 from tests.route.test_deferral_plans import FRUIT, KNOWN, LEFT, METAL, make_annotator, project, user
+from tests.route.traced import make_candidate, make_traced_project, trace_choice
 
 __all__ = ["project", "user"]  # fixtures
 
@@ -262,6 +264,70 @@ def test_cancelled_alone_it_buys_nothing_more_and_what_is_bought_stays(
     buy(router)
     assert look(router).is_trained
     assert sum(len(request.parts) for request in adapter.requests) == ITEMS - 10
+
+
+def start_reading(choice: VectorChoice, project: Project) -> Router:
+    """A trace router that sees embeddings, and a worker's first look at it."""
+    reading = trace_choice(make_candidate(project), vectors=choice)
+    return look(trace_create(project=project, user=project.created_by, choice=reading))
+
+
+@pytest.mark.parametrize("way", ["page", "api"])
+def test_pause_resume_and_cancel_of_a_trace_router_act_on_its_embeddings_too(
+    provider: Provider, client: Client, way: str
+) -> None:
+    provider(by_subject)
+    project = make_traced_project()
+    client.force_login(project.created_by)
+    router = start_reading(embedding_choice(project), project)
+
+    def act(action: str) -> None:
+        if way == "page":
+            client.post(reverse("trace_training", args=[project.pk, router.pk, action]))
+        else:
+            answer = Caller(project.created_by).post(f"routers/{router.pk}/{action}/", {})
+            assert answer.status_code == 200, answer.content
+
+    act("pause")
+    assert (look(router).job.state, buy(router).state) == (Job.State.PAUSED, Job.State.PAUSED)
+    assert not ItemVector.objects.exists()
+    page = client.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    assert "Paused at 0 of" in page
+    act("resume")
+    assert (look(router).job.state, job_of(router).state) == (Job.State.RUNNING, Job.State.QUEUED)
+    assert buy(router).state == Job.State.DONE
+    act("pause")  # what is bought is bought
+    assert job_of(router).state == Job.State.DONE
+    act("resume")
+    act("cancel")
+    assert look(router).job.state == Job.State.CANCELLED
+
+
+def test_a_trace_router_that_is_cancelled_while_paused_buys_nothing_more(provider: Provider) -> None:
+    provider(by_subject)
+    project = make_traced_project()
+    router = start_reading(embedding_choice(project), project)
+    for action in ("pause", "cancel"):
+        trace_router_act(router=router, user=project.created_by, action=action)
+
+    assert buy(router).state == Job.State.CANCELLED
+    assert not ItemVector.objects.exists()
+
+
+def test_embeddings_that_another_router_waits_for_do_not_pause(project: Project, provider: Provider) -> None:
+    provider(by_subject)
+    choice = embedding_choice(project)
+    first, second = look(start(project, choice)), look(start(project, choice, "another"))
+
+    trace_router_act(router=first, user=project.created_by, action="pause")
+    assert job_of(first).state == Job.State.QUEUED
+    trace_router_act(router=second, user=project.created_by, action="pause")
+    assert job_of(first).state == Job.State.PAUSED
+    trace_router_act(router=first, user=project.created_by, action="resume")
+
+    assert buy(first).state == Job.State.DONE
+    assert look(first).is_trained
+    assert look(second).job.state == Job.State.PAUSED
 
 
 @pytest.mark.parametrize("way", ["page", "api"])
