@@ -84,8 +84,8 @@ _PROMPTED = {"kind": "prompted", "connection": "@connection_id", "model": "gpt-5
 _CELLS = {"annotation_runs": ["@candidate_run_id"], "choices": [_PROMPTED]}
 
 _READ_ALONG = {"run": "@candidate_run_id", "connection": "@connection_id", "model": "small"}
-_COMPARED = {"cheap": "@annotation_run_id", "premium": "@candidate_run_id", **_PROMPTED}
-_COMPARED_AMONG = {"agents": ["@annotation_run_id", "@candidate_run_id"], **_PROMPTED}
+_COMPARED = {"cheap": "@annotation_run_id", "premium": "@premium_run_id", **_PROMPTED}
+_COMPARED_AMONG = {"agents": ["@annotation_run_id", "@premium_run_id"], **_PROMPTED}
 _COMPARISON_COLUMNS = {"query": "query", "gold": "gold", "preference": "preference"}
 _HALF = {"by": "shares", "shares": [{"reviewer": "rita", "share": 0.5}]}
 CASES = [
@@ -212,11 +212,10 @@ CASES = [
     ),
     Case("meta_routers", "post", but(MANAGERS, 400), {"judge_run": "@judge_run_id"}),  # too little is known
     Case("judge_runs", "get", SEERS),
-    Case("judge_runs", "post", but(MANAGERS, 400), _COMPARED),  # only one of them has answered other items
-    Case("judge_run_estimate", "post", but(MANAGERS, 400), _COMPARED),
-    # There is nothing to compare.
-    Case("missing_judge_runs", "post", but(MANAGERS, 400), _COMPARED_AMONG),
-    Case("missing_judge_runs_estimate", "post", but(MANAGERS, 400), _COMPARED_AMONG),
+    Case("judge_runs", "post", but(MANAGERS, 201), _COMPARED),
+    Case("judge_run_estimate", "post", MANAGERS, _COMPARED),
+    Case("missing_judge_runs", "post", but(MANAGERS, 201), _COMPARED_AMONG),
+    Case("missing_judge_runs_estimate", "post", MANAGERS, _COMPARED_AMONG),
     Case("judge_run", "get", SEERS),
     Case("judge_run_preferences", "get", SEERS),
     Case("judge_run_pause", "post", but(MANAGERS, 409)),

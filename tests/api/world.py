@@ -93,6 +93,7 @@ def make_world() -> World:
     make_calibration_label(calibrated, "positive")
     upload = upload_receive(project=project, user=owner, file=SimpleUploadedFile("tweets.csv", CSV))
     RejectedRow.objects.create(upload=upload, row=3, message="Row 3 has no text.")
+    premium = make_annotation_run(project, {item: "positive"}, model="large")
     annotations = make_annotation_run(project)
     criticisms = make_criticism_run(annotations)
     candidate = make_annotation_run(project, {calibrated: "negative"}, scope=AnnotationRun.Scope.CALIBRATION)
@@ -117,6 +118,7 @@ def make_world() -> World:
         "annotation_run_id": annotations.pk,
         "annotation_id": first.pk,
         "candidate_run_id": candidate.pk,
+        "premium_run_id": premium.pk,
         "criticism_run_id": criticisms.pk,
         "criticism_id": criticisms.criticisms.earliest("pk").pk,
         "round_id": round.pk,
