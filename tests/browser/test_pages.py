@@ -239,6 +239,20 @@ def test_reviewers_and_the_leaderboard_are_cards_on_a_phone(signed_in: SignedIn,
         page.set_viewport_size({"width": WIDTHS[0], "height": 800})
 
 
+def test_fingers_find_the_menu_and_the_ticks_of_a_list(signed_in: SignedIn, owner: User) -> None:
+    project = make_project(owner=owner)
+    make_items(project, 2)
+    page = signed_in(owner, has_touch=True).new_page()
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"/projects/{project.pk}/items/")
+    page.tap(".menu > summary")
+    targets = page.locator(
+        ".brand, .topnav > a:visible, .menu > summary, .menu-panel :is(a, button), .browse-tick"
+    )
+    boxes = targets.evaluate_all("all => all.map((each) => [each.textContent.trim(), each.offsetHeight])")
+    assert [box for box in boxes if box[1] < 44] == []
+
+
 def test_pages_for_those_who_are_not_signed_in_are_whole(live_server: LiveServer, page: Page) -> None:
     problems: list[str] = []
     keep_problems(page, problems)
