@@ -51,3 +51,15 @@ def test_no_banner_while_somebody_works_or_nobody_is_signed_in(rf, django_assert
         assert banner(rf, AnonymousUser()) == {"worker_missing": False}
     liveness.beat()
     assert banner(rf, make_user()) == {"worker_missing": False}
+
+
+def test_only_administrators_are_told_commands(client):
+    user = make_user()
+    client.force_login(user)
+    page = client.get("/").content.decode()
+    assert "No worker is running. Tell whoever runs this installation." in page
+    assert "celery" not in page
+
+    user.is_staff = True
+    user.save()
+    assert "Start one with <code>manage.py up</code>" in client.get("/").content.decode()
