@@ -13,12 +13,7 @@ from jobs.models import Job
 
 def strategies_of(project: Project) -> list[Strategy]:
     """Those that can criticize the project's answers, as the page explains them."""
-    if project.task.is_span:
-        return [
-            replace(each, description=each.description.replace("label", "answer"))
-            for each in STRATEGIES.values()
-        ]
-    if not project.task.is_written:
+    if project.task.is_checkable:
         return list(STRATEGIES.values())
     verb = "checks each fact" if project.task.checks_facts else "rates the answer"
     return [

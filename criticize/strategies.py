@@ -43,12 +43,12 @@ _ALL = (
     Strategy(
         "cot",
         "Think, then give a probability",
-        "Reasons step by step, then says how probable it is that the label is wrong. The usual choice.",
+        "Reasons step by step, then says how probable it is that the answer is wrong. The usual choice.",
     ),
     Strategy(
         "naive",
         "Give a probability",
-        "Says at once how probable it is that the label is wrong. Cheaper, and finds fewer errors.",
+        "Says at once how probable it is that the answer is wrong. Cheaper, and finds fewer errors.",
         reasons=False,
         usual_tokens=12,
         usual_seconds=1.5,
@@ -62,7 +62,7 @@ _ALL = (
     Strategy(
         "devil",
         "Argue against the annotator",
-        "Reads the annotator's own reasoning and attacks it. Needs labels made with reasoning (cot).",
+        "Reads the annotator's own reasoning and attacks it. Needs answers made with reasoning (cot).",
         needs_reasoning=True,
         usual_tokens=200,
         usual_seconds=6.0,
@@ -70,7 +70,7 @@ _ALL = (
     Strategy(
         "naive_logit",
         "Say yes or no, by log-probability",
-        "Says yes or no to whether the label is wrong; how sure it was of that word is the error probability.",
+        "Says yes or no to whether the answer is wrong; how sure it was of that word is the error probability.",
         top_logprobs=_SPELLINGS,
         reasons=False,
         usual_tokens=8,
@@ -94,8 +94,8 @@ _ALL = (
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({strategy.name: strategy for strategy in _ALL})
 
 
-# As the API offers them, for answers of every kind: name, and what it does.
-CHOICES = [(strategy.name, strategy.description.replace("label", "answer")) for strategy in _ALL]
+# As the API offers them: name, and what it does.
+CHOICES = [(strategy.name, strategy.description) for strategy in _ALL]
 
 
 def get_strategy(name: str) -> Strategy:
