@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -185,6 +185,8 @@ def comparison_of(row: Row, mapping: ComparisonMapping) -> ComparisonRecord:
             f"The query has {len(query):,} characters; at most {MOST_QUERY_CHARACTERS:,} are accepted."
         )
     responses = {A: _text(row, mapping.response_a), B: _text(row, mapping.response_b)}
+    gold_gain, preference = _gold_gain(row, mapping), _preference(row, mapping)
+    _check_responses(mapping, responses, is_compared=gold_gain is not None or preference is not None)
     costs = {A: _cost(row, mapping.cost_a), B: _cost(row, mapping.cost_b)}
     if (costs[A] is None) != (costs[B] is None):
         raise RowProblem(
@@ -194,11 +196,23 @@ def comparison_of(row: Row, mapping: ComparisonMapping) -> ComparisonRecord:
         query=query,
         cheap_response=responses[mapping.cheap],
         premium_response=responses[mapping.premium],
-        gold_gain=_gold_gain(row, mapping),
-        preference=_preference(row, mapping),
+        gold_gain=gold_gain,
+        preference=preference,
         cheap_cost=costs[mapping.cheap],
         premium_cost=costs[mapping.premium],
     )
+
+
+def _check_responses(mapping: ComparisonMapping, responses: Mapping[str, str], *, is_compared: bool) -> None:
+    """Raise RowProblem where one response is said to be better than one that is not there."""
+    if mapping.response_a is None or mapping.response_b is None or not is_compared:
+        return
+    is_there = {which: bool(response.strip()) for which, response in responses.items()}
+    if is_there[A] != is_there[B]:
+        raise RowProblem(
+            f"Only one of “{mapping.response_a}” and “{mapping.response_b}” holds a response, but the row says which "
+            "is better. Give both or neither; of an empty response, write that it is empty."
+        )
 
 
 def _gold_gain(row: Row, mapping: ComparisonMapping) -> float | None:

@@ -139,7 +139,7 @@ class Comparisons:
     def _alike(self, position: int) -> str:
         unlike = int((self.gains[:, position] != 0).sum())
         if unlike >= MIN_UNLIKE:
-            return ""
+            return self.one_sided()
         default, other = self.accuracies[0], self.accuracies[position]
         if len(self.names) == 2:
             whom = "one annotator is right and the other wrong"
@@ -154,6 +154,22 @@ class Comparisons:
             f"Only on {unlike:,} of {len(self.evidence):,} items whose right answer is known {whom}; at least "
             f"{MIN_UNLIKE} are needed to learn where that is so. As far as these items tell, {better}. Label more "
             "calibration items, or choose annotators that differ more."
+        )
+
+    def one_sided(self) -> str:
+        """Why there is nothing to choose between two, one of whom is right and the other wrong nearly everywhere."""
+        if len(self.names) > 2 or not len(self.evidence):
+            return ""
+        n, gain = len(self.evidence), self.gains[:, 1]
+        most = max(int((gain == 1).sum()), int((gain == -1).sum()))
+        if n - most >= MIN_UNLIKE:
+            return ""
+        better, worse = self._called(int(gain.sum() > 0)), self._called(int(gain.sum() <= 0))
+        where = f"all {n:,} items" if most == n else f"{most:,} of {n:,} items"
+        return (
+            f"On {where} whose right answer is known {better} is right and {worse} wrong, so there is nothing to "
+            f"choose between them: take {better}. If you doubt that, label more calibration items; on at least "
+            f"{MIN_UNLIKE} it must be otherwise."
         )
 
 

@@ -68,6 +68,26 @@ class Evidence:
         )
 
 
+def said_of_agents(evidence: Evidence, names: Sequence[str]) -> list[str]:
+    """What the page of a router says where nothing tells agents apart, or one was never right; `names` (m,)."""
+    n = len(evidence)
+    if not n:
+        return []
+    if not evidence.is_wrong.any():
+        return [
+            f"Every annotator is right on all {n:,} known items: only what their answers cost tells them apart."
+        ]
+    said = []
+    for name, wrong, answers in zip(names, evidence.is_wrong.T, evidence.answers.T, strict=True):
+        if wrong.all():
+            failed = int((answers < 0).sum())
+            without = f" It gave no usable answer to {failed:,} of them." if failed else ""
+            said.append(f"{name} is wrong on all {n:,} known items.{without}")
+    if len(said) == len(names) > 1:
+        said.append("No annotator is ever right, so that items go to whoever costs least.")
+    return said
+
+
 def known_answers(project: Project) -> Known:
     """Calibration labels, which people gave blind, and what people answered in review and audit rounds."""
     answers: dict[int, Sequence[Answer]] = {}

@@ -37,6 +37,8 @@ FOLDS = 5
 MOST_FEATURES = 50
 # Preference data are left out where the estimated density of gold items is below this share of theirs.
 LOWEST_DENSITY_RATIO = 1 / 20
+# The scale between gold and preferences, and one over it, are no smaller: beyond that digits are lost.
+_LOWEST_SCALE = 1e-12
 # Propensities are clipped so that no comparison weighs more than so many times what it would if t were random.
 _PROPENSITY_RATIO = 5.0
 
@@ -164,6 +166,7 @@ class MetaRouter:
         self.n_left_out_ = int((~self.is_used_).sum())
         covariates, gold, outcomes = covariates[self.is_used_], gold[self.is_used_], outcomes[self.is_used_]
         items = None if items is None else items[self.is_used_]
+        _check_overlap(gold, items)
         _check_comparisons(gold, outcomes, items, " where gold and preference items overlap")
         if self.n_left_out_:
             splits = list(_folds(gold, self.seed_, items))
@@ -302,10 +305,29 @@ def gold_scale(gold: FloatArray, preference: FloatArray, scaling: str | None) ->
     """c > 0 by which gold outcomes are multiplied to be on the scale of the preferences (remark 1).
 
     "maximum": max |c r| = max |y|; "variance": Var(c r) = Var(y); "wasserstein": the c that minimizes the 2-Wasserstein
-    distance between the distributions of c r and y; None: 1. Raises ValueError where there is no such c above 0.
+    distance between the distributions of c r and y; None: 1. Raises ValueError where there is no such c above 0, or
+    where it is so small or large that what is learned would be rounding.
     """
     if scaling is None:
         return 1.0
+    # Numbers near the smallest that a computer has become 0 when they are squared: that is told below.
+    with np.errstate(all="ignore"):
+        scale = _scale(gold, preference, scaling)
+    if scale <= 0 and scaling == "wasserstein" and gold.std() > 0 and preference.std() > 0:
+        raise ValueError(
+            "Gold and preference outcomes are distributed so differently that no scale brings them together. "
+            'Choose the scaling "variance".'
+        )
+    if not _LOWEST_SCALE <= scale <= 1 / _LOWEST_SCALE:
+        raise ValueError(
+            f"Gold outcomes, up to {np.abs(gold).max():.3g}, and preferences, up to {np.abs(preference).max():.3g}, "
+            "differ so much in size that they cannot be brought onto one scale. Give both in numbers of a similar "
+            "size, as from 0 to 1."
+        )
+    return scale
+
+
+def _scale(gold: FloatArray, preference: FloatArray, scaling: str) -> float:
     if scaling == "maximum":
         return float(np.abs(preference).max() / np.abs(gold).max())
     if scaling == "variance":
@@ -316,13 +338,7 @@ def gold_scale(gold: FloatArray, preference: FloatArray, scaling: str | None) ->
     )
     widths, middles = np.diff(steps, prepend=0.0), steps - np.diff(steps, prepend=0.0) / 2
     r, y = (np.sort(part)[(middles * len(part)).astype(np.intp)] for part in (gold, preference))
-    scale = float((widths * r * y).sum() / (widths * r * r).sum())
-    if scale <= 0:
-        raise ValueError(
-            "Gold and preference outcomes are distributed so differently that no scale brings them together. "
-            'Choose the scaling "variance".'
-        )
-    return scale
+    return float((widths * r * y).sum() / (widths * r * r).sum())
 
 
 def cross_fitted_propensity(
@@ -448,6 +464,16 @@ def _check_comparisons(gold: BoolArray, outcomes: FloatArray, items: IntArray | 
             raise ValueError(
                 f"All {name} outcomes{where} are {values[0]:g}, so there is nothing to learn from them."
             )
+
+
+def _check_overlap(gold: BoolArray, items: IntArray | None) -> None:
+    """Raise ValueError where too few preferences are left among the gold."""
+    left = int((~gold).sum()) if items is None else len(np.unique(items[~gold]))
+    if left < FOLDS:
+        raise ValueError(
+            f"Only {left} of the items that a judge compared are like those with gold; at least {FOLDS} are needed to "
+            "learn how far the judge can be trusted. Let people label items of the kind that the judge compares."
+        )
 
 
 def _checked_gaps(cost_gap: npt.ArrayLike, n: int) -> FloatArray:

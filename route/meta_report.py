@@ -30,6 +30,7 @@ IntArray = npt.NDArray[np.intp]
 REGRESSORS = ("forest", "boosting")
 POINTS = 51  # of each curve
 _LOOK_EVERY = 1.0  # seconds
+_DEALS = 20  # tries to hold out parts that leave both outcomes to learn from
 _NAMES = {
     "dr": "Meta-router, DR-learner",
     "r": "Meta-router, R-learner",
@@ -99,7 +100,7 @@ def report_of(
     """
     gold = np.flatnonzero(is_gold)
     gains = outcome[gold]
-    parts = list(_parts(len(gold), seed))
+    parts = held_out_parts(gains, seed)
 
     def router(kind: str, rows: BoolArray, known: FloatArray, shared: _Shared) -> MetaRouter:
         made = MetaRouter(kind, regressor_of(regressor), scaling, seed)
@@ -201,7 +202,7 @@ def report_among(
         baseline=baseline,
         parts=[
             _Part(part, ~(is_gold & np.isin(items, gold_items[part])), asked_rows[part])
-            for part in _parts(len(gold_items), seed)
+            for part in held_out_parts(gains, seed)
         ],
         predict=lambda fitted, asked: fitted.gains(asked),
         shape=gains.shape,
@@ -348,9 +349,27 @@ def _line_of(name: str, kind: str, curve: CostCurve, squared_error: float) -> Li
     return Line(name, kind, squared_error, curve.area, share.tolist(), gain.tolist())
 
 
-def _parts(n_gold: int, seed: int) -> Iterator[IntArray]:
-    order = np.random.default_rng([seed, n_gold]).permutation(n_gold)
-    yield from np.array_split(order, max(2, min(FOLDS, n_gold // 2)))
+def held_out_parts(gains: FloatArray, seed: int) -> list[IntArray]:
+    """Places of gold, `gains` (g,) or (g, K), that are held out together: each once. Seeded.
+
+    No part holds all gold of one of two outcomes, where that can be: nothing could be learned without it.
+    """
+    entropy = [seed, len(gains)]
+    parts = _dealt(len(gains), entropy)
+    for attempt in range(1, _DEALS):
+        if not any(_is_constant(np.delete(gains, part, axis=0)) for part in parts):
+            break
+        parts = _dealt(len(gains), [*entropy, attempt])
+    return parts
+
+
+def _dealt(n_gold: int, entropy: Sequence[int]) -> list[IntArray]:
+    order = np.random.default_rng(entropy).permutation(n_gold)
+    return np.array_split(order, max(2, min(FOLDS, n_gold // 2)))
+
+
+def _is_constant(gains: FloatArray) -> bool:
+    return bool((gains == gains[:1]).all())
 
 
 def _line(

@@ -15,7 +15,7 @@ from route.comparisons import Comparisons, comparisons_of
 from route.deferral import Rejector
 from route.deferral_report import Data
 from route.deferral_report import report_of as deferral_report
-from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items
+from route.evidence import MIN_KNOWN, MOST_ITEMS, Evidence, evidence_of, open_items, said_of_agents
 from route.meta_report import extra_costs_of, report_among
 from route.meta_report import report_of as meta_report
 from route.meta_several import SeveralRouter
@@ -88,7 +88,15 @@ def train_deferral(router: Router, between: Between) -> Trained:
     fitted = Rejector(nu=nu, hidden=hidden, random_state=router.seed, penalty=report.penalty)
     fitted.fit(data.features, data.costs())
     learned_from = learned_from_of(evidence)
-    metrics = report.as_dict() | learned_from | {"fallback": fitted.fallback_, "converged": fitted.converged_}
+    metrics = (
+        report.as_dict()
+        | learned_from
+        | {
+            "fallback": fitted.fallback_,
+            "converged": fitted.converged_,
+            "notes": said_of_agents(evidence, [agent.name for agent in agents if not agent.is_people]),
+        }
+    )
     held_out = {"held_out_scores": report.scores, "held_out_wrong": data.wrong}
     return Trained(fitted, (features, data.costs()), metrics, held_out)
 
@@ -114,6 +122,7 @@ def train_meta(router: Router, between: Between) -> Trained:
         | {
             "unlike": known.unlike,
             "accuracy": dict(zip(("cheap", "premium"), known.accuracies, strict=True)),
+            "notes": said_of_agents(known.evidence, known.names),
         }
     )
     return Trained(report.router, (features, is_gold, outcome), metrics)
@@ -147,6 +156,7 @@ def _train_several(router: Router, known: Comparisons, between: Between) -> Trai
             "unlike": known.unlike,
             "accuracies": list(known.accuracies),
             "is_unit": is_unit,
+            "notes": said_of_agents(known.evidence, known.names),
             "alone": [
                 {
                     "name": name,

@@ -28,9 +28,11 @@ _BLOCK = 5_000  # queries read, or scored, at a time
 class ComparisonCounts:
     """How many rows say what. A row with gold counts as gold alone.
 
-    `unlike` are gold rows whose gain is another than the most frequent one; `premium_better` and `cheap_better` those
-    on which one response is better. `set_aside` are rows whose preference is not used because they have gold; `left`
-    those with neither. `only_preference` is the preference that all rows have, None where they differ.
+    `unlike` are gold rows whose gain is another than the most frequent one; `lowest_gain` and `highest_gain` are None
+    without gold; `repeated` are gold rows whose query another one has as well, but one of them; `premium_better` and
+    `cheap_better` those on which one response is better. `set_aside` are rows whose preference is not used because
+    they have gold; `left` those with neither. `only_preference` is the preference that all rows have, None where they
+    differ.
     """
 
     gold: int
@@ -41,6 +43,9 @@ class ComparisonCounts:
     only_preference: float | None
     set_aside: int
     left: int
+    lowest_gain: float | None = None
+    highest_gain: float | None = None
+    repeated: int = 0
 
     def problem(self) -> str:
         """Why no router can be learned from it, and what to do about that; "" where one can."""
@@ -83,15 +88,19 @@ def comparison_counts(comparisons: ComparisonSet) -> ComparisonCounts:
         preferences=Count("pk", filter=has_preference & ~has_gold),
         lowest=Min("preference", filter=~has_gold),
         highest=Max("preference", filter=~has_gold),
+        lowest_gain=Min("gold_gain"),
+        highest_gain=Max("gold_gain"),
+        queries=Count("query", filter=has_gold, distinct=True),
         set_aside=Count("pk", filter=has_gold & has_preference),
         left=Count("pk", filter=~has_gold & ~has_preference),
     )
     gains = rows.filter(has_gold).order_by().values_list("gold_gain").annotate(rows=Count("pk"))
     commonest = gains.order_by("-rows").first()
-    lowest, highest = found.pop("lowest"), found.pop("highest")
+    lowest, highest, queries = found.pop("lowest"), found.pop("highest"), found.pop("queries")
     return ComparisonCounts(
         unlike=found["gold"] - (commonest[1] if commonest else 0),
         only_preference=lowest if lowest == highest else None,
+        repeated=found["gold"] - queries,
         **found,
     )
 
@@ -163,6 +172,7 @@ def train_uploaded(router: Router, between: Between) -> Trained:
         "items": len(known.gold),
         "set_aside": counts.set_aside,
         "left": counts.left,
+        "repeated": counts.repeated,
         "unlike": counts.unlike,
         "better": {
             "cheap": counts.cheap_better / counts.gold,

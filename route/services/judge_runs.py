@@ -112,6 +112,7 @@ class GoldCount:
     """What a router among the annotators, of whom there are `annotators`, could learn from people's labels so far.
 
     `known` items have one and an answer of every annotator; on `unlike` of them some are right and others wrong.
+    `one_sided`: that of two the same one is right nearly everywhere, in a sentence; "" where it is not.
     """
 
     known: int
@@ -119,6 +120,7 @@ class GoldCount:
     unlike: int
     unlike_needed: int
     annotators: int = 2
+    one_sided: str = ""
 
     @property
     def warning(self) -> str:
@@ -142,13 +144,13 @@ class GoldCount:
                 f"On {self.unlike:,} of {self.known:,} items with a person's label {differ}; a router needs "
                 f"{self.unlike_needed:,} such items. Label more calibration items, or {what} cannot be used."
             )
-        return ""
+        return self.one_sided
 
 
 def gold_count(*, project: Project, agents: Sequence[AnnotationRun]) -> GoldCount:
     """How much gold there is for two annotators or more, against what training a router needs."""
     known = comparisons_of(project, agents, [], seed=project.seed)
-    return GoldCount(len(known.evidence), MIN_KNOWN, known.unlike, MIN_UNLIKE, len(agents))
+    return GoldCount(len(known.evidence), MIN_KNOWN, known.unlike, MIN_UNLIKE, len(agents), known.one_sided())
 
 
 def preferences_with_answers(run: JudgeRun) -> QuerySet[Preference]:

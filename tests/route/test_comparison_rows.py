@@ -136,3 +136,18 @@ def test_a_mapping_that_does_not_fit_says_why(changes: dict[str, object], senten
         validate_columns(ComparisonMapping(**said), ["q", "gold", "judge", "ga", "gb", "ca", "cb"])
 
     assert sentence in error.value.sentence
+
+
+PAIR = ComparisonMapping(query="q", response_a="ra", response_b="rb", gold="gold", preference="judge")
+
+
+@pytest.mark.parametrize("values", [{"gold": "b"}, {"judge": "a"}, {"judge": 0.0}])
+def test_a_response_that_is_not_there_cannot_be_compared(values: dict[str, object]) -> None:
+    with pytest.raises(RowProblem, match="Only one of “ra” and “rb” holds a response"):
+        read(PAIR, ra="yes", rb="  ", **values)
+    assert read(PAIR, ra="yes", rb="no", **values).query == "why"
+    assert read(PAIR, **values).cheap_response == ""  # the file holds no responses
+
+
+def test_of_a_query_that_nobody_compared_one_response_will_do() -> None:
+    assert read(PAIR, ra="yes").cheap_response == "yes"

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from annotate.models import Project
+from annotate.models import Annotation, Project
 from review.models import ReviewRound
 from route.comparisons import comparisons_of
+from route.services.judge_runs import gold_count
 from tests.factories import make_calibration_label
 from tests.route.two_annotators import (
     KNOWN,
@@ -91,3 +92,20 @@ def test_gains_are_in_order_of_items(project) -> None:
     found = comparisons_of(project, make_two(project), [], seed=1)
 
     assert (np.diff(found.evidence.item_ids) > 0).all()
+
+
+@pytest.mark.parametrize(("wrong", "better"), [(0, "the premium annotator"), (1, "the cheap annotator")])
+def test_where_one_is_always_wrong_and_the_other_right_there_is_nothing_to_choose(
+    project, wrong, better
+) -> None:
+    runs = make_two(project)
+    judge_run = make_judge_run(project, *runs)
+    for place, run in enumerate(runs):
+        name = "negative" if place == wrong else "positive"
+        Annotation.objects.filter(run__model=run.model).update(label=project.labels.get(name=name))
+
+    found = comparisons_of(project, runs, [judge_run], seed=1)
+
+    assert f"On all {KNOWN} items whose right answer is known {better} is right" in found.problem()
+    assert f"take {better}" in found.problem()
+    assert gold_count(project=project, agents=runs).warning == found.problem()

@@ -141,7 +141,9 @@ def test_no_overlap_at_all_is_said():
     features, is_gold, outcome, _ = linear_comparisons(100, 100)
     features[~is_gold, 2] += 1_000
 
-    with pytest.raises(ValueError, match="no preference comparisons where gold and preference items overlap"):
+    with pytest.raises(
+        ValueError, match="Only 0 of the items that a judge compared are like those with gold"
+    ):
         MetaRouter(random_state=0).fit(features, is_gold, outcome)
 
 
@@ -212,6 +214,15 @@ X, GOLD, OUTCOME = np.arange(40.0).reshape(20, 2), np.arange(20) < 8, np.tile([1
 def test_what_cannot_be_learned_from_is_refused(features, is_gold, outcome, sentence):
     with pytest.raises(ValueError, match=sentence):
         MetaRouter(random_state=0).fit(features, is_gold, outcome)
+
+
+@pytest.mark.parametrize("scaling", ["variance", "maximum", "wasserstein"])
+@pytest.mark.parametrize("sizes", [(1e-200, 1.0), (1.0, 1e-300), (1e6, 1e-9), (1e-320, 1.0)])
+def test_gold_and_preferences_of_wholly_different_sizes_are_refused(scaling, sizes):
+    gold, preference = (size * np.arange(1.0, 6.0) for size in sizes)
+
+    with pytest.raises(ValueError, match="differ so much in size"):
+        gold_scale(gold, preference, scaling)
 
 
 def test_wrong_use_is_refused():

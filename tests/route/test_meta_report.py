@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks.routing import comparisons, several_comparisons
 from route.meta import FOLDS, LEARNERS, MetaRouter
 from route.meta_baselines import BASELINE_KINDS, BaselineRouter
-from route.meta_report import report_among, report_of
+from route.meta_report import held_out_parts, report_among, report_of
 from route.meta_several import SeveralBaseline, SeveralRouter
 from route.meta_sharing import Dealt, SharedFits
 
@@ -192,3 +192,14 @@ def test_what_cannot_be_learned_is_an_error_of_the_router_and_a_missing_line_of_
         seed=0,
     )
     assert [each.split(":")[0] for each in report.missing] == ["Preferences alone"]
+
+
+def test_no_part_holds_all_gold_of_one_outcome() -> None:
+    for seed in range(200):
+        gains = np.zeros(40)
+        first = held_out_parts(np.arange(40.0), seed)[0]
+        gains[first[:5]] = 1.0  # all in the part that would be held out first
+
+        parts = held_out_parts(gains, seed)
+
+        assert all(np.delete(gains, part).any() for part in parts)

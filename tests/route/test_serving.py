@@ -231,7 +231,7 @@ def test_too_little_to_learn_from_is_refused_before_training(
         (lambda row: "? !", "nothing that would tell them apart"),
         (
             lambda row: row["query"] if row["gold_a"] else "entirely other things " + row["query"][-3:],
-            "where gold and preference items overlap",
+            "of the items that a judge compared are like those with gold",
         ),
     ],
 )
