@@ -13,6 +13,7 @@ from jobs.models import Job
 from review import keeping
 from review.keeping import counted
 from review.models import Export, ReviewRound, ReviewTask
+from review.services.settling import OPEN
 
 DONE, NOW, BUSY, LATER, TROUBLE = "done", "now", "busy", "later", "trouble"
 _FEW_LEFT = 100
@@ -47,6 +48,7 @@ class Standing:
     criticism: CriticismRun | None = None
     round: ReviewRound | None = None
     round_counts: RoundCounts = field(default_factory=RoundCounts)
+    conflicts: int = 0
     calibration_round: ReviewRound | None = None
     calibration_counts: RoundCounts = field(default_factory=RoundCounts)
     export: Export | None = None
@@ -166,6 +168,11 @@ def _add_rounds(found: dict[int, Standing]) -> None:
         if standing.calibration_round:
             standing.calibration_counts = counts[standing.calibration_round.pk]
     by_round = {standing.round.pk: standing for standing in found.values() if standing.round}
+    undecided = ReviewTask.counted.filter(
+        round__in=list(by_round), purpose=ReviewTask.Purpose.ADJUDICATION, state__in=OPEN
+    )
+    for round_id, count in undecided.order_by().values_list("round").annotate(Count("pk")):
+        by_round[round_id].conflicts = count
     for export in _latest(Export.objects.filter(round__in=list(by_round)).select_related("job"), "round"):
         by_round[export.round_id].export = export
 
@@ -435,7 +442,15 @@ def _next_for_review(standing: Standing) -> NextAction:
             "Draw a round",
             _page(standing, "review_rounds"),
         )
-    if counts.left and round.state == ReviewRound.State.OPEN:
+    is_open = round.state == ReviewRound.State.OPEN
+    if is_open and 0 < counts.left <= standing.conflicts:
+        return NextAction(
+            f"Decide {'1 item' if counts.left == 1 else f'{counts.left:,} items'}",
+            "Reviewers gave different answers. All others of the round are done.",
+            "Decide",
+            _page(standing, "adjudication"),
+        )
+    if is_open and counts.left:
         return NextAction(
             f"Review {counts.left:,} items",
             "The most suspicious answers come first. Enter accepts."

@@ -13,6 +13,7 @@ from annotate.models import Comment, Membership, User
 from review.adjudicating import choices, conflicts, given_answers, next_conflict
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.queue import Answer, task_submit
+from review.standing import standing_of
 from tests.factories import label_named, make_items, make_membership, make_round, make_user
 from tests.present import present
 from tests.review.turns import items_of, make_adjudication, make_labeled_round, make_people, make_turn
@@ -160,6 +161,21 @@ def test_the_navigation_counts_what_waits(round, reviewers, owner):
     page = owner.get(reverse("agreement", args=[round.project_id]))
 
     assert "Adjudication 1 waiting" in text_of(page)
+
+
+def test_where_only_conflicts_are_left_deciding_comes_next(round, reviewers, owner):
+    items = items_of(round)
+    make_conflict(round, 0, "negative", "positive")
+    for item in items[1:3]:
+        make_turn(round, item, reviewers[0], "negative")
+    assert "Review 2 items" in standing_of(round.project).next.title
+
+    make_turn(round, items[3], reviewers[0], "negative")
+
+    following = standing_of(round.project).next
+    assert (following.title, following.button) == ("Decide 1 item", "Decide")
+    assert following.url == reverse("adjudication", args=[round.project_id])
+    assert "Decide 1 item" in text_of(owner.get(reverse("project", args=[round.project_id])))
 
 
 # --- Deciding --------------------------------------------------------------------------------------------------------
