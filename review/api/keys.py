@@ -45,7 +45,7 @@ class ReviewKeys(Endpoint):
     def patch(self, request: Request) -> Response:
         changes = self.given(ReviewKeysChangeSerializer)["keys"]
         with transaction.atomic():
-            user = User.objects.select_for_update().get(pk=self.user.pk)
+            user = User.objects.select_for_update(no_key=True).get(pk=self.user.pk)
             user.review_keys = changed_keys(user.review_keys, changes)
             user.save(update_fields=["review_keys"])
         return self.reply(ReviewKeysSerializer, {"keys": user.review_keys})

@@ -15,6 +15,7 @@ from annotate.access import May, members_who_may
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.label_sets import without_labels
+from annotate.locks import lock_person
 from annotate.models import Annotation, CalibrationLabel, Change, Item, Label, Project, User
 from annotate.services.comments import comment_add
 from criticize.models import Criticism
@@ -25,7 +26,6 @@ from review.certification import drawn_items
 from review.drawing import arm_of
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services.deadlocks import again_after_deadlock
-from review.services.queue import lock_person
 from review.services.settling import lock_in_order, settle, turns_of
 from review.walking import Walk
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate.access import May, require
 from annotate.errors import Refusal
-from annotate.locks import lock_person as lock_person
+from annotate.locks import lock_person
 from annotate.models import Label, User
 from annotate.written import clean_answer
 from review.models import Correction, ReviewRound, ReviewTask

@@ -1,12 +1,7 @@
 """What others commit while a change waits for locks is seen by it, though not by the statement that waited."""
 
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from annotate.models import User
 from review.browsing import chain_of
@@ -19,48 +14,9 @@ from review.services.settling import lock_in_order
 from review.setup import RoundSetup
 from tests.factories import label_named, make_annotation_run, make_criticism_run, make_items, make_project
 from tests.review.turns import make_people
+from tests.waiting import Meanwhile, needs_row_locks
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(
-        not connection.features.has_select_for_update, reason="The database is locked as a whole."
-    ),
-]
-LONGEST = 30  # seconds
-Given = TypeVar("Given")
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as pool:
-        yield pool
-
-
-def elsewhere(threads: ThreadPoolExecutor, act: Callable[[], Given]) -> Future[Given]:
-    """`act` over a connection of its own."""
-
-    def run() -> Given:
-        try:
-            return act()
-        finally:
-            connection.close()
-
-    return threads.submit(run)
-
-
-def waiting(threads: ThreadPoolExecutor, act: Callable[[], Given]) -> Future[Given]:
-    """`act`, which waits for a lock of ours by now."""
-    future = elsewhere(threads, act)
-    until = time.monotonic() + LONGEST
-    while time.monotonic() < until and not future.done():
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-            )
-            if cursor.fetchone()[0]:
-                return future
-        time.sleep(0.01)
-    raise AssertionError(f"it waits for no lock: {future}")
+pytestmark = [pytest.mark.django_db(transaction=True), needs_row_locks]
 
 
 def answer(round: ReviewRound, person: User, label: str) -> ReviewTask:
@@ -78,7 +34,7 @@ def make_drawn_round(setup: RoundSetup, count: int) -> tuple[ReviewRound, list[U
     return round, make_people(project, "ada", "ben")
 
 
-def test_an_adjudication_that_appears_meanwhile_is_no_item_without_a_task(threads):
+def test_an_adjudication_that_appears_meanwhile_is_no_item_without_a_task():
     round, (ada, ben) = make_drawn_round(RoundSetup(overlap=2, overlap_share=1.0), 1)
     item_id = answer(round, ada, "negative").item_id
     project, manager = round.project, round.project.created_by
@@ -86,18 +42,17 @@ def test_an_adjudication_that_appears_meanwhile_is_no_item_without_a_task(thread
 
     with transaction.atomic():
         answer(round, ben, "positive")
-        relabeling = waiting(
-            threads,
+        relabeling = Meanwhile(
             lambda: pick(
                 project=project, chain=chain_of(project, round.pk), action=action, ids=[item_id], user=manager
-            ),
+            )
         )
 
-    assert dict(relabeling.result(LONGEST).left) == {"conflict": 1}
+    assert dict(relabeling.end().left) == {"conflict": 1}
     assert round.counted_tasks.get().purpose == ReviewTask.Purpose.ADJUDICATION
 
 
-def test_an_item_that_was_answered_and_undone_meanwhile_stays_in_a_larger_draw(threads):
+def test_an_item_that_was_answered_and_undone_meanwhile_stays_in_a_larger_draw():
     round, (ada, _) = make_drawn_round(RoundSetup(), 6)
     first, *others = round.tasks.order_by("pk")
     (task,) = tasks_claim(round=round, user=ada)
@@ -107,16 +62,15 @@ def test_an_item_that_was_answered_and_undone_meanwhile_stays_in_a_larger_draw(t
         (task,) = tasks_claim(round=round, user=ada)
     assert task in others
 
+    def answer_and_leave() -> None:
+        answer(round, ada, "positive")
+        answer_undo(round=round, user=ada)
+        tasks_release(round=round, user=ada)
+
     with transaction.atomic():
         lock_in_order(ReviewTask.objects.filter(pk=first.pk))
-        raising = waiting(threads, lambda: round_raise(round=round, user=round.project.created_by, count=7))
+        raising = Meanwhile(lambda: round_raise(round=round, user=round.project.created_by, count=7))
+        Meanwhile(answer_and_leave).end()
 
-        def answer_and_leave() -> None:
-            answer(round, ada, "positive")
-            answer_undo(round=round, user=ada)
-            tasks_release(round=round, user=ada)
-
-        elsewhere(threads, answer_and_leave).result(LONGEST)
-
-    assert raising.result(LONGEST).budget == 7
+    assert raising.end().budget == 7
     assert ReviewTask.objects.get(pk=task.pk).corrections.count() == 2
