@@ -122,9 +122,8 @@ def stored_items(
         return {}
     items = Item.objects.filter(project=project_id, external_id__in=external_ids).order_by()
     if to_replace:
-        list(
-            items.order_by("pk").select_for_update().values_list("pk")
-        )  # all in one order: none wait for each other
+        # All imports in one order, so that none wait for each other.
+        list(items.order_by("pk").select_for_update().values_list("pk"))
     rows = items.values_list("external_id", "pk", "upload_id", *CONTENT)
     return {row[0]: StoredItem(row[1], row[2], content_digest(*row[3:])) for row in rows}
 
