@@ -29,6 +29,7 @@ from annotate.services.uploads import (
 from annotate.uploads.decoding import ENCODINGS
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping
+from annotate.uploads.reading import ACCEPTED
 from annotate.uploads.rows import ImageCell, Row
 from jobs.api import JobProgressSerializer
 
@@ -160,7 +161,7 @@ class UploadCreateSerializer(Input):
     file = serializers.FileField(
         allow_empty_file=True,
         max_length=1000,
-        help_text="CSV, TSV, JSON, JSON Lines, Parquet, or a zip of images.",
+        help_text=f"{ACCEPTED}.",
     )
     encoding = serializers.ChoiceField(
         list(ENCODINGS), required=False, help_text="Of a text file. Without it, it is found out."

@@ -130,6 +130,12 @@ def _broken_quote(parser_message: str, lines_after: int) -> str:
     return 'a quoted cell goes on after its closing quote; write a quote inside a cell as two quotes ("").'
 
 
+def is_table(sample: str, *, is_whole: bool, limits: UploadLimits) -> bool:
+    """Whether some delimiter splits a text that begins with `sample` into a table."""
+    shares = (_agreement(sample, delimiter, is_whole, limits) for delimiter in DELIMITER_NAMES)
+    return any(share >= _CONSISTENT_SHARE for share in shares)
+
+
 def choose_delimiter(sample: str, *, is_whole: bool, limits: UploadLimits) -> str:
     """The delimiter of a text that begins with `sample`: a comma, unless another one gives clearly a better
     table.

@@ -48,7 +48,7 @@ _NOT_CLASSES = {
     "val", "validation",
 }
 # fmt: on
-_TABLES_OF_TEXT: tuple[Kind, ...] = ("csv", "tsv", "json", "jsonl")
+_TABLES_OF_TEXT: tuple[Kind, ...] = ("csv", "tsv", "json", "jsonl", "txt")
 _COLUMNS_OF_IMAGES = {"file", "folder"}  # of a zip of images without a manifest
 
 Scalar = str | int | float | bool | None
@@ -298,11 +298,20 @@ def _take(free: list[str], column: str | None) -> str | None:
     return column
 
 
+def names_texts(column: str) -> bool:
+    """Whether a column of this name usually holds texts."""
+    return _plain(column) in _CONTEXT_NAMES
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\W_]+", "", column.lower())
+
+
 def _find(columns: Sequence[str], names: Iterable[str]) -> str | None:
     """The first column called by one of `names`, in their order; case, spaces, underscores and hyphens do not
     count.
     """
-    plain = {re.sub(r"[\W_]+", "", column.lower()): column for column in reversed(columns)}
+    plain = {_plain(column): column for column in reversed(columns)}
     return next((plain[name] for name in names if name in plain), None)
 
 

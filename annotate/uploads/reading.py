@@ -3,17 +3,19 @@
 from pathlib import Path, PurePath
 
 from annotate.uploads.decoding import ENCODINGS, TextSource
+from annotate.uploads.delimited import is_table
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.json_text import parse_object
 from annotate.uploads.limits import UploadLimits, format_bytes
+from annotate.uploads.mapping import names_texts
 from annotate.uploads.rows import ImageCell, Kind, Reader, Row, RowError
 from annotate.uploads.sources import Source, file_source
 from annotate.uploads.squad import SquadReader, is_squad
-from annotate.uploads.tables import DelimitedReader, JsonArrayReader, JsonLinesReader
+from annotate.uploads.tables import DelimitedReader, JsonArrayReader, JsonLinesReader, LinesReader
 
 __all__ = ["ENCODINGS", "ImageCell", "Kind", "Reader", "Row", "RowError", "open_upload"]
 
-ACCEPTED = "CSV, TSV, JSON, JSON Lines, Parquet, or a zip of images"
+ACCEPTED = "CSV, TSV, JSON, JSON Lines, Parquet, text with an item a line, or a zip of images"
 
 _JSON_LINES_SUFFIXES = {".jsonl", ".ndjson"}
 _TEXT_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson"}
@@ -94,13 +96,26 @@ def _open_text(text: TextSource, suffix: str, limits: UploadLimits) -> Reader:
     if suffix in (".csv", ".tsv", ".tab"):
         return DelimitedReader(text, "csv" if suffix == ".csv" else "tsv", limits)
     if suffix == ".txt" and beginning[:1] not in ("[", "{"):
-        return DelimitedReader(text, "csv", limits)
+        is_table = _is_table(text, beginning, limits)
+        return DelimitedReader(text, "csv", limits) if is_table else LinesReader(text, limits)
     if _is_json_lines(beginning, suffix):
         reader = JsonLinesReader(text, limits)
         if suffix not in _JSON_LINES_SUFFIXES:
             reader.notes.append("The file is read as JSON Lines: one object a line.")
         return reader
     return SquadReader(text, limits) if is_squad(beginning) else JsonArrayReader(text, limits)
+
+
+def _is_table(text: TextSource, beginning: str, limits: UploadLimits) -> bool:
+    """Whether a text file without a suffix that says so is a table with a header, of one column or several.
+
+    A space follows the comma of a sentence, and hardly ever that of a header.
+    """
+    first_line = beginning.partition("\n")[0]
+    if names_texts(first_line):
+        return True
+    is_sentence = ", " in first_line or "; " in first_line
+    return not is_sentence and is_table(text.sample, is_whole=text.sample_is_whole, limits=limits)
 
 
 def _is_json_lines(beginning: str, suffix: str) -> bool:

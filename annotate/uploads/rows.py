@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from annotate.uploads.errors import RowProblem, UploadError
 from annotate.uploads.limits import UploadLimits
 
-Kind = Literal["csv", "tsv", "json", "jsonl", "parquet", "images"]
+Kind = Literal["csv", "tsv", "json", "jsonl", "txt", "parquet", "images"]
 
 
 @dataclass(frozen=True, slots=True)

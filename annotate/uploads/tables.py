@@ -1,4 +1,4 @@
-"""Tables as text: CSV, TSV, a JSON list and JSON Lines."""
+"""Tables as text: CSV, TSV, a JSON list, JSON Lines, and plain lines."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -105,6 +105,31 @@ class JsonLinesReader(Reader):
             if len(line) > self.limits.max_row_chars:
                 raise RowProblem(f"the line is longer than {self.limits.max_row_chars:,} characters.")
             return Row(number, flat_values(parse_object(line), self.columns, self.limits))
+        except RowProblem as problem:
+            return RowError(number, f"Line {line_number:,}: {problem.sentence}")
+
+
+class LinesReader(Reader):
+    """Plain text: each line is a row of one column, "text"; blank lines are left out and not counted."""
+
+    kind = "txt"
+
+    def __init__(self, text: TextSource, limits: UploadLimits) -> None:
+        self.limits = limits
+        self.columns = ["text"]
+        self.notes = ["Each line of the file is an item."]
+        self._text = text
+        self.total_hint = _total_hint(text, self._records)
+
+    def _records(self, start: int) -> Iterator[Row | RowError]:
+        with self._text.open() as stream:
+            lines = _filled_lines(stream, self.limits.max_row_chars)
+            for number, (line_number, line) in enumerate(islice(lines, start, None), start=start + 1):
+                yield self._row(number, line_number, line.strip())
+
+    def _row(self, number: int, line_number: int, line: str) -> Row | RowError:
+        try:
+            return Row(number, {"text": check_text(line, "text", self.limits.max_cell_chars)})
         except RowProblem as problem:
             return RowError(number, f"Line {line_number:,}: {problem.sentence}")
 

@@ -53,7 +53,7 @@ def imported(client: Client, upload: Upload, **mapping: str) -> Upload:
 
 def test_without_uploads_the_page_says_what_is_accepted(client: Client, project: Project) -> None:
     page = client.get(f"/projects/{project.pk}/uploads/").content.decode()
-    assert "CSV, TSV, JSON, JSON Lines, Parquet, or a zip of images" in page
+    assert "CSV, TSV, JSON, JSON Lines, Parquet, text with an item a line, or a zip of images" in page
     assert "2 GiB" in page
 
 

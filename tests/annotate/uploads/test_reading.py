@@ -160,6 +160,36 @@ def test_a_txt_file_is_read_by_its_content(tmp_path):
     assert open_text(tmp_path, "t.txt", '[{"a": 1}]').kind == "json"
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Great phone, and cheap.", "Broke after a week", "OK; not more, not less"],
+        ["One line alone"],
+        ["Great phone, and cheap.", "Awful phone, and dear."],
+        ["Nothing, but", "a comma, each", "of three, and", "one, two, three, four", "none"],
+    ],
+)
+def test_a_txt_file_without_a_table_has_an_item_a_line_and_loses_none(tmp_path, lines):
+    reader = open_text(tmp_path, "t.txt", "\n\n".join(lines) + "\r\n")
+    assert reader.kind == "txt"
+    assert good(reader) == [{"text": line} for line in lines]
+    assert reader.columns == ["text"]
+    assert reader.total_hint == len(lines)
+    assert [row.number for row in reader.rows(1)] == list(range(2, len(lines) + 1))
+
+
+def test_a_txt_file_with_the_name_of_its_column_is_a_table(tmp_path):
+    reader = open_text(tmp_path, "t.txt", "Review\nGreat phone\n")
+    assert (reader.kind, good(reader)) == ("csv", [{"Review": "Great phone"}])
+
+
+def test_a_line_that_cannot_be_stored_is_rejected_with_its_number(tmp_path):
+    reader = open_text(tmp_path, "t.txt", "fine\n\n" + "x" * (LIMITS.max_cell_chars + 1) + "\nfine too\n")
+    good_one, bad, last = reader.rows()
+    assert "Line 3: " in bad.message
+    assert (good_one.values["text"], last.values["text"]) == ("fine", "fine too")
+
+
 def test_sizes_for_people():
     assert [format_bytes(n) for n in (0, 812, 1024, 1_572_864, 2 * GIB)] == [
         "0 bytes",
