@@ -77,8 +77,8 @@ class ProjectForm(RefusableForm):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false"}),
-        help_text="One a line. Leave it empty to take them from your upload's gold column, or for no and yes "
-        "where the task asks for them.",
+        help_text="One a line. Leave it empty to take them from your upload's gold column. Questions and captions then "
+        "begin with “no” and “yes”.",
     )
     instructions = forms.CharField(
         label="Guidelines",

@@ -10,6 +10,9 @@ from jobs.models import Heartbeat, Job
 
 SILENCE = timedelta(seconds=45)
 _EVERY_SECONDS = 5.0
+# A worker that starts with the pages takes longer than they do: until then its absence says nothing.
+_STARTING_SECONDS = 20.0
+_started = time.monotonic()
 _last_beat = 0.0
 
 
@@ -31,6 +34,8 @@ def worker_is_alive() -> bool:
 def worker_banner(request: HttpRequest) -> dict[str, object]:
     """Template context: whether to warn that no worker is alive, and how many jobs wait for one."""
     if not getattr(request, "user", None) or not request.user.is_authenticated or worker_is_alive():
+        return {"worker_missing": False}
+    if time.monotonic() - _started < _STARTING_SECONDS:
         return {"worker_missing": False}
     waiting = Job.objects.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING]).count()
     return {"worker_missing": True, "jobs_waiting": waiting}

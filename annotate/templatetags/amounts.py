@@ -46,7 +46,7 @@ def percent(share: float | None, decimals: int = 1) -> str:
 @register.filter
 def decimals(value: float | None, places: int = 3) -> str:
     """A number with so many decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:.{places}f}"
+    return "–" if value is None else f"{value:,.{places}f}"
 
 
 @register.filter

@@ -18,6 +18,7 @@ from annotate.services.tokens import token_create
 from annotate.services.uploads import upload_import, upload_preview, upload_receive
 from criticize.models import CriticismRun
 from criticize.services import criticism_run_create
+from jobs import liveness
 from jobs.liveness import SILENCE
 from jobs.models import Heartbeat, Job
 from jobs.running import run_to_end
@@ -263,7 +264,10 @@ def test_pages_for_those_who_are_not_signed_in_are_whole(live_server: LiveServer
     assert wrong_with(page, f"{live_server.url}{reverse('sign_in')}nowhere/") == ["has status 404"]
 
 
-def test_the_banner_says_when_no_worker_is_there(signed_in: SignedIn, owner: User) -> None:
+def test_the_banner_says_when_no_worker_is_there(
+    signed_in: SignedIn, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "_started", -1000.0)
     page = signed_in(owner).new_page()
     banner = page.locator(".banner")
     heartbeat = Heartbeat.objects.create(pk=1, seen_at=timezone.now())

@@ -1,3 +1,4 @@
+import time
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,11 @@ from jobs.models import Heartbeat, Job
 from tests.factories import make_job, make_user
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def started_long_ago(monkeypatch):
+    monkeypatch.setattr(liveness, "_started", -1000.0)
 
 
 def banner(rf, user):
@@ -51,6 +57,14 @@ def test_no_banner_while_somebody_works_or_nobody_is_signed_in(rf, django_assert
         assert banner(rf, AnonymousUser()) == {"worker_missing": False}
     liveness.beat()
     assert banner(rf, make_user()) == {"worker_missing": False}
+
+
+def test_no_banner_while_a_worker_may_be_starting_with_the_pages(rf, monkeypatch):
+    monkeypatch.setattr(liveness, "_started", time.monotonic() - 5)
+    assert banner(rf, make_user()) == {"worker_missing": False}
+
+    monkeypatch.setattr(liveness, "_started", time.monotonic() - 30)
+    assert banner(rf, make_user())["worker_missing"]
 
 
 def test_only_administrators_are_told_commands(client):
