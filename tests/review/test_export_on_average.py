@@ -45,6 +45,7 @@ def answer_all(
             task_submit(task=task, user=manager, answer=Answer("label", label))
 
 
+@pytest.mark.computed
 @pytest.mark.django_db
 @pytest.mark.parametrize("rule", ["normalize", "exponential"])
 @pytest.mark.parametrize("audited", [3])

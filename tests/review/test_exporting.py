@@ -579,6 +579,7 @@ def many_items(count: int) -> ReviewRound:
     return round_create(run=criticism_run, user=project.created_by, count=count // 10, rule="exponential")
 
 
+@pytest.mark.computed
 class TestLarge:
     @pytest.mark.parametrize(("format", "rows"), [("csv", 20_000), ("parquet", 6000)])
     def test_every_row_is_written_and_memory_stays_flat(self, format, rows, monkeypatch):

@@ -230,6 +230,7 @@ def test_the_page_and_the_api_offer_it(round):
     assert list(Export.objects.values_list("layout", flat=True)) == ["answers", "answers"]
 
 
+@pytest.mark.computed
 def test_memory_stays_flat(monkeypatch):
     monkeypatch.setattr("review.answer_rows._BLOCK", 100)
     round = make_labeled_round(items=1)

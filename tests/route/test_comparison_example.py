@@ -16,7 +16,7 @@ from route.serving import route_texts
 from tests.factories import make_project, make_user
 from tests.route.uploaded import train_from, work
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.computed]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/routing.md"
 

@@ -37,7 +37,7 @@ from tests.route.uploaded import (
     work,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.computed]
 
 QUERIES = ["iron zinc tin", "sweet banana", "copper bronze number 7", "ripe pear", "nothing it knows"]
 

@@ -31,7 +31,7 @@ from tests.route.two_annotators import (
     make_three,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.computed]
 
 
 @pytest.fixture(autouse=True)

@@ -245,6 +245,7 @@ def test_a_spend_limit_holds_though_streams_die(wire: Wire, router: Router) -> N
     assert 0 < run.run.job.cost <= Decimal("0.2")
 
 
+@pytest.mark.computed
 def test_a_slow_router_is_not_the_annotators_time(wire: Wire, router: Router, dialect: str) -> None:
     wired(wire, dialect, lambda kind, time: "")
     traced(router)  # the SDK is there from here on
