@@ -245,20 +245,24 @@ def _runs(project: Project) -> tuple[AnnotationRun, CriticismRun]:
 def _conflicts(criticisms: CriticismRun, people: People) -> tuple[ReviewRound, ReviewTask]:
     """A round of 14 that two people answer each, partly differing, and one conflict that waits for a decision.
 
-    One conflict is decided, one item is skipped, one known item is answered, and one reviewer is paused by hand.
+    One conflict is decided, one item is skipped, known items are among them as chance has it, and one reviewer is
+    paused by hand.
     """
     project = criticisms.annotation_run.project
     setup = RoundSetup(display="random", overlap=2, overlap_share=1, gold_rate=0.2, gold_threshold=0.5)
     round = round_create(run=criticisms, user=people.owner, count=14, setup=setup)
-    for place in range(10):
-        for number, reviewer in enumerate(people.reviewers):
+    for number, reviewer in enumerate(people.reviewers):
+        place = 0
+        while place < 8:
             (task,) = tasks_claim(round=round, user=reviewer)
-            differs = number == 1 and task.item_id % 3 != 0
-            label = label_named(project, LABELS[(task.item_id + int(differs)) % 3])
-            answer = Answer("label", label, seconds=2.5 + place)
+            differs = number == 1 and place % 3 != 0
+            answer = Answer(
+                "label", label_named(project, LABELS[(place + int(differs)) % 3]), seconds=2.5 + place
+            )
             if place == 5:
                 answer = Answer("skip", reason="cannot tell")
             task_submit(task=task, user=reviewer, answer=answer)
+            place += task.purpose != ReviewTask.Purpose.GOLD  # both answer the same items in the same order
     pause(round=round, user=people.reviewers[1], by=people.manager)
     adjudications = round.tasks.filter(
         purpose=ReviewTask.Purpose.ADJUDICATION, state=ReviewTask.State.WAITING
