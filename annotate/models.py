@@ -614,3 +614,20 @@ class ItemVector(models.Model):
 
     def __str__(self) -> str:
         return f"{self.item}: {self.failure or self.version}"
+
+
+class SentRequest(models.Model):
+    """A POST that came with a key of the client's own, and what it was answered: sent again, it is not done again."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="Digest of the address and of what was sent.")
+    status = models.PositiveSmallIntegerField(null=True, help_text="Empty while the request is at work.")
+    answer = models.TextField(blank=True, help_text="JSON, encrypted: it may hold a token.")
+    sent_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_request_a_key")]
+
+    def __str__(self) -> str:
+        return f"Request {self.key} of {self.user_id}"

@@ -224,6 +224,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=env.int("OVERREAD_SWEEP_SECONDS", 10)),
     },
     "forget old answers": {"task": "jobs.tasks.forget_old_answers", "schedule": timedelta(hours=6)},
+    "forget sent requests": {"task": "annotate.tasks.forget_sent_requests", "schedule": timedelta(hours=6)},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 # Chunks of one job that may run at the same time: as many as there are worker processes to run them.

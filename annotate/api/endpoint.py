@@ -1,13 +1,15 @@
 """What every endpoint of the API shares: strict input, cursor pages, and a schema that names the problems."""
 
+import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.utils.functional import classproperty
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
@@ -18,6 +20,7 @@ from annotate.access import May, to_manage
 from annotate.errors import Refusal
 from annotate.models import User
 from annotate.problems import Pagination
+from annotate.sent_again import HEADER, MOST_CHARACTERS, done_once
 from annotate.uploads.limits import format_bytes
 
 Row = TypeVar("Row", bound=Model)
@@ -75,8 +78,18 @@ _PROBLEMS = {
     "403": "Your role in the project does not allow this.",
     "404": "There is no such thing, or you are not a member of its project.",
     "409": "The state it is in does not allow this, or somebody was faster.",
+    "422": f"The {HEADER} was sent before with another address or body.",
     "507": "The disk of the server is full. Nothing of what was sent is kept.",
 }
+
+
+_KEY_PARAMETER = OpenApiParameter(
+    HEADER,
+    {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS},
+    OpenApiParameter.HEADER,
+    description="A new one of your own for each request, such as a UUID. The same request sent again with it within a "
+    "day is answered as before and not done again.",
+)
 
 
 class EndpointSchema(AutoSchema):
@@ -88,6 +101,10 @@ class EndpointSchema(AutoSchema):
 
     def get_tags(self) -> list[str]:
         return [self.endpoint.tag] if self.endpoint.tag else super().get_tags()
+
+    def get_override_parameters(self) -> list[Any]:
+        given: list[Any] = super().get_override_parameters()
+        return [*given, _KEY_PARAMETER] if self.method == "POST" else given
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         responses: dict[str, Any] = super()._get_response_bodies(direction)
@@ -104,17 +121,22 @@ class EndpointSchema(AutoSchema):
             return "{" in self.path or self._is_list_view()
         if status == "507":
             return self.method != "GET"
-        return status != "409" or self.method == "POST"
+        return status not in ("409", "422") or self.method == "POST"
 
 
 class FlatJSONParser(JSONParser):
-    """JSON as far as Python's own parser follows its brackets."""
+    """JSON as far as Python's own parser follows its brackets, of whole characters only."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:
-            return super().parse(stream, media_type, parser_context)
+            values = super().parse(stream, media_type, parser_context)
+            # Half a character can neither be stored nor, in the sentence about it, be answered.
+            json.dumps(values, ensure_ascii=False).encode()
         except RecursionError as error:
             raise exceptions.ParseError("The JSON is nested too deeply.") from error
+        except UnicodeEncodeError as error:
+            raise exceptions.ParseError("The JSON holds half a character (a lone surrogate).") from error
+        return values
 
 
 class Endpoint(GenericAPIView[Any]):
@@ -126,6 +148,7 @@ class Endpoint(GenericAPIView[Any]):
     pagination_class: Any = Pagination
     tag = ""
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    post: Any
 
     @classproperty
     def largest_body(cls) -> int:  # noqa: N805
@@ -136,6 +159,9 @@ class Endpoint(GenericAPIView[Any]):
         # Before signing in: checking a session's CSRF token would read the whole body.
         check_announced_size(request, self.largest_body)
         super().initial(request, *args, **kwargs)
+        key = request.headers.get(HEADER)
+        if key is not None and request.method == "POST" and hasattr(self, "post"):
+            self.post = partial(done_once, key, self.post)
 
     @property
     def needed(self) -> May:
