@@ -38,6 +38,12 @@ def test_a_body_that_is_no_object(body: str) -> None:
     check_problem(post_raw(body), 400)
 
 
+@pytest.mark.parametrize("body", [r'{"task_type": "\ud800"}', r'{"\udc00": 1}', r'{"labels": ["\ud800"]}'])
+def test_a_body_with_half_a_character(body: str) -> None:
+    """No answer could even quote it."""
+    assert "half a character" in check_problem(post_raw(body), 400)["detail"]
+
+
 def test_a_body_of_another_type() -> None:
     response = Caller(make_user()).generic("POST", "projects/", "name=x", content_type="text/plain")
 
