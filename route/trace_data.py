@@ -13,10 +13,12 @@ import numpy.typing as npt
 from django.core.files.base import ContentFile
 
 from annotate.array_files import read_arrays, write_arrays
+from annotate.errors import Refusal
 from annotate.models import Annotation, AnnotationRun, Project
 from route.agents import answering_runs
 from route.evidence import MIN_KNOWN, evidence_of
 from route.models import Router, router_path
+from route.replay import escalation_budget
 from route.trace import steps_of
 
 BoolArray = npt.NDArray[np.bool_]
@@ -66,6 +68,41 @@ class KnownTraces:
     @property
     def is_split(self) -> bool:
         return bool((self.use != NOT_SPLIT).all())
+
+    def check_choosable(self, limit: float, who: str) -> None:
+        """Raise Refusal where no setting could be told from another by the development items, within ρ = `limit`.
+
+        So before anything is asked about them: what is paid then would teach nothing.
+        """
+        n, wrong = len(self.is_error), int(self.is_error.sum())
+        if not wrong:
+            raise Refusal(
+                f"{who} is right on all {n:,} known items, so there is no error that a router could learn to stop. "
+                "Annotate without a router, or label more calibration items and try the annotator on them.",
+                field="run",
+            )
+        if wrong == n:
+            raise Refusal(
+                f"{who} is wrong on all {n:,} known items, so nothing tells apart whom to stop. Choose another "
+                "annotator, or mend the instructions, and try it again.",
+                field="run",
+            )
+        if not self.is_split:
+            return
+        errors = self.of(DEV)[1]
+        if not errors.any() or errors.all():
+            raise Refusal(
+                f"{who} is wrong on {wrong:,} of {n:,} known items, and on {'all' if errors.any() else 'none'} of "
+                f"the {len(errors):,} on which the setting would be chosen, so one setting is as good there as "
+                "another. Label more calibration items, and try the annotator on them.",
+                field="run",
+            )
+        if not escalation_budget(limit, len(errors)):
+            raise Refusal(
+                f"The setting is chosen on {len(errors):,} known items, and {limit:.0%} of them is less than one, so "
+                "only a router that never stops anybody would do. Allow more, or label more calibration items.",
+                field="limit",
+            )
 
     def unsplit(self) -> "KnownTraces":
         """The same items, for nothing yet."""

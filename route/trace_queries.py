@@ -28,6 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # What the levels that a model states stand for where they are kept.
 RISKS: Mapping[str, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
+# After so many answers, none of which can be read, no more is asked.
+UNREAD = 20
 NOT_READ = "The reply does not decide in the form that was asked for; it counts as going on."
 
 
@@ -184,6 +186,14 @@ class _Pool:
             )
             for place in places
         ]
+
+
+def nothing_read(router: Router, unread: int) -> str:
+    """What a job pauses with after so many answers of the router's model, none of which could be read."""
+    return (
+        f"None of {unread} answers of {router.parameters['model']} could be read as a decision. Cancel, and "
+        "choose another model; or resume, to ask as many again."
+    )
 
 
 def query_row(

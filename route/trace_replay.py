@@ -19,15 +19,17 @@ from jobs.models import Chunk, Job
 from jobs.recording import record
 from jobs.services import chunk_size
 from jobs.work import CannotGoOn
-from mllm.errors import CallError
+from mllm.errors import CallError, Failure
 from mllm.messages import Request
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
-from route.models import RouterQuery, parts_of_prefix, prefix_of
+from route.models import Router, RouterQuery, parts_of_prefix, prefix_of
 from route.trace_data import DEV, KnownTraces, Trace, known_traces, store_known, traces_of
 from route.trace_queries import (
+    UNREAD,
     Asking,
     annotator_of,
+    nothing_read,
     query_row,
     router_connection,
     router_price,
@@ -35,6 +37,8 @@ from route.trace_queries import (
 )
 
 _LOOK_AGAIN = timedelta(seconds=2)
+# How often it is looked whether anything of what the model answers can be read, in questions.
+_LOOK_EVERY = 20
 # The subjects of the job's last chunk, and of its first where topics are held out: no item has these numbers.
 TRAINING, SPLITTING = 0, -1
 
@@ -65,6 +69,12 @@ def add_chunks(job: Job, subjects: Sequence[int]) -> None:
         for place, block in enumerate([*blocks, [TRAINING]])
     )
     Job.objects.filter(pk=job.pk).update(total=len(subjects), parallel=max(1, min(parallel, len(blocks))))
+
+
+def _only_unread(router: Router, *, since: datetime) -> int:
+    """How many answers the model has given since then, where none of them could be read; else 0."""
+    rows = RouterQuery.objects.filter(router=router, traced_run=None, recorded_at__gte=since)
+    return 0 if rows.filter(failure="").exists() else rows.filter(failure=Failure.UNPARSEABLE).count()
 
 
 class TraceReplay(CallWork):
@@ -104,7 +114,9 @@ class TraceReplay(CallWork):
             return True
         vectors = features_of(router, known.item_ids.tolist(), lease.renew_if_due)
         known = known.split_by_topic(vectors, router.seed)
-        traces = traces_of(annotator_of(router), known.of(DEV)[0])
+        annotator = annotator_of(router)
+        known.check_choosable(float(router.parameters["limit"]), annotator.who)
+        traces = traces_of(annotator, known.of(DEV)[0])
         subjects = prefixes_of(
             known, traces, len(variants_of(router)), no_trace=bool(router.parameters.get("no_trace"))
         )
@@ -162,6 +174,7 @@ class TraceReplay(CallWork):
 
     def requests(self, job: Job, subjects: Sequence[int]) -> Iterator[tuple[int, Request | CallError]]:
         router = job.router
+        began = timezone.now()
         asking, variants, annotator = Asking(router), variants_of(router), annotator_of(router)
         for start in range(0, len(subjects), BLOCK):
             block = [(subject, *parts_of_prefix(subject)) for subject in subjects[start : start + BLOCK]]
@@ -171,7 +184,11 @@ class TraceReplay(CallWork):
             vectors = asking.vectors(
                 max((variants[v] for _, _, v, _ in block), key=lambda v: v.m), list(items)
             )
-            for subject, item_id, variant, step in block:
+            for place, (subject, item_id, variant, step) in enumerate(block):
+                if place % _LOOK_EVERY == 0 and (unread := _only_unread(router, since=began)) >= UNREAD:
+                    said = nothing_read(router, unread)
+                    yield subject, CallError(Failure.UNPARSEABLE, said, fatal=True)
+                    return
                 if item_id not in items or item_id not in traces:
                     continue  # it was deleted since
                 steps = traces[item_id].steps[:step]

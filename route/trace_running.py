@@ -31,7 +31,16 @@ from review.models import ReviewRound
 from review.services.routed import give_to_people, settle_routed_round
 from route.escalation import End
 from route.models import RouterQuery, TracedRun
-from route.trace_queries import Asking, query_row, router_connection, router_price, variants_of
+from route.router_prompts import read_verdict
+from route.trace_queries import (
+    UNREAD,
+    Asking,
+    nothing_read,
+    query_row,
+    router_connection,
+    router_price,
+    variants_of,
+)
 from route.trace_streams import Broken, Finished, Reading, Spending, Streams, Wanted, most_cost, paid_cost
 
 _STORED_COST = Decimal("1e-8")  # as rows store it
@@ -84,6 +93,7 @@ class _Chunk:
         self._streak: list[Finished] = []
         self._unwritten: list[Reading] = []  # asked again later; what they took is counted all the same
         self._router_streak = 0
+        self._unread: int | None = 0  # None once the router has given an answer that can be read
         self._stop: CannotGoOn | None = None
         self._shared = float("-inf")
 
@@ -248,9 +258,15 @@ class _Chunk:
             self._streak = []
 
     def _look_at_router(self, reading: Reading) -> None:
-        """A router that cannot be reached must not look like one that lets every item pass."""
+        """A router that cannot be reached, or not be read, must not look like one that lets every item pass."""
         for asked in reading.asked.values():
             error = asked.error
+            if self._unread is not None and asked.reply is not None:
+                self._unread = None if read_verdict(asked.reply.text).is_readable else self._unread + 1
+                if self._unread == UNREAD:
+                    self._stop = self._stop or CannotGoOn(
+                        nothing_read(self._router, UNREAD), failure=Failure.UNPARSEABLE
+                    )
             if error is not None and error.fatal:
                 self._stop = self._stop or CannotGoOn(error.message, failure=error.failure)
             is_outage = error is not None and error.failure in OUTAGES

@@ -132,6 +132,8 @@ def _prepare(project: Project, user: User, choice: TraceChoice) -> Prepared:
         raise Refusal(str(error), field="run") from error
     if choice.split == "topics":
         _check_topics(known)
+    # Which items the topics hold is known to the job only, which looks again.
+    (known.unsplit() if choice.split == "topics" else known).check_choosable(choice.limit, choice.run.who)
     traces = traces_of(choice.run, known.of(DEV)[0])
     asked = prefixes_of(known, traces, len(choice.variants()), no_trace=True)
     no_trace = [subject for subject in asked if not parts_of_prefix(subject)[2]]

@@ -1,10 +1,12 @@
 """Training a router that reads along: what it asks, what it chooses, and what it says where nothing can be chosen."""
 
 import errno
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.files.storage import FileSystemStorage
 from pytest_django.fixtures import Settings
@@ -18,7 +20,8 @@ from mllm.messages import Request
 from route.models import Router, RouterQuery, parts_of_prefix, prefix_of
 from route.services.trace_routers import TraceChoice, trace_create, trace_estimate, trace_router_act
 from route.trace_baselines import BASELINES
-from route.trace_data import DEMO, DEV, RISK, known_traces
+from route.trace_data import DEMO, DEV, RISK, KnownTraces, known_traces
+from route.trace_queries import UNREAD
 from route.trace_training import Setting, setting_for
 from route.training import kept_scores
 from tests.conftest import Provider
@@ -121,11 +124,81 @@ def test_a_router_that_keeps_to_no_limit_says_so(project: Project, provider: Pro
 def test_a_model_that_cannot_be_read_trains_nothing(project: Project, provider: Provider) -> None:
     provider(lambda request: "I would rather not say.")
 
-    router = train_traced(project)
+    # So few questions that it is not looked in between.
+    router = train_traced(project, demonstrations=(0,), no_trace=False)
 
     assert router.job.state == Job.State.FAILED
     assert "no readable answer" in router.job.reason
     assert not router.is_trained
+
+
+def test_a_model_that_cannot_be_read_is_not_asked_to_the_end(
+    project: Project, provider: Provider, settings: Settings
+) -> None:
+    settings.WRITE_BATCH = 5  # so that answers are there when it is looked
+    reader = provider(lambda request: "I would rather not say.")
+
+    router = train_traced(project, demonstrations=(0, 2, 4))
+
+    assert router.job.state == Job.State.PAUSED
+    assert router.job.reason.startswith("None of ")
+    assert "could be read as a decision. Cancel, and choose another model" in router.job.reason
+    assert UNREAD <= len(reader.requests) < router.job.total
+    assert router.queries.count() == len(reader.requests)
+
+
+@pytest.mark.parametrize(("label", "said"), [(1, "is right on all 48"), (0, "is wrong on all 48")])
+def test_an_annotator_that_never_or_always_errs_is_refused_before_it_costs(
+    project: Project, provider: Provider, label: int, said: str
+) -> None:
+    reader = provider(answer)
+    run = make_candidate(project)
+    run.annotations.update(label=project.labels.order_by("position")[label])
+
+    for start in (trace_create, trace_estimate):
+        for split in ("random", "topics"):
+            with pytest.raises(Refusal, match=said) as refused:
+                start(project=project, user=project.created_by, choice=trace_choice(run, split=split))
+            assert refused.value.field == "run"
+
+    assert not reader.requests
+    assert not Router.objects.exists()
+
+
+def test_development_items_that_tell_no_setting_apart_are_refused(project: Project) -> None:
+    run = make_candidate(project)
+    wrong = run.annotations.filter(label__position=0)
+    one = wrong.order_by("pk")[:1].values_list("pk", flat=True)
+    wrong.exclude(pk__in=list(one)).update(label=project.labels.order_by("position")[1])
+
+    with pytest.raises(Refusal, match="wrong on 1 of 48 known items, and on none of the 12 on which"):
+        trace_estimate(project=project, user=project.created_by, choice=trace_choice(run))
+
+
+def test_a_share_below_one_development_item_is_refused(project: Project) -> None:
+    choice = trace_choice(make_candidate(project), limit=0.05)
+
+    with pytest.raises(Refusal, match="on 12 known items, and 5% of them is less than one") as refused:
+        trace_estimate(project=project, user=project.created_by, choice=choice)
+    assert refused.value.field == "limit"
+
+
+def test_topics_that_hold_no_error_are_refused_before_anything_is_asked(
+    project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = provider(answer)
+    # What is held out is fruit, about which the annotator does not err.
+    monkeypatch.setattr(KnownTraces, "split_by_topic", _without_errors)
+
+    router = train_traced(project, split="topics")
+
+    assert router.job.state == Job.State.FAILED
+    assert "on none of the" in router.job.reason
+    assert not reader.requests
+
+
+def _without_errors(known: KnownTraces, vectors: object, seed: int) -> KnownTraces:
+    return replace(known, use=np.where(known.is_error, RISK, DEV).astype(np.int64))
 
 
 def test_an_outage_pauses_and_what_was_answered_is_not_asked_again(
