@@ -347,7 +347,8 @@ function showProgress() {
   byId("progress-text").title = parts.join(", ");
   const last = given.at(-1);
   byId("undo-button").disabled = undoing || (!last && !progress.mine && !answers.count);
-  byId("undo-button").querySelector("span").textContent = last ? `Undo ${last.words}` : "Undo";
+  byId("undo-button").title = last ? `Undo ${last.words}` : "";
+  byId("undo-words").textContent = last ? ` ${last.words}` : "";
 }
 
 // As many as there were, less those answered since; no more than wait, where each item is answered once.

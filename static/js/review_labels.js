@@ -3,6 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const MOST_RECENT = 8;
 const MOST_LIKELY = 5;
+const WIDE = 40; // letters: a longer name is read in one wide column sooner than in two narrow ones
 const LONG_WORD = 8; // letters: a longer word would be broken between them in the narrowest column
 
 const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
@@ -42,6 +43,7 @@ export class Labels {
     byId("labels").replaceChildren(...this.buttons);
     byId("labels").dataset.many = String(labels.length > 12);
     byId("labels").dataset.long = String(labels.some(({ name }) => name.split(/\s+/).some((word) => word.length > LONG_WORD)));
+    byId("labels").dataset.wide = String(labels.some(({ name }) => name.length > WIDE));
     byId("likely").hidden = this.isRoomy;
     byId("filter").hidden = this.isRoomy;
     this.#listen();
