@@ -43,6 +43,31 @@ function showWhen(root) {
   }
 }
 
+// A form that came back with errors: the focus goes to what is to be mended first, which names its error as its
+// description, or to the sentence that speaks of no one field.
+function faceErrors() {
+  const said = document.querySelectorAll("[data-form-errors], .errorlist, [data-upload-problem]:not([hidden])");
+  for (const error of said) {
+    const field = fieldToMend(error);
+    for (let block = error.closest("details"); block; block = block.parentElement.closest("details")) block.open = true;
+    if (field && error.id && !field.getAttribute("aria-describedby")?.split(" ").includes(error.id)) {
+      field.setAttribute("aria-describedby", [field.getAttribute("aria-describedby"), error.id].filter(Boolean).join(" "));
+    }
+    const goal = field ?? error;
+    goal.focus();
+    if (goal === document.activeElement) return;
+  }
+}
+
+function fieldToMend(error) {
+  if (error.dataset.toMend) return document.getElementById(error.dataset.toMend);
+  if ("formErrors" in error.dataset) return null;
+  if ("uploadProblem" in error.dataset) return error.closest("form").querySelector("input[type=file]");
+  const controls = "input:not([type=hidden]), select, textarea";
+  const described = error.id ? document.querySelector(`[aria-describedby~="${CSS.escape(error.id)}"]`) : null;
+  return described?.matches(controls) ? described : (described ?? error.closest(".field"))?.querySelector(controls) ?? null;
+}
+
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
   if (!source) return;
@@ -124,3 +149,4 @@ for (const tab of document.querySelectorAll(".tabs [aria-current], .subtabs [ari
 }
 markTheme();
 showWhen(document);
+faceErrors();
