@@ -65,6 +65,8 @@ class PairsForm(forms.Form):
             self.check_training(project)
         except Refusal as refusal:
             self.training_problem = refusal.sentence
+        # Without a connection it is the only choice there is.
+        self.fields["trained"].initial = not self.has_connections and not self.training_problem
 
     def full_clean(self) -> None:
         """Check the form. Without a model its fields are not missing, and yet the page shows them as required."""

@@ -94,6 +94,7 @@ def test_without_candidates_it_offers_to_try_some(
 
     assert "20 calibration items" in page
     assert "Try annotators" in page
+    assert 'id="annotator-trained">' in page  # to be chosen beside a model
     assert "Leaderboard" not in page
     assert "Measure criticizers" not in page
 
@@ -102,7 +103,7 @@ def test_without_connections_the_trained_classifier_can_be_tried(owner: Client, 
     page = text_of(owner, url("candidates", project))
 
     assert "You have no connection yet" in page
-    assert 'name="trained" id="annotator-trained">' in page
+    assert 'name="trained" id="annotator-trained" checked>' in page
 
 
 def test_the_leaderboard_the_recommendation_and_the_grid_are_shown(owner: Client, project: Project) -> None:
