@@ -97,16 +97,22 @@ def members_who_may(project: Project, may: May) -> QuerySet[User]:
 
 def project_for(user: User, project_id: int, *, may: May = May.ENTER) -> Project:
     """The project, if the user is a member who may do this. Raises Http404 or PermissionDenied."""
-    project = projects_of(user).filter(pk=project_id).first()
-    if project is None:
+    project = Project.objects.filter(pk=project_id).first()
+    role = role_in(user, project) if project else None
+    if project is None or role is None:
         raise Http404("There is no such project, or you are not a member of it.")
-    require(user, project, may)
+    _require(role, may)
     return project
 
 
 def require(user: User, project: Project, may: May) -> None:
     """Raises PermissionDenied for a member whose role does not allow it."""
-    if may != May.ENTER and role_in(user, project) not in _ROLES[may]:
+    if may != May.ENTER:
+        _require(role_in(user, project), may)
+
+
+def _require(role: str | None, may: May) -> None:
+    if may != May.ENTER and role not in _ROLES[may]:
         raise PermissionDenied(_REFUSALS[may])
 
 
@@ -133,10 +139,11 @@ def found_for(user: User, rows: QuerySet[Row], pk: int, *, project: str, may: Ma
     `project` is the lookup from the row to its project, such as "annotation_run__project"; the rows select it as a
     related row. Raises Http404 or PermissionDenied.
     """
-    row = rows.filter(**{f"{project}__in": projects_of(user)}, pk=pk).first()
-    if row is None:
+    row = rows.filter(pk=pk).first()
+    role = role_in(user, attrgetter(project.replace("__", "."))(row)) if row else None
+    if row is None or role is None:
         raise Http404(
             f"There is no such {rows.model._meta.verbose_name}, or you are not a member of its project."
         )
-    require(user, attrgetter(project.replace("__", "."))(row), may)
+    _require(role, may)
     return row

@@ -325,8 +325,10 @@ def task_rows() -> QuerySet[ReviewTask]:
 class TaskEndpoint(Endpoint):
     tag = "review tasks"
 
-    def task(self, task_id: int) -> ReviewTask:
-        return found_for(self.user, task_rows(), task_id, project="round__project", may=May.REVIEW)
+    def task(self, task_id: int, *parts: str) -> ReviewTask:
+        """The task, with these parts of it, or all that a review screen shows."""
+        rows = ReviewTask.objects.select_related("round__project", *parts) if parts else task_rows()
+        return found_for(self.user, rows, task_id, project="round__project", may=May.REVIEW)
 
 
 class OneReviewTask(TaskEndpoint):
@@ -374,7 +376,7 @@ class ReviewTaskSubmit(TaskEndpoint):
         ],
     )
     def post(self, request: Request, task_id: int) -> Response:
-        task = self.task(task_id)
+        task = self.task(task_id, "item", "annotation", "criticism")
         given = self.given(AnswerSerializer)
         wanted = given.pop("next", None)
         round = task.round

@@ -22,7 +22,6 @@ _POSITIONS, _CHOICE = "positions", "choice"  # streams of chance
 _LOOKED_AT, _NEAREST = 200, 5
 _POOL = 1000  # known items that they are looked for among
 _HANDED = (ReviewTask.State.LEASED, ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
-_SHOWN = ("item__image", "annotation__label", "annotation__run", "criticism__run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +38,29 @@ class _Candidate:
         return arm != ReviewTask.Arm.CRITICISM or self.criticism_id is not None
 
 
-def mix_in(round: ReviewRound, user: User, tasks: list[ReviewTask]) -> list[ReviewTask]:
+def mix_in(round: ReviewRound, user: User, task_ids: list[int]) -> list[int]:
     """The tasks that the user was handed just now, with known items among them, as many as before.
 
     Each place in what a reviewer is handed holds a known item with the probability `round.gold_rate`, drawn with a
     secret of the round and the reviewer: nothing about a place tells, nor can it be computed from what they may read.
-    For each known item the last of `tasks` goes back to the queue. Where no item is left that can be shown like its
-    neighbours, there is none. `tasks` are leased to the user, in order; those that the user held before are not among
-    them.
+    For each known item the last of the tasks goes back to the queue. Where no item is left that can be shown like its
+    neighbours, there is none. The tasks are leased to the user, in order; those that the user held before are not
+    among them.
     """
-    if round.gold_rate <= 0 or not tasks or not round.project.task.is_checkable:
-        return tasks
+    if round.gold_rate <= 0 or not task_ids or not round.project.task.is_checkable:
+        return task_ids
     handed = round.tasks.filter(holder=user, state__in=_HANDED).count()
-    before = max(0, handed - len(tasks))
+    before = max(0, handed - len(task_ids))
     rng = _chance(round, user, _POSITIONS)
-    is_known = rng.random(before + len(tasks))[before:] < round.gold_rate
-    mixed: list[ReviewTask] = []
-    left = list(tasks)
+    is_known = rng.random(before + len(task_ids))[before:] < round.gold_rate
+    neighbours = ReviewTask.objects.select_related("criticism").in_bulk(task_ids)
+    mixed: list[int] = []
+    left = list(task_ids)
     for known_next in is_known:
-        known = _known_task(round, user, left[0]) if known_next else None
-        mixed.append(known or left.pop(0))
+        known = _known_task(round, user, neighbours[left[0]]) if known_next else None
+        mixed.append(left.pop(0) if known is None else known)
     if left:
-        ReviewTask.objects.filter(pk__in=[task.pk for task in left], holder=user).update(
+        ReviewTask.objects.filter(pk__in=left, holder=user).update(
             state=ReviewTask.State.WAITING, holder=None, lease_until=None
         )
     return mixed
@@ -72,8 +72,8 @@ def _chance(round: ReviewRound, user: User, *stream: object) -> np.random.Genera
     return np.random.default_rng(list(salted_hmac("review.known-items", named, algorithm="sha256").digest()))
 
 
-def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> ReviewTask | None:
-    """A known item leased to the user, who handed it back before or has never had it; None where there is none."""
+def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> int | None:
+    """The key of a known item's turn, leased to the user, who handed it back before or has never had it."""
     mine = round.tasks.filter(purpose=ReviewTask.Purpose.GOLD, assigned_to=user)
     handed_back = mine.filter(state=ReviewTask.State.WAITING).order_by("pk")
     # Never wait here, holding what was chosen already: who has it locked may be waiting for that.
@@ -88,9 +88,7 @@ def _known_task(round: ReviewRound, user: User, neighbour: ReviewTask) -> Review
         lease_until=neighbour.lease_until,
         rank=neighbour.rank,
     )
-    task = ReviewTask.objects.select_related(*_SHOWN).get(pk=waiting.pk)
-    task.round = round
-    return task
+    return waiting.pk
 
 
 def _new_task(round: ReviewRound, user: User, neighbour: ReviewTask, number: int) -> ReviewTask | None:

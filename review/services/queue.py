@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -83,21 +83,22 @@ def tasks_claim(*, round: ReviewRound, user: User, count: int = 1) -> list[Revie
     if round.state == ReviewRound.State.CLOSED:
         return []
     require_not_paused(round, user)
-    tasks = _held(round, user, count)
+    held = _held(round, user, count)
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE)
-        tasks += _take(round, user, count - len(tasks))
+        held += _take(round, user, count - len(held))
         if (
-            len(tasks) >= count
+            len(held) >= count
             or not connection.features.has_select_for_update
             or not _is_any_free(round, user)
         ):
-            return tasks
-    if not tasks:
-        _wait_for_draw(round)
-        tasks = _take(round, user, count)
-    return tasks
+            break
+    else:
+        if not held:
+            _wait_for_draw(round)
+            held = _take(round, user, count)
+    return _shown(round, user, held)
 
 
 def _wait_for_draw(round: ReviewRound) -> None:
@@ -114,28 +115,32 @@ def _wait_for_draw(round: ReviewRound) -> None:
         ) from error
 
 
-def _shown(tasks: QuerySet[ReviewTask]) -> QuerySet[ReviewTask]:
-    """The tasks in order, with all that a review screen shows of them."""
+def _shown(round: ReviewRound, user: User, ids: Sequence[int]) -> list[ReviewTask]:
+    """The tasks in this order, with all that a review screen shows of them, without those that the user lost since."""
     parts = ("item__image", "annotation__label", "annotation__run", "criticism__run")
-    return tasks.select_related(*parts).order_by("rank", "pk")
+    # By their keys alone: named the round too, SQLite looks through all of its tasks for them.
+    rows = ReviewTask.objects.filter(pk__in=ids).select_related(*parts).order_by()
+    still = {row.pk: row for row in rows if row.state == ReviewTask.State.LEASED and row.holder_id == user.pk}
+    tasks = [still[pk] for pk in ids if pk in still]
+    for task in tasks:
+        task.round = round
+    return tasks
 
 
-def _held(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
-    """Up to `count` tasks that the user holds, with leases that last."""
+def _held(round: ReviewRound, user: User, count: int) -> list[int]:
+    """Keys of up to `count` tasks that the user holds, with leases that last, lowest rank first."""
     now = timezone.now()
-    mine = {"holder": user, "state": ReviewTask.State.LEASED}
-    rows = _shown(round.tasks.filter(**mine).exclude(purpose=ReviewTask.Purpose.ADJUDICATION))
-    held = list(rows[:count])
-    if any(task.lease_until is None or task.lease_until - now < _RENEWED_BELOW for task in held):
+    mine = ReviewTask.objects.filter(round=round, holder=user, state=ReviewTask.State.LEASED)
+    rows = mine.exclude(purpose=ReviewTask.Purpose.ADJUDICATION).order_by("rank", "pk")
+    held = list(rows.values_list("pk", "lease_until")[:count])
+    if any(until is None or until - now < _RENEWED_BELOW for _, until in held):
         with transaction.atomic():
-            leased = ReviewTask.objects.filter(round=round, **mine)
-            leased.filter(pk__in=lock_in_order(leased)).update(lease_until=now + LEASE)
-        held = list(rows[:count])
-    return held
+            mine.filter(pk__in=lock_in_order(mine)).update(lease_until=now + LEASE)
+    return [pk for pk, _ in held]
 
 
-def _take(round: ReviewRound, user: User, missing: int) -> list[ReviewTask]:
-    """Lease up to `missing` free tasks to the user."""
+def _take(round: ReviewRound, user: User, missing: int) -> list[int]:
+    """Lease up to `missing` free tasks to the user; returns their keys, lowest rank first."""
     if missing <= 0:
         return []
     with transaction.atomic():
@@ -146,11 +151,7 @@ def _take(round: ReviewRound, user: User, missing: int) -> list[ReviewTask]:
         ReviewTask.objects.filter(pk__in=chosen).update(
             state=ReviewTask.State.LEASED, holder=user, lease_until=now + LEASE
         )
-        # By their keys alone: named the round too, SQLite looks through all of its tasks for them.
-        taken = list(_shown(ReviewTask.objects.filter(pk__in=chosen)))
-        for task in taken:
-            task.round = round
-        return known_items.mix_in(round, user, taken)
+        return known_items.mix_in(round, user, chosen)
 
 
 class _Free(NamedTuple):

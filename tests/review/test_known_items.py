@@ -78,11 +78,13 @@ def make_gold_round(
 def take(round: ReviewRound, user: User, count: int) -> list[ReviewTask]:
     """The next ordinary items, leased to the user as the queue does, with known items mixed in."""
     waiting = round.tasks.filter(state=ReviewTask.State.WAITING, purpose=REVIEW).order_by("rank", "copy")
-    tasks = list(waiting.select_related("criticism")[:count])
+    tasks = list(waiting[:count])
     for task in tasks:
         task.state, task.holder = ReviewTask.State.LEASED, user
         task.save()
-    return mix_in(round, user, tasks)
+    mixed = mix_in(round, user, [task.pk for task in tasks])
+    rows = round.tasks.in_bulk(mixed)
+    return [rows[pk] for pk in mixed]
 
 
 def give(task: ReviewTask, label: str, user: User | None = None) -> Correction:
