@@ -62,6 +62,12 @@ class Standing:
         return any(job is not None and job.is_active for job in jobs)
 
     @property
+    def waiting_upload(self) -> Upload | None:
+        """The latest upload, where its columns are not matched yet. Once there are items, it holds nothing up."""
+        upload = self.upload
+        return upload if upload is not None and upload.state == Upload.State.RECEIVED else None
+
+    @property
     def answers(self) -> str:
         """What annotators give, as pages call it."""
         return "answers" if self.project.task.is_written else "labels"
@@ -236,12 +242,13 @@ def _upload_step(standing: Standing) -> Step:
         return Step(
             "upload", "Upload", url, state, (*lines, "Importing"), upload.job.done if total else 0, total
         )
-    if upload is not None and upload.state == Upload.State.RECEIVED:
-        return Step("upload", "Upload", url, NOW, (*lines, "A file waits for its columns"))
+    waiting = ("A file waits for its columns",) if standing.waiting_upload is not None else ()
     if standing.items:
         if not standing.project.task.is_written:
             lines = (*lines, f"{standing.labels:,} labels")
-        return Step("upload", "Upload", url, DONE, lines)
+        return Step("upload", "Upload", url, DONE, (*lines, *waiting))
+    if waiting:
+        return Step("upload", "Upload", url, NOW, (*lines, *waiting))
     failed = upload is not None and upload.state == Upload.State.FAILED
     return Step(
         "upload",
@@ -339,7 +346,8 @@ def next_action(standing: Standing) -> NextAction:
 
 def _next_for_data(standing: Standing) -> NextAction | None:
     upload = standing.upload
-    if upload is not None and upload.state == Upload.State.RECEIVED:
+    if standing.waiting_upload is not None and not standing.items:
+        upload = standing.waiting_upload
         return NextAction(
             "Say what the columns are",
             f"“{upload.filename}” is here. Nothing is imported until you have matched its columns.",

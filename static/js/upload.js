@@ -15,6 +15,7 @@ if (form) {
   function refuse(sentence) {
     problem.textContent = sentence;
     problem.hidden = sentence === "";
+    if (sentence) input.focus();
   }
 
   function busy(is) {

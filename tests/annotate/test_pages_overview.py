@@ -5,7 +5,7 @@ from django.core.cache import cache
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
-from annotate.models import Project
+from annotate.models import Project, Upload
 from jobs.models import Job
 from review.models import ReviewRound, ReviewTask
 from review.standing import Standing, counts_of_rounds, standing_of
@@ -65,6 +65,25 @@ def test_too_few_labels_come_before_anything_else() -> None:
     project = make_project(labels=("only",))
     make_items(project, 2)
     assert standing_of(project).next.title == "Name the labels"
+
+
+def test_a_file_that_waits_for_its_columns_holds_nothing_up_once_there_are_items(client: Client) -> None:
+    project = make_project()
+    user = project.memberships.get().user
+    waiting = Upload.objects.create(project=project, filename="more.csv", size=1, created_by=user)
+    assert standing_of(project).next.button == "Match the columns"
+
+    make_items(project, 6)
+    standing = standing_of(project)
+    assert standing.next.title == "Make a calibration set"
+    assert states(standing) == "done now later later later later"
+    assert standing.steps[0].lines[-1] == "A file waits for its columns"
+    client.force_login(user)
+    page = client.get(f"/projects/{project.pk}/").content.decode()
+    assert "“more.csv” waits for its columns" in page
+    away = f"/projects/{project.pk}/uploads/{waiting.pk}/delete/"
+    assert away in page
+    assert away in client.get(f"/projects/{project.pk}/uploads/").content.decode()
 
 
 def test_an_open_blind_round_comes_next() -> None:
