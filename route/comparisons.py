@@ -1,4 +1,4 @@
-"""What a router among annotators learns from: gold gains by people's labels, and judges' preferences."""
+"""What a router among annotators learns from: gold gains by people's answers, and judges' preferences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ class Comparisons:
         if len(said) < MIN_PREFERENCES:
             whose = "the answers" if len(self.names) == 2 else f"the answers of {both}"
             return (
-                f"The judge has compared {whose} to {len(said):,} items without a person's label; at "
+                f"The judge has compared {whose} to {len(said):,} items without a person's answer; at "
                 f"least {MIN_PREFERENCES} are needed. Let {both} answer more items, and compare them."
             )
         if (said == said[0]).all():
@@ -185,7 +185,7 @@ def positions_of(runs: Sequence[AnnotationRun]) -> dict[int, int]:
 def comparisons_of(
     project: Project, runs: Sequence[AnnotationRun], judge_runs: Sequence[JudgeRun], *, seed: int
 ) -> Comparisons:
-    """What is known of the runs' annotators by people's labels, and by judges where people have not said what is right.
+    """What is known of the runs' annotators by people's answers, and by judges where people have said nothing.
 
     Judge runs of other annotators say nothing about these.
     """

@@ -1,4 +1,4 @@
-"""What is known of annotators before a router is trained: on which items each one is right, by people's labels."""
+"""What is known of annotators before a router is trained: on which items each one is right, by people's answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

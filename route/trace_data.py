@@ -129,9 +129,11 @@ def split_known(project: Project, run: AnnotationRun, *, seed: int, most: int) -
     evidence = evidence_of(project, [run])
     answered = np.flatnonzero(evidence.answers[:, 0] >= 0) if len(evidence) else np.zeros(0, dtype=np.intp)
     if len(answered) < MIN_KNOWN:
+        unlabeled = len(evidence) - len(answered)
+        without = f" It gave no label that could be read to {unlabeled:,} others." if unlabeled else ""
         raise ValueError(
-            f"Of {len(answered)} items it is known what is right and {run.who} has labeled them; at least {MIN_KNOWN} "
-            "are needed. Label more calibration items, and try the annotator on them."
+            f"{run.who} has labeled {len(answered):,} items of which it is known what is right; at least {MIN_KNOWN} "
+            f"are needed.{without} Label more calibration items and try the annotator on them, or try another one."
         )
     if len(answered) > most:
         rng = np.random.default_rng([seed, 13])

@@ -188,6 +188,11 @@ class _Pool:
         ]
 
 
+def is_often_unread(unread: int, asked: int) -> bool:
+    """Whether so many of a router's answers cannot be read that it has to be said first of all: one in twenty."""
+    return unread > 0 and 20 * unread >= asked
+
+
 def nothing_read(router: Router, unread: int) -> str:
     """What a job pauses with after so many answers of the router's model, none of which could be read."""
     return (

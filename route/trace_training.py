@@ -31,7 +31,7 @@ from route.trace_data import (
     with_scores,
 )
 from route.trace_features import ItemFeatures
-from route.trace_queries import RISKS, annotator_of, variants_of
+from route.trace_queries import RISKS, annotator_of, is_often_unread, variants_of
 from route.trained import Trained
 
 _BLOCK = 5_000  # items scored at a time
@@ -330,14 +330,50 @@ def _metrics(router: Router, dev: _Development, replays: Sequence[Replay], score
         for setting, found in zip(settings, replays, strict=True)
     ]
     chosen = choose_setting(replays, limit)
-    failed = RouterQuery.objects.filter(router=router, traced_run=None).exclude(failure="").count()
+    queries = RouterQuery.objects.filter(router=router, traced_run=None)
+    failed, asked = queries.exclude(failure="").count(), queries.count()
     return {
         "settings": rows,
         "chosen": chosen,
         "limit": limit,
+        "queries": asked,
         "failed_queries": failed,
+        "notes": _notes(router, dev, replays, chosen, unread=failed, asked=asked),
         "table": _table(router, dev, None if chosen is None else settings[chosen], scored),
     }
+
+
+def _notes(
+    router: Router,
+    dev: _Development,
+    replays: Sequence[Replay],
+    chosen: int | None,
+    *,
+    unread: int,
+    asked: int,
+) -> list[str]:
+    """What is wrong with the router's model, in sentences: it stops nobody, finds no error, or cannot be read."""
+    model, n, wrong = router.parameters["model"], len(dev.item_ids), int(dev.is_error.sum())
+    notes = []
+    if chosen is not None and not replays[chosen].escalation_rate:
+        others = "in none of the settings that were tried"
+        if any(each.escalation_rate for each in replays):
+            others = "while every setting that stops anybody stops more than the limit allows, or nobody who is wrong"
+        notes.append(
+            f"The router stops nobody: with the chosen setting {model} lets the annotator go on with all {n:,} "
+            f"development items, {wrong:,} of which it gets wrong, {others}. Choose another model for the router."
+        )
+    elif chosen is not None and wrong and replays[chosen].missed_errors * n > wrong - 0.5:
+        notes.append(
+            f"The router finds no error: whom it stops is right, and the {wrong:,} development items that the "
+            "annotator gets wrong pass. Choose another model for the router."
+        )
+    if is_often_unread(unread, asked):
+        notes.append(
+            f"{unread:,} of {asked:,} questions to {model} have no answer that can be read ({unread / asked:.0%}). "
+            "They count as going on, so that errors pass."
+        )
+    return notes
 
 
 def _table(

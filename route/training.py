@@ -186,7 +186,7 @@ def features_of(router: Router, item_ids: Sequence[int], between: Callable[[], o
 
 
 def scores_of(router: Router, trained: Trained, between: Between) -> bytes:
-    """What the router says of each item that nobody has labeled, and of the known ones that were held out, as kept
+    """What the router says of each item that no person has answered, and of the known ones that were held out, as kept
     arrays; or of each row of the comparisons that were uploaded.
     """
     if router.comparison_set_id is not None:

@@ -80,11 +80,9 @@ class JudgeChoiceSerializer(ModelChoiceSerializer):
 
 
 class GoldCountSerializer(serializers.Serializer[Any]):
-    """What a router between the two annotators could learn from people's labels so far."""
+    """What a router between the two annotators could learn from people's answers so far."""
 
-    known = serializers.IntegerField(
-        help_text="Items with a person's label and an answer of both annotators."
-    )
+    known = serializers.IntegerField(help_text="Items with a person's answer and one of both annotators.")
     known_needed = serializers.IntegerField()
     unlike = serializers.IntegerField(help_text="Of them, those on which one is right and the other wrong.")
     unlike_needed = serializers.IntegerField()
@@ -224,7 +222,7 @@ class JudgeRuns(JudgeRunEndpoint):
         return self.page(project.judge_runs.select_related("job", "created_by"), JudgeRunSerializer)
 
     @extend_schema(
-        summary="Let a model compare two annotators' answers to the items that nobody has labeled",
+        summary="Let a model compare two annotators' answers to the items that no person has answered",
         request=JudgeRunCreateSerializer,
         responses={201: JudgeRunSerializer},
         examples=[

@@ -123,7 +123,7 @@ class AgentChoiceSerializer(Input):
 class DeferralCreateSerializer(Input):
     agents = AgentChoiceSerializer(many=True, help_text="The first is the default.")
     mistake = serializers.DecimalField(
-        max_digits=12, decimal_places=4, help_text="What a wrong label costs, in US$."
+        max_digits=12, decimal_places=4, help_text="What a wrong answer costs, in US$."
     )
     nu = serializers.FloatField(required=False, min_value=0)
     hidden = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=2)

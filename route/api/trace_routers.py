@@ -108,6 +108,7 @@ class TracedPreviewSerializer(serializers.Serializer[Any]):
     router_cost = serializers.FloatField(allow_null=True, help_text="US$; null without a price.")
     cost = serializers.FloatField(allow_null=True, help_text="US$ of both; null without a price.")
     setting = serializers.JSONField(help_text="The setting of the router that is used.")
+    warning = serializers.CharField(help_text="That the router is likely to stop nobody; empty where not.")
 
 
 class TracedRunSerializer(serializers.ModelSerializer[TracedRun]):
@@ -144,7 +145,10 @@ class TracedFiguresSerializer(serializers.Serializer[TracedFigures]):
     full_seconds = serializers.FloatField(allow_null=True)
     seconds_saved = serializers.FloatField(allow_null=True)
     n_estimated = serializers.IntegerField(help_text="Items whose tokens are estimated.")
-    unreadable = serializers.IntegerField(help_text="Answers of the router that could not be read.")
+    asked = serializers.IntegerField(help_text="Answers of the router.")
+    unreadable = serializers.IntegerField(
+        help_text="Of them, those that could not be read and counted as going on."
+    )
     finished = serializers.IntegerField(help_text="Items that the annotator wrote to their end.")
     stops = TracedStopSerializer(
         many=True, help_text="After which steps it was stopped, the first step first."

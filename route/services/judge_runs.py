@@ -34,7 +34,7 @@ from route.models import JudgeRun, Preference
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The items, in order, that both annotators answered and nobody has labeled: with different and with equal answers.
+    """The items, in order, that both annotators answered and no person has: with different and with equal answers.
 
     `cheap_runs` and `premium_runs` are the runs that hold the answers, the one whose answer counts first.
     """
@@ -86,7 +86,7 @@ def need_pairs(project: Project, cheap: AnnotationRun, premium: AnnotationRun) -
     pairs = pairs_of(project, cheap, premium)
     if not len(pairs):
         raise Refusal(
-            "There is no item without a person's label that both annotators have answered. Let both annotate the "
+            "There is no item that both annotators have answered and no person has. Let both annotate the "
             "project's items, or a part of them, first.",
             field="premium",
         )
@@ -109,7 +109,7 @@ def check_judge_choice(project: Project, choice: ModelChoice) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GoldCount:
-    """What a router among the annotators, of whom there are `annotators`, could learn from people's labels so far.
+    """What a router among the annotators, of whom there are `annotators`, could learn from people's answers so far.
 
     `known` items have one and an answer of every annotator; on `unlike` of them some are right and others wrong.
     `one_sided`: that of two the same one is right nearly everywhere, in a sentence; "" where it is not.
@@ -134,14 +134,14 @@ class GoldCount:
             )
         if self.known < self.known_needed:
             return (
-                f"{self.known:,} item{'s have' if self.known != 1 else ' has'} a person's label and an answer of "
+                f"{self.known:,} item{'s have' if self.known != 1 else ' has'} a person's answer and one of "
                 f"{both} annotators; a router needs {self.known_needed:,} of them to learn how far the judge can be "
                 f"trusted. Label {self.known_needed - self.known:,} more calibration items and try {both} annotators "
                 f"on them, or {what} cannot be used."
             )
         if self.unlike < self.unlike_needed:
             return (
-                f"On {self.unlike:,} of {self.known:,} items with a person's label {differ}; a router needs "
+                f"On {self.unlike:,} of {self.known:,} items with a person's answer {differ}; a router needs "
                 f"{self.unlike_needed:,} such items. Label more calibration items, or {what} cannot be used."
             )
         return self.one_sided

@@ -44,7 +44,7 @@ class AgentChoice:
 
 @dataclass(frozen=True, slots=True)
 class DeferralChoice:
-    """How a rejector is to be trained. `mistake` is what a wrong label costs, in US$: it turns prices into β."""
+    """How a rejector is to be trained. `mistake` is what a wrong answer costs, in US$: it turns prices into β."""
 
     agents: Sequence[AgentChoice]
     mistake: Decimal
@@ -156,7 +156,7 @@ def deferral_create(*, project: Project, user: User, choice: DeferralChoice) -> 
 
 
 def beta_of(agent: AgentChoice, price: Decimal | None, mistake: Decimal) -> float:
-    """β in units of a mistake: what an answer costs against what a wrong label costs."""
+    """β in units of a mistake: what an answer costs against what a wrong answer costs."""
     return float((price or Decimal(0)) / mistake) if agent.beta is None else agent.beta
 
 
@@ -164,7 +164,7 @@ def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> Non
     runs = [agent.run for agent in choice.agents]
     check_agents(project, runs)
     if choice.mistake <= 0:
-        raise Refusal("What a wrong label costs must be more than US$ 0.", field="mistake")
+        raise Refusal("What a wrong answer costs must be more than US$ 0.", field="mistake")
     if not 0 <= choice.nu <= MOST_NU:
         raise Refusal(f"ν must be between 0 and {MOST_NU:g}; 1 is the usual loss.", field="nu")
     if len(choice.hidden) > 2 or any(not 1 <= units <= MOST_HIDDEN for units in choice.hidden):
@@ -176,7 +176,7 @@ def _check_deferral(project: Project, user: User, choice: DeferralChoice) -> Non
         if beta_of(agent, price, choice.mistake) > MOST_COST:
             raise Refusal(
                 f"An answer of {agent.run.who if agent.run else PEOPLE} costs more than {MOST_COST:,.0f} times what a "
-                "wrong label costs. Enter what a wrong label really costs.",
+                "wrong answer costs. Enter what a wrong answer really costs.",
                 field="mistake",
             )
     check_vectors(project, user, choice.vectors)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from annotate.access import connections_of
 from annotate.connections import default_answer_format
@@ -92,9 +93,18 @@ class TraceChoice:
 
 def offered_traced(project: Project) -> list[AnnotationRun]:
     """Finished runs of annotators that number their steps, newest first."""
+    return [run for run in _traced(project) if run.job.is_finished]
+
+
+def traced_under_way(project: Project) -> AnnotationRun | None:
+    """The newest run of such an annotator that is not finished yet."""
+    return next((run for run in _traced(project) if not run.job.is_finished), None)
+
+
+def _traced(project: Project) -> QuerySet[AnnotationRun]:
     runs = project.annotation_runs.filter(strategy=STEPS, kind=ModelRun.Kind.PROMPTED)
     runs = runs.exclude(scope=AnnotationRun.Scope.PART).filter(traced=None)
-    return [run for run in runs.select_related("job", "project", "connection") if run.job.is_finished]
+    return runs.select_related("job", "project", "connection")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from jobs.services import job_create
 from review.services.routed import routed_round_create
 from route.models import Router, RouterQuery, TracedRun
 from route.replay import choose_setting, deployment_order, escalation_budget
-from route.trace_queries import annotator_of
+from route.trace_queries import annotator_of, is_often_unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class TracedPreview:
         if self.estimate.cost is None or self.router_cost is None:
             return None
         return self.estimate.cost + self.router_cost
+
+    @property
+    def warning(self) -> str:
+        """That the router is likely to stop nobody; "" where it stopped somebody when it was trained."""
+        if self.setting["escalation_rate"]:
+            return ""
+        return (
+            "With the setting that keeps to this limit the router stopped nobody when it was trained. Every item is "
+            "likely to be written to its end, and the router's questions cost as much all the same."
+        )
 
 
 def ordered_items(router: Router) -> list[int]:
@@ -182,7 +192,8 @@ class TracedFigures:
     Tokens saved are of the annotator's output. `seconds` are the annotator's and the router's together; `full_tokens`
     and `full_seconds` are as many times the mean of the items that the annotator wrote to the end in this run, without
     a router. None where nothing was written yet. `n_estimated`: items whose provider did not tell their tokens.
-    `finished` items were written to their end; `stops` says after which step, counted from 1, how many were stopped.
+    `unreadable` of the router's `asked` answers could not be read, and counted as going on. `finished` items
+    were written to their end; `stops` says after which step, counted from 1, how many were stopped.
     """
 
     done: int
@@ -196,9 +207,14 @@ class TracedFigures:
     full_seconds: float | None
     seconds_saved: float | None
     n_estimated: int
+    asked: int
     unreadable: int
     finished: int
     stops: list[dict[str, int]]
+
+    @property
+    def is_often_unread(self) -> bool:
+        return is_often_unread(self.unreadable, self.asked)
 
 
 def traced_figures(traced: TracedRun) -> TracedFigures:
@@ -218,6 +234,7 @@ def traced_figures(traced: TracedRun) -> TracedFigures:
     asked = RouterQuery.objects.filter(traced_run=traced).aggregate(
         tokens=Sum(F("input_tokens") + F("output_tokens"), default=0),
         seconds=Sum("latency", default=0.0),
+        answers=Count("pk"),
         unreadable=Count("pk", filter=~Q(failure="")),
     )
     finished, n = said["finished"], said["finished"] + said["escalated"]
@@ -238,6 +255,7 @@ def traced_figures(traced: TracedRun) -> TracedFigures:
         full_seconds=full_seconds,
         seconds_saved=1 - seconds / full_seconds if full_seconds else None,
         n_estimated=said["n_estimated"],
+        asked=asked["answers"],
         unreadable=asked["unreadable"],
         finished=finished,
         stops=[{"step": step, "items": items} for step, items in stops if step is not None],

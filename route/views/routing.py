@@ -18,13 +18,15 @@ def routing(request: PageRequest, project_id: int) -> HttpResponse:
     traced = TracedRun.objects.filter(router__project=project).select_related(
         "router", "run__job", "run__created_by"
     )
+    traced = traced.order_by("-pk")
+    jobs = [router.job for router in routers] + [each.run.job for each in (*plans, *traced)]
     context = {
         "project": project,
         "can": permissions(request.user, project),
         "routers": routers,
         "plans": plans,
-        "traced_runs": traced.order_by("-pk"),
-        "is_training": any(router.job.is_active for router in routers),
+        "traced_runs": traced,
+        "is_at_work": any(job.is_active for job in jobs),
         "annotators": len(offered_runs(project)),
     }
     is_list_alone = request.htmx and request.GET.get("part") == "list"

@@ -15,7 +15,12 @@ from annotate.services.runs import annotation_run_retry
 from annotate.views.runs import act_on_run
 from jobs.services import JobStateError
 from route.models import TracedRun
-from route.services.trace_routers import trace_create, trace_estimate, trace_router_act
+from route.services.trace_routers import (
+    trace_create,
+    trace_estimate,
+    trace_router_act,
+    traced_under_way,
+)
 from route.services.traced_runs import traced_run_create, traced_run_preview
 from route.trace_forms import TracedRunForm, TraceForm
 from route.trace_pages import traced_context
@@ -38,7 +43,12 @@ def trace_new(request: PageRequest, project_id: int) -> HttpResponse:
             form.refuse(refusal)
         else:
             return redirect("router", project.pk, router.pk)
-    context = {"project": project, "can": permissions(request.user, project), "form": form}
+    context: dict[str, Any] = {
+        "project": project,
+        "can": permissions(request.user, project),
+        "form": form,
+        "under_way": None if form.offered else traced_under_way(project),
+    }
     return render(request, "route/trace_new.html", context)
 
 

@@ -112,7 +112,10 @@ def test_an_annotator_without_any_label_has_no_traces_to_read(provider: Provider
     for way in ("", "estimate/"):
         response = Caller(project.created_by).post(f"projects/{project.pk}/routers/trace/{way}", body)
         assert response.status_code == 400
-        assert response.json()["detail"].startswith("Of 0 items it is known what is right and annotator")
+        assert response.json()["detail"].startswith(
+            f"{run.who} has labeled 0 items of which it is known what is right; at least 20 are needed. It gave no "
+            "label that could be read to 48 others."
+        )
 
 
 def test_the_job_and_its_page_say_how_often_a_router_has_learned(

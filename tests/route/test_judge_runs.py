@@ -248,5 +248,5 @@ def test_scarce_gold_is_said_before_anything_is_spent(project, two) -> None:
     labels = project.calibration_labels.order_by("pk")
     labels.filter(pk__gt=labels[11].pk).delete()
     few = gold_count(project=project, agents=two)
-    assert "12 items have a person's label" in few.warning
+    assert "12 items have a person's answer" in few.warning
     assert "Label 8 more calibration items" in few.warning

@@ -7,9 +7,20 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Project
+from jobs.models import Job
+from mllm.messages import Request
 from route.models import Router, TracedRun
 from tests.conftest import Provider
-from tests.route.traced import READER, answer, make_candidate, make_traced_project, run_out, train_traced
+from tests.route.traced import (
+    METAL,
+    READER,
+    answer,
+    item_text,
+    make_candidate,
+    make_traced_project,
+    run_out,
+    train_traced,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -90,6 +101,56 @@ def test_without_an_annotator_in_steps_the_page_says_what_to_do(project: Project
     shown = page.get(reverse("trace_new", args=[project.pk])).content.decode()
 
     assert "No annotator reasons in numbered steps yet" in shown
+
+
+def test_where_the_annotator_is_under_way_the_page_says_to_wait(project: Project, page: Client) -> None:
+    run = make_candidate(project)
+    Job.objects.filter(pk=run.job_id).update(state=Job.State.RUNNING)
+
+    shown = page.get(reverse("trace_new", args=[project.pk])).content.decode()
+
+    assert f"{run.who} is not finished yet" in shown
+    assert reverse("annotation_run", args=[project.pk, run.pk]) in shown
+
+
+def test_a_model_that_never_stops_anybody_is_said_before_and_after(
+    project: Project, page: Client, provider: Provider
+) -> None:
+    provider(lambda request: "[CONTINUE][low]" if request.model == READER else answer(request))
+    router = train_traced(project, demonstrations=(0,))
+
+    shown = page.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+    preview = page.get(reverse("traced_preview", args=[project.pk, router.pk]), {"limit": "30"})
+
+    assert (
+        "The router stops nobody: with the chosen setting reader lets the annotator go on with all 12"
+        in shown
+    )
+    assert "3 of which it gets wrong, in none of the settings" in shown
+    assert "the router stopped nobody when it was trained" in preview.content.decode()
+
+
+def test_a_model_that_can_seldom_be_read_or_stops_the_wrong_ones_is_said(
+    project: Project, page: Client, provider: Provider
+) -> None:
+    """It reads fruit only, and stops a part of it."""
+
+    def reads_fruit(request: Request) -> str:
+        if request.model != READER:
+            return answer(request)
+        if METAL in item_text(request):
+            return "I would rather not say."
+        return "[ESCALATE][high]" if item_text(request).count("1") else "[CONTINUE][low]"
+
+    provider(reads_fruit)
+    router = train_traced(project, demonstrations=(0,), limit=1.0)
+
+    shown = page.get(reverse("router", args=[project.pk, router.pk])).content.decode()
+
+    asked, unread = router.metrics["queries"], router.metrics["failed_queries"]
+    assert f"{unread} of {asked} questions to reader have no answer that can be read" in shown
+    assert len(router.metrics["notes"]) == 2
+    assert "The router finds no error" in shown
 
 
 def test_a_split_by_topics_is_said_with_its_measures(

@@ -11,7 +11,7 @@ from django.urls import reverse
 from annotate.models import Annotation, Membership, Project
 from jobs.models import Job
 from review.services.routed import give_to_people, routed_round_create, settle_routed_round
-from route.models import Router, TracedRun
+from route.models import Router, RouterQuery, TracedRun
 from route.services.traced_runs import TracedFigures, traced_figures
 from route.templatetags.traces import escalation_plot
 from route.trace_pages import stop_bars
@@ -114,6 +114,20 @@ def test_a_run_that_stopped_nowhere_says_so_and_goes_on(page: Client, project: P
     assert "The router stopped the annotator nowhere" in text
     assert set(links(text)) == {"criticize", "export"}
     assert "People's round" not in text
+
+
+def test_a_router_that_could_seldom_be_read_is_said_first_of_all(page: Client, project: Project) -> None:
+    traced = make_traced(project, [1])
+    item = traced.run.annotations.first().item  # type: ignore[union-attr]
+    asked = [
+        RouterQuery(router=traced.router, traced_run=traced, item=item, step=step, failure=failure)
+        for step, failure in enumerate(["unparseable", "", ""], start=1)
+    ]
+    RouterQuery.objects.bulk_create(asked)
+
+    assert "1 of 3 answers of the router could not be read" in shown(page, traced)
+    figures = traced_figures(traced)
+    assert (figures.asked, figures.unreadable) == (3, 1)
 
 
 def test_where_people_get_everything_there_is_no_label_to_criticize(page: Client, project: Project) -> None:
