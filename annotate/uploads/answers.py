@@ -12,6 +12,8 @@ MOST_ANSWERS = 1000
 _SHOWN = 80  # characters of an answer in a sentence
 _STARTS = ("start", "answer_start")
 _WHOLE = re.compile(r"[0-9]{1,12}(?:\.0*)?")  # programs that know no empty whole numbers write 1 as 1.0
+# In JSON within a cell they are spelled out, and no look at the cell finds them.
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
@@ -101,13 +103,16 @@ def _words(value: Any) -> str:
     words = str(value)
     if not words.strip():
         raise RowProblem("one of its answers is blank; where there is no answer, leave the list empty.")
+    if _NOT_STORABLE.search(words):
+        raise RowProblem("one of its answers holds a NUL character or half a character (a lone surrogate).")
     return words
 
 
 def _start(value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    # JSON as Python reads it has infinities and NaN, which leave no 0 behind either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise RowProblem("the place of an answer must be a whole number.")
     return int(value)
 
