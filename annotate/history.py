@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from annotate.locks import keep_project
 from annotate.models import Change, Project, User
 
 
@@ -21,8 +22,10 @@ def record(
     """Keep that `actor` (None: the product itself) did this, in the transaction that it was done in.
 
     `action` is two or three words in the past, such as "round closed"; `subject` is what people call the thing it was
-    done to; `old` and `new` are what JSON can hold. Changes are never edited or deleted.
+    done to; `old` and `new` are what JSON can hold. Changes are never edited or deleted. Raises Http404 where the
+    project has been deleted.
     """
+    keep_project(project.pk)
     return Change.objects.create(
         project=project,
         actor=actor,

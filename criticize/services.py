@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from annotate.contents import label_specs
 from annotate.errors import Refusal
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, Project, User
 from annotate.services.runs import (
     Estimate,
@@ -120,6 +121,7 @@ def criticism_run_create(
     *, annotation_run: AnnotationRun, user: User, choice: ModelChoice, spend_limit: Decimal | None = None
 ) -> CriticismRun:
     """Start criticizing every annotation of a finished run."""
+    keep_project(annotation_run.project_id)
     check_criticizer(annotation_run, choice)
     check_limit(choice, spend_limit)
     if not annotation_run.job.is_finished:

@@ -15,7 +15,7 @@ from annotate.discussion import disputed_items, items_of, opinions_about
 from annotate.errors import Refusal
 from annotate.examples import some_examples
 from annotate.label_sets import need_label_set
-from annotate.locks import lock_project
+from annotate.locks import keep_project, lock_project
 from annotate.models import AnnotationRun, ModelRun, Project, User
 from annotate.prompts import prompt_version
 from annotate.selectors import calibration_accuracy, discussion_runs
@@ -97,6 +97,7 @@ def vote_create(*, project: Project, user: User, sources: Sequence[AnnotationRun
 
     The vote of all runs of a discussion belongs to it.
     """
+    keep_project(project.pk)
     check_sources(project, sources)
     ids = [source.pk for source in sources]
     items = items_of(ids)
@@ -191,6 +192,7 @@ def discussion_create(
 
     `spend_limit` is US$ for each of the runs.
     """
+    keep_project(project.pk)
     check_discussion(project, user, sources)
     ids = [source.pk for source in sources]
     disputed = disputed_items(ids)

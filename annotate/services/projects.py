@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Max, Q, QuerySet, RestrictedError
 
 from annotate.errors import Refusal
 from annotate.history import record
 from annotate.label_sets import need_label_set
-from annotate.locks import lock_project
+from annotate.locks import lock_project, lock_project_to_delete
 from annotate.models import Label, Membership, Project, User
 from annotate.services.guidelines import guideline_set, instructions_set
 from annotate.task_types import get_task_type
@@ -23,6 +23,7 @@ from jobs.services import job_cancel
 
 MAX_LABEL_NAME = 200
 MOST_REVIEW_PRICE = 1000
+_DEADLOCK = "40P01"
 
 
 @transaction.atomic
@@ -95,18 +96,40 @@ def project_update(
 
 
 def project_delete(*, project: Project, confirm_name: str) -> None:
-    """Delete the project with everything in it. `confirm_name` must repeat its name."""
+    """Delete the project with everything in it. `confirm_name` must repeat its name.
+
+    Raises Refusal, and Http404 where somebody else has deleted it.
+    """
     if confirm_name.strip() != project.name:
         raise Refusal(f"To delete it, type the project's name: {project.name}", field="confirm_name")
+    try:
+        _delete(project)
+    except IntegrityError as error:  # an answer, say, or what a cancelled job still had to write
+        raise _StillWritten from error
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _DEADLOCK:
+            raise
+        raise _StillWritten from error
+
+
+@transaction.atomic
+def _delete(project: Project) -> None:
+    lock_project_to_delete(project.pk)
     if _active_jobs(project).exists():
         raise Refusal("A job of this project is still running. Cancel it first.")
     # Whatever room they are of, files lie in a folder of their kind and their project.
     folders = list(Path(settings.MEDIA_ROOT).glob(f"*/{project.pk}"))
-    with transaction.atomic():
-        for job in Job.objects.filter(vector_version__project=project, state__in=Job.UNFINISHED):
-            job_cancel(job)  # nobody waits for these vectors any more
-        project.delete()
-        transaction.on_commit(partial(_remove, folders))
+    for job in Job.objects.filter(vector_version__project=project, state__in=Job.UNFINISHED):
+        job_cancel(job)  # nobody waits for these vectors any more
+    Project.objects.filter(pk=project.pk).delete()
+    transaction.on_commit(partial(_remove, folders))
+
+
+class _StillWritten(Refusal):
+    is_conflict = True
+
+    def __init__(self) -> None:
+        super().__init__("Something was written in this project just now, so it is not deleted. Try again.")
 
 
 def _remove(folders: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from annotate.extracted import SPAN_PROMPT_VERSIONS
 from annotate.extracting import extracting_request_for
 from annotate.history import record
 from annotate.label_sets import need_label_set
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, Connection, Item, ModelRun, Project, User
 from annotate.prompts import (
     LABEL_STRATEGIES,
@@ -355,6 +356,7 @@ def annotation_run_create(
 
     With the scope `part` these `items`, in order of id.
     """
+    keep_project(project.pk)
     check_choice(choice, LABEL_STRATEGIES)
     check_task(project, choice, scope)
     check_abilities(project, choice)

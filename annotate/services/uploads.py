@@ -1,7 +1,7 @@
 """Receiving an upload, showing its first rows, and starting its import."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -15,8 +15,10 @@ from annotate.full_disk import FullDisk, is_full_disk
 from annotate.history import record
 from annotate.import_rows import open_reader
 from annotate.importing import ITEMS_TAKEN_BACK_AT_ONCE, NOTHING_IMPORTED, remove_items, remove_labels
+from annotate.locks import keep_project
 from annotate.models import Item, Project, Upload, User, upload_path
 from annotate.uploads.errors import UploadError
+from annotate.uploads.headers import looks_like_a_row
 from annotate.uploads.limits import format_bytes
 from annotate.uploads.mapping import ColumnMapping, suggest_mapping, validate_mapping
 from annotate.uploads.rows import Row
@@ -33,13 +35,17 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The beginning of an upload and how its columns could be used."""
+    """The beginning of an upload and how its columns could be used.
+
+    `header_looks_like_a_row`: the line that is taken for the header may well be a row.
+    """
 
     columns: list[str]
     rows: list[Row]
     notes: list[str]
     total_hint: int | None
     mapping: ColumnMapping
+    header_looks_like_a_row: bool = False
 
 
 def upload_receive(*, project: Project, user: User, file: "File[bytes]", encoding: str = "") -> Upload:
@@ -67,7 +73,9 @@ def upload_receive(*, project: Project, user: User, file: "File[bytes]", encodin
         upload.file.name = default_storage.save(name, file)
         with open_reader(upload) as reader:
             upload.kind = reader.kind
-        upload.save()
+        with transaction.atomic():
+            keep_project(project.pk)
+            upload.save()
     except BaseException as error:
         default_storage.delete(name)  # half of it too
         if isinstance(error, UploadError):
@@ -94,17 +102,25 @@ def upload_like(upload: Upload) -> Upload | None:
     return others.exclude(state=Upload.State.RECEIVED).filter(imported__gt=0).first()
 
 
-def upload_preview(upload: Upload) -> Preview:
-    """The first rows and a suggested mapping. Raises Refusal."""
+def upload_preview(upload: Upload, *, no_header: bool | None = None) -> Preview:
+    """The first rows and a suggested mapping. Raises Refusal.
+
+    `no_header` says whether the first line of a CSV or TSV file is a row; without it, it is the header if it can be.
+    """
     try:
-        with open_reader(upload) as reader:
+        with open_reader(upload, no_header=no_header) as reader:
             rows = reader.preview(PREVIEW_ROWS)
+            mapping = suggest_mapping(reader.columns, rows, upload.project.task_type)
+            is_table = reader.kind in ("csv", "tsv")
             return Preview(
                 columns=reader.columns,
                 rows=rows,
                 notes=reader.notes,
                 total_hint=reader.total_hint,
-                mapping=suggest_mapping(reader.columns, rows, upload.project.task_type),
+                mapping=replace(mapping, no_header=not reader.has_header),
+                header_looks_like_a_row=is_table
+                and reader.has_header
+                and looks_like_a_row(reader.columns, rows),
             )
     except UploadError as error:
         raise Refusal(error.sentence, field="file") from error
@@ -133,11 +149,12 @@ def upload_import(
             "choose one of the two.",
             field="if_different",
         )
+    keep_project(upload.project_id)
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.state != Upload.State.RECEIVED:
         raise Refusal("This upload is already imported or being imported.")
     try:
-        with open_reader(upload) as reader:
+        with open_reader(upload, no_header=mapping.no_header) as reader:
             validate_mapping(mapping, reader.columns, upload.project.task_type, reader.kind)
             total = reader.total_hint or 0
             upload.columns = reader.columns

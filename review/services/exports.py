@@ -4,6 +4,7 @@ from django.db import transaction
 
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.locks import keep_project
 from annotate.models import User
 from jobs.models import Job
 from jobs.services import job_cancel, job_resume, stream_job_create
@@ -26,6 +27,7 @@ def export_create(
 
     `with_card` makes it a zip archive of the file and its data card; an image folder always is one.
     """
+    keep_project(round.project_id)
     if round.kind == ReviewRound.Kind.AUDIT:
         raise Refusal("An audit is exported with the round that it audits: choose that.", field="round")
     if round.kind not in ReviewRound.EXPORTED:

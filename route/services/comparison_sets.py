@@ -12,6 +12,7 @@ from django.db import transaction
 from annotate.errors import Refusal
 from annotate.full_disk import FullDisk, is_full_disk
 from annotate.history import record
+from annotate.locks import keep_project
 from annotate.models import Project, User, VectorVersion
 from annotate.services.uploads import FULL_DISK, PREVIEW_ROWS
 from annotate.text_encoder import EncoderMissing, model_folder
@@ -89,7 +90,9 @@ def comparison_set_receive(
                 raise UploadError(
                     "A zip of images holds no comparisons. Upload a table: CSV, JSON Lines, JSON or Parquet."
                 )
-        comparisons.save()
+        with transaction.atomic():
+            keep_project(project.pk)
+            comparisons.save()
     except BaseException as error:
         default_storage.delete(name)  # half of it too
         if isinstance(error, UploadError):
@@ -130,6 +133,7 @@ def comparison_set_import(
     *, comparisons: ComparisonSet, mapping: ComparisonMapping, user: User
 ) -> ComparisonSet:
     """Start the import. Raises Refusal for a mapping that does not fit the file."""
+    keep_project(comparisons.project_id)
     comparisons = ComparisonSet.objects.select_for_update(of=("self",)).get(pk=comparisons.pk)
     if comparisons.job_id is not None:
         raise Refusal("These comparisons are already imported or being imported.")

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Case, F, OuterRef, QuerySet, Subquery, TextField, When
 
 from annotate.errors import Refusal
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, Project, User
 from annotate.services.runs import (
     Estimate,
@@ -221,6 +222,7 @@ def judge_run_create(
     spend_limit: Decimal | None = None,
 ) -> JudgeRun:
     """Start comparing. Equal answers are kept at once as preferring neither, at no cost. Raises Refusal."""
+    keep_project(project.pk)
     check_judge_choice(project, choice)
     check_limit(choice, spend_limit)
     check_pair(project, cheap, premium)

@@ -12,6 +12,7 @@ from django.db import transaction
 from annotate.access import connections_of
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.services.combining import choice_of_run
 from annotate.services.runs import TRAINED, ModelChoice, annotation_estimate, annotation_run_create
@@ -109,6 +110,7 @@ def plan_start(
     What an agent has answered before is taken as it is. Raises Refusal.
     """
     project = router.project
+    keep_project(project.pk)
     if not len(allocation.item_ids):
         raise Refusal("There are no items left to hand out: people have answered all of them.")
     agents = list(router.agents.select_related("run__project", "run__connection"))

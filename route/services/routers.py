@@ -11,6 +11,7 @@ from django.db.models import Avg
 from annotate.access import connections_of
 from annotate.errors import Refusal
 from annotate.history import record
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, ModelRun, Project, User
 from annotate.vectors import PLAIN, VectorChoice, check_vector_choice
 from annotate.vectors_estimate import VectorsEstimate, vectors_estimate
@@ -245,6 +246,7 @@ def router_create(
     **about: Any,
 ) -> Router:
     """A router of any kind, with the job that trains it."""
+    keep_project(project.pk)
     router = Router.objects.create(
         project=project,
         kind=kind,

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Avg, Count, F, Q, Sum
 
 from annotate.errors import Refusal
+from annotate.locks import keep_project
 from annotate.models import Annotation, AnnotationRun, ModelRun, User
 from annotate.services.combining import choice_of_run
 from annotate.services.runs import (
@@ -132,6 +133,7 @@ def traced_run_create(
     *, router: Router, user: User, limit: float, spend_limit: Decimal | None = None
 ) -> TracedRun:
     """Start to annotate, at most ⌊ρ·n⌋ of the n items going to people. `limit` is ρ. Raises Refusal."""
+    keep_project(router.project_id)
     preview = traced_run_preview(router=router, limit=limit)
     annotator = annotator_of(router)
     choice = _choice(annotator)
