@@ -4,6 +4,7 @@ from typing import Any
 
 from annotate.access import permissions
 from annotate.requests import PageRequest
+from jobs.selectors import job_progress
 from review.models import ReviewRound, ReviewTask
 from review.services.routed import answered_by_people
 from route.models import Router, TracedRun
@@ -46,6 +47,7 @@ def traced_context(request: PageRequest, traced: TracedRun) -> dict[str, Any]:
         "router": traced.router,
         "run": traced.run,
         "job": traced.run.job,
+        "progress": job_progress(traced.run.job),
         "figures": figures,
         "stops": stop_bars(figures),
         "round": round,

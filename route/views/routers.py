@@ -12,6 +12,7 @@ from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project, VectorVersion
 from annotate.requests import PageRequest
+from jobs.selectors import job_progress
 from jobs.services import JobStateError
 from route.comparison_forms import TextForm
 from route.forms import DeferralForm, DeferralPlanForm, VectorForm
@@ -90,6 +91,7 @@ def router_context(request: PageRequest, found: Router) -> dict[str, Any]:
         "can": permissions(request.user, found.project),
         "router": found,
         "job": found.job,
+        "progress": job_progress(found.job),
         "agents": found.agents.select_related("run"),
         "vectors_job": None if found.is_trained else vectors_job(found),
         "plans": found.plans.select_related("run__job", "created_by"),

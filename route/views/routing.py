@@ -19,7 +19,11 @@ def routing(request: PageRequest, project_id: int) -> HttpResponse:
         "router", "run__job", "run__created_by"
     )
     traced = traced.order_by("-pk")
-    jobs = [router.job for router in routers] + [each.run.job for each in (*plans, *traced)]
+    jobs = [
+        *(router.job for router in routers),
+        *(plan.run.job for plan in plans),
+        *(each.run.job for each in traced),
+    ]
     context = {
         "project": project,
         "can": permissions(request.user, project),

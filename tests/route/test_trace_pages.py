@@ -65,6 +65,9 @@ def test_a_router_is_trained_and_set_to_work_from_the_pages(
     page.post(reverse("trace_training", args=[project.pk, router.pk, "pause"]))
     assert "Resume" in page.get(address).content.decode()
     page.post(reverse("trace_training", args=[project.pk, router.pk, "resume"]))
+    Job.objects.filter(pk=router.job_id).update(state=Job.State.RUNNING)
+    assert "Time left not known yet." in page.get(address).content.decode()
+    Job.objects.filter(pk=router.job_id).update(state=Job.State.QUEUED)
     run_out(router.job_id)
 
     shown = page.get(address).content.decode()

@@ -159,7 +159,7 @@ def test_a_viewer_sees_the_figures_and_no_step(client: Client, project: Project)
     ("state", "job", "sentence", "button"),
     [
         ("queued", {}, "It waits for a worker to begin.", "pause-traced"),
-        ("running", {}, "Where the annotator was stopped", "pause-traced"),
+        ("running", {}, "Time left not known yet.", "pause-traced"),
         ("paused", {}, "Paused: no new item is begun.", "resume-traced"),
         (
             "paused",
