@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from config.api_urls import urlpatterns
 from review.browsing import NAMES, SORTS, STATUSES
 from review.keys import COMMANDS
 
@@ -52,3 +53,22 @@ def test_filters_of_the_list_of_items_are_all_described() -> None:
     text = (ROOT / "docs/browsing.md").read_text()
     for name in [*NAMES, *STATUSES, *SORTS]:
         assert f"`{name}`" in text
+
+
+def test_addresses_of_the_api_are_all_listed() -> None:
+    patterns = {str(each.pattern) for each in urlpatterns if str(each.pattern)}
+    served = {re.sub(r"<int:\w+>", "{id}", pattern).replace("<str:key>", "{key}") for pattern in patterns}
+    listed = set()
+    for row in re.findall(
+        r"^\| (`.+?) \| ", (ROOT / "docs/api.md").read_text().partition("## All addresses")[2], re.M
+    ):
+        whole = ""
+        for address in re.findall(r"`([^`]+)`", row):
+            if not address.startswith("…/"):
+                whole = address
+            # "…" is as much of the address before it as gives one that there is.
+            parts = whole.rstrip("/").split("/")
+            beginnings = ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+            choices = [beginning + address[1:] for beginning in beginnings] if "…" in address else [address]
+            listed.add(next((choice for choice in choices if choice in served), address))
+    assert listed == served - {"schema/"}  # named above the table
