@@ -214,6 +214,7 @@ class MappingForm(RefusableForm):
         help_text="Rows that are there with the same content are only counted, so the same file twice makes no item "
         "twice. An item that is annotated, answered or commented on is never replaced.",
     )
+    no_header = forms.BooleanField(required=False, widget=forms.HiddenInput)
     all_or_nothing = forms.BooleanField(
         required=False,
         label="All or nothing",
@@ -259,6 +260,7 @@ class MappingForm(RefusableForm):
                 self.fields[role].initial = getattr(suggested, role) or ""
         if task.is_checkable:
             self.fields["gold"].initial = "folder" if suggested.folder_as_gold else suggested.gold or ""
+        self.fields["no_header"].initial = suggested.no_header
         if not task.is_written:
             self.fields["add_labels"].initial = not upload.project.labels.exists()
 
@@ -285,6 +287,7 @@ class MappingForm(RefusableForm):
             folder_as_gold=from_folder,
             no_answer=chosen.get("no_answer") or None,
             start=chosen.get("start") or None,
+            no_header=chosen["no_header"],
         )
 
 

@@ -10,7 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from annotate.models import Project, Upload
-from annotate.uploads.errors import RowProblem
+from annotate.uploads.errors import NotAHeader, RowProblem
 from annotate.uploads.images import CheckedImage, check_image
 from annotate.uploads.limits import UploadLimits
 from annotate.uploads.mapping import ColumnMapping, ItemRecord, RowMapper
@@ -47,10 +47,29 @@ def limits() -> UploadLimits:
     return UploadLimits(max_bytes=settings.MAX_UPLOAD_BYTES)
 
 
-def open_reader(upload: Upload) -> Reader:
-    """The upload's reader. Raises UploadError."""
+def open_reader(upload: Upload, *, no_header: bool | None = None) -> Reader:
+    """The upload's reader. Raises UploadError.
+
+    Without `no_header`, its mapping says whether the first line is a row; before it has one, that is so where the line
+    cannot be a header.
+    """
+    if no_header is None and upload.mapping:
+        no_header = bool(upload.mapping.get("no_header"))
+    try:
+        return _open(upload, has_header=not no_header)
+    except NotAHeader:
+        if no_header is not None:
+            raise
+        return _open(upload, has_header=False)
+
+
+def _open(upload: Upload, *, has_header: bool) -> Reader:
     return open_upload(
-        Path(upload.file.path), upload.filename, limits=limits(), encoding=upload.encoding or None
+        Path(upload.file.path),
+        upload.filename,
+        limits=limits(),
+        encoding=upload.encoding or None,
+        has_header=has_header,
     )
 
 

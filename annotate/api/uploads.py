@@ -68,6 +68,11 @@ class MappingSerializer(Input):
         help_text="Where answers are spans: the first character of the answer in the text, counted from 0, for answers "
         "whose place `gold` does not say.",
     )
+    no_header = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Of a CSV or TSV file: its first line is a row, and its columns are called “column 1”, “column 2” …",
+    )
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):
@@ -133,6 +138,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
     notes = serializers.ListField(child=serializers.CharField(), help_text="What was noticed while reading.")
     total_hint = serializers.IntegerField(allow_null=True, help_text="Rows, where the file says so.")
     mapping = MappingSerializer(help_text="A suggestion.")
+    header_looks_like_a_row = serializers.BooleanField(
+        help_text="The line that is taken for the header may well be a row: see `no_header`."
+    )
 
 
 class OneUploadSerializer(UploadSerializer):
@@ -165,6 +173,16 @@ class UploadCreateSerializer(Input):
     )
     encoding = serializers.ChoiceField(
         list(ENCODINGS), required=False, help_text="Of a text file. Without it, it is found out."
+    )
+
+
+class PreviewQuerySerializer(Input):
+    no_header = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Whether the first line of a CSV or TSV file is a row. Without it, the line is the header if it can "
+        "be.",
     )
 
 
@@ -242,9 +260,15 @@ class OneUpload(UploadEndpoint):
 
 
 class UploadPreview(UploadEndpoint):
-    @extend_schema(summary="The first rows of an upload", responses=PreviewSerializer)
+    @extend_schema(
+        summary="The first rows of an upload",
+        parameters=[PreviewQuerySerializer],
+        responses=PreviewSerializer,
+    )
     def get(self, request: Request, upload_id: int) -> Response:
-        return self.reply(PreviewSerializer, upload_preview(self.upload(upload_id)))
+        upload = self.upload(upload_id)
+        asked = self.asked(PreviewQuerySerializer)
+        return self.reply(PreviewSerializer, upload_preview(upload, no_header=asked["no_header"]))
 
 
 class UploadImport(UploadEndpoint):

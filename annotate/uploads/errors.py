@@ -1,4 +1,4 @@
-"""The two ways an upload can fail, both told in the user's words."""
+"""The ways an upload can fail, both told in the user's words."""
 
 
 class UploadError(Exception):
@@ -7,6 +7,10 @@ class UploadError(Exception):
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
+
+
+class NotAHeader(UploadError):
+    """The first line of a table cannot name its columns."""
 
 
 class RowProblem(Exception):

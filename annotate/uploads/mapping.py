@@ -60,7 +60,8 @@ class ColumnMapping:
     says whether a text holds none, so that a blank answer without it is one that nobody knows, and `start` where an
     answer begins that has no place of its own.
 
-    `folder_as_gold`: an image's top folder is its gold label.
+    `folder_as_gold`: an image's top folder is its gold label. `no_header`: the first line of a CSV or TSV file is a row
+    like the others, and its columns are called “column 1”, “column 2” and so on.
     """
 
     id: str | None = None
@@ -71,6 +72,7 @@ class ColumnMapping:
     folder_as_gold: bool = False
     no_answer: str | None = None
     start: str | None = None
+    no_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ def validate_mapping(
     With `kind`, also when the task needs images and that kind of file cannot hold any.
     """
     task = get_task_type(task_type)
+    if mapping.no_header and kind not in (None, "csv", "tsv"):
+        raise UploadError("Only a CSV or TSV file can be without a header.")
     if task.needs_image and kind in _TABLES_OF_TEXT:
         raise UploadError(
             f"{task.label} needs images, and a {kind.upper()} file holds none. Upload a zip with the"
@@ -296,6 +300,21 @@ def _take(free: list[str], column: str | None) -> str | None:
     if column is not None:
         free.remove(column)
     return column
+
+
+def names_a_part(column: str) -> bool:
+    """Whether a column of this name usually holds a part of items."""
+    plain = _plain(column)
+    known = (
+        _ID_NAMES,
+        _CONTEXT_NAMES,
+        _CAPTION_NAMES,
+        _QUESTION_NAMES,
+        _IMAGE_NAMES,
+        _GOLD_NAMES,
+        _ANSWERS_NAMES,
+    )
+    return any(plain in names for names in known)
 
 
 def names_texts(column: str) -> bool:

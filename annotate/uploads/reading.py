@@ -37,10 +37,18 @@ _FOREIGN_MARKS = (
 )
 
 
-def open_upload(path: Path, filename: str, *, limits: UploadLimits, encoding: str | None = None) -> Reader:
+def open_upload(
+    path: Path,
+    filename: str,
+    *,
+    limits: UploadLimits,
+    encoding: str | None = None,
+    has_header: bool = True,
+) -> Reader:
     """A reader for the file at `path`, which its user calls `filename`.
 
-    `encoding` is one of ENCODINGS; without it, a byte order mark decides, or it is UTF-8.
+    `encoding` is one of ENCODINGS; without it, a byte order mark decides, or it is UTF-8. Without `has_header`, the
+    first line of a CSV or TSV file is a row like the others.
     Raises UploadError when the file is too large (judged by its size, before it is opened), empty or not of
     an accepted kind.
     """
@@ -54,10 +62,10 @@ def open_upload(path: Path, filename: str, *, limits: UploadLimits, encoding: st
         )
     if source.size == 0:
         raise UploadError(f"“{name}” is empty.")
-    return _open_source(source, limits, encoding)
+    return _open_source(source, limits, encoding, has_header)
 
 
-def _open_source(source: Source, limits: UploadLimits, encoding: str | None) -> Reader:
+def _open_source(source: Source, limits: UploadLimits, encoding: str | None, has_header: bool) -> Reader:
     head = source.head(16)
     # The two heavy libraries behind these readers are loaded only where they are needed.
     if head.startswith(b"PAR1"):
@@ -72,7 +80,7 @@ def _open_source(source: Source, limits: UploadLimits, encoding: str | None) -> 
         if head.startswith(mark):
             raise UploadError(f"“{source.name}” is {what}. Accepted are {ACCEPTED}.")
     _check_suffix(source)
-    return _open_text(TextSource(source, encoding), source.suffix, limits)
+    return _open_text(TextSource(source, encoding), source.suffix, limits, has_header)
 
 
 def _check_suffix(source: Source) -> None:
@@ -85,7 +93,7 @@ def _check_suffix(source: Source) -> None:
         raise UploadError(f"“{source.name}” is not of an accepted kind. Accepted are {ACCEPTED}.")
 
 
-def _open_text(text: TextSource, suffix: str, limits: UploadLimits) -> Reader:
+def _open_text(text: TextSource, suffix: str, limits: UploadLimits, has_header: bool) -> Reader:
     beginning = text.sample.lstrip()
     if not beginning and text.sample_is_whole:
         raise UploadError(f"“{text.source.name}” is empty.")
@@ -94,10 +102,12 @@ def _open_text(text: TextSource, suffix: str, limits: UploadLimits) -> Reader:
             f"“{text.source.name}” is a web page, not a table. Was an error page saved in its place?"
         )
     if suffix in (".csv", ".tsv", ".tab"):
-        return DelimitedReader(text, "csv" if suffix == ".csv" else "tsv", limits)
+        return DelimitedReader(text, "csv" if suffix == ".csv" else "tsv", limits, has_header=has_header)
     if suffix == ".txt" and beginning[:1] not in ("[", "{"):
         is_table = _is_table(text, beginning, limits)
-        return DelimitedReader(text, "csv", limits) if is_table else LinesReader(text, limits)
+        if not is_table:
+            return LinesReader(text, limits)
+        return DelimitedReader(text, "csv", limits, has_header=has_header)
     if _is_json_lines(beginning, suffix):
         reader = JsonLinesReader(text, limits)
         if suffix not in _JSON_LINES_SUFFIXES:

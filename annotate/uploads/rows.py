@@ -51,6 +51,7 @@ class Reader(ABC):
     notes: list[str]
     total_hint: int | None
     limits: UploadLimits
+    has_header: bool = True  # False where the first line of a table is a row
 
     @abstractmethod
     def _records(self, start: int) -> Iterator[Row | RowError]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TextIO
 from annotate.uploads.cells import check_text, flat_value
 from annotate.uploads.decoding import TextSource
 from annotate.uploads.delimited import DELIMITER_NAMES, Record, choose_delimiter, read_records
-from annotate.uploads.errors import RowProblem, UploadError
+from annotate.uploads.errors import NotAHeader, RowProblem, UploadError
 from annotate.uploads.json_text import iterate_array, kind_of, parse_object
 from annotate.uploads.limits import UploadLimits
 from annotate.uploads.rows import Reader, Row, RowError
@@ -17,12 +17,15 @@ _ROWS_THAT_NAME_COLUMNS = 100
 
 
 class DelimitedReader(Reader):
-    """CSV and TSV. The first record is the header; a blank name becomes "column N"."""
+    """CSV and TSV. The first record is the header, where there is one; a column without a name is "column N"."""
 
-    def __init__(self, text: TextSource, kind: Literal["csv", "tsv"], limits: UploadLimits) -> None:
+    def __init__(
+        self, text: TextSource, kind: Literal["csv", "tsv"], limits: UploadLimits, *, has_header: bool = True
+    ) -> None:
         self.kind = kind
         self.limits = limits
         self.notes = []
+        self.has_header = has_header
         self._text = text
         self._delimiter = "\t"
         if kind == "csv":
@@ -44,6 +47,9 @@ class DelimitedReader(Reader):
         return self._column_names(header.cells)
 
     def _column_names(self, cells: list[str]) -> list[str]:
+        if not self.has_header:
+            _check_count(len(cells), self.limits)
+            return [f"column {position}" for position in range(1, len(cells) + 1)]
         names = [cell.strip() for cell in cells]
         if not any(names):
             raise UploadError("The first line must name the columns, but all its cells are blank.")
@@ -60,7 +66,8 @@ class DelimitedReader(Reader):
     def _records(self, start: int) -> Iterator[Row | RowError]:
         with self._text.open() as stream:
             records = read_records(stream, self._delimiter, self.limits)
-            for number, record in enumerate(islice(records, 1 + start, None), start=start + 1):
+            first = start + 1 if self.has_header else start
+            for number, record in enumerate(islice(records, first, None), start=start + 1):
                 yield self._row(number, record)
 
     def _row(self, number: int, record: Record) -> Row | RowError:
@@ -69,7 +76,8 @@ class DelimitedReader(Reader):
         if len(record.cells) != len(self.columns):
             return RowError(
                 number,
-                f"Line {record.line:,} has {_count(len(record.cells), 'cell')}, but the header names"
+                f"Line {record.line:,} has {_count(len(record.cells), 'cell')}, but the"
+                f" {'header names' if self.has_header else 'first line has'}"
                 f" {_count(len(self.columns), 'column')}.",
             )
         values: dict[str, Any] = dict(zip(self.columns, record.cells, strict=True))
@@ -179,20 +187,22 @@ def flat_values(record: dict[str, Any], columns: list[str], limits: UploadLimits
 
 def check_column_names(names: list[str], limits: UploadLimits) -> None:
     """Raise UploadError for too many columns, a name too long or not storable, and a name used twice."""
-    if len(names) > limits.max_columns:
-        raise UploadError(
-            f"The file has {len(names):,} columns; at most {limits.max_columns:,} are accepted."
-        )
+    _check_count(len(names), limits)
     for name in names:
         try:
             check_text(name, name[:40], MAX_COLUMN_NAME_CHARS)
         except RowProblem:
-            raise UploadError(
+            raise NotAHeader(
                 f"The column name that begins “{name[:40]}” is longer than {MAX_COLUMN_NAME_CHARS}"
                 " characters or holds"
                 " characters that cannot be stored. Is the first line a header?"
             ) from None
     _refuse_duplicates([name for name in names if name])
+
+
+def _check_count(columns: int, limits: UploadLimits) -> None:
+    if columns > limits.max_columns:
+        raise UploadError(f"The file has {columns:,} columns; at most {limits.max_columns:,} are accepted.")
 
 
 def _refuse_duplicates(names: list[str]) -> None:

@@ -138,7 +138,7 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
         "size": format_bytes(row.size),
     }
     try:
-        preview = upload_preview(row)
+        preview = upload_preview(row, no_header=_no_header(request))
     except Refusal as refusal:
         return render(request, "uploads/unreadable.html", context | {"problem": refusal.sentence})
     form = MappingForm(sent(request), upload=row, columns=preview.columns, suggested=preview.mapping)
@@ -158,6 +158,13 @@ def _mapping_page(request: PageRequest, row: Upload) -> HttpResponse:
             return redirect("upload", row.project_id, row.pk)
     context |= {"form": form, "preview": preview, "same": upload_like(row), **preview_table(preview)}
     return render(request, "uploads/mapping.html", context, status=422 if form.errors else 200)
+
+
+def _no_header(request: PageRequest) -> bool | None:
+    """What the page was asked for, or the sent form says, of the file's first line; None where nothing does."""
+    if request.method == "POST":
+        return request.POST.get("no_header") == "True"
+    return {"no": True, "yes": False}.get(request.GET.get("header", ""))
 
 
 def preview_table(preview: Preview) -> dict[str, Any]:

@@ -140,6 +140,33 @@ def test_the_import_runs_and_lists_what_it_rejected(client: Client, project: Pro
     assert "hx-trigger" not in page
 
 
+def test_a_file_without_a_header_loses_no_row(client: Client, project: Project) -> None:
+    upload = received(project, b"so good,spam\nnot bad,spam\ntoo,many,cells\n")
+    page = client.get(page_of(upload)).content.decode()
+    assert "The first line is taken for the columns" in page
+    without = client.get(f"{page_of(upload)}?header=no").content.decode()
+    assert "the file has no header" in without
+    assert 'name="no_header" value="True"' in without
+
+    refused = client.post(page_of(upload), {"no_header": "True"})
+    assert "needs a column for the text" in refused.content.decode()
+    assert 'name="no_header" value="True"' in refused.content.decode()
+    upload = imported(client, upload, no_header="True", text="column 1", gold="column 2", id="")
+    assert list(project.items.order_by("pk").values_list("text", "gold__name")) == [
+        ("so good", "spam"),
+        ("not bad", "spam"),
+    ]
+    rejected = client.get(f"{page_of(upload)}rejected.csv")
+    assert b"".join(rejected).decode().count("Line 3 has 3 cells") == 1  # type: ignore[arg-type]
+
+
+def test_a_first_line_too_long_for_names_is_a_row(client: Client, project: Project) -> None:
+    upload = received(project, f"{'very ' * 50}good,spam\nnot bad,spam\n".encode())
+    page = client.get(page_of(upload)).content.decode()
+    assert "the file has no header" in page
+    assert "very very" in page
+
+
 def test_new_gold_values_become_labels_when_asked_for(client: Client, project: Project) -> None:
     imported(client, received(project), add_labels="on")
     assert list(project.labels.values_list("name", flat=True)) == ["spam", "ham", "odd"]

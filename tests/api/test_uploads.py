@@ -48,6 +48,7 @@ def test_an_upload_shows_its_first_rows_and_a_mapping() -> None:
         "no_answer": None,
         "start": None,
         "folder_as_gold": False,
+        "no_header": False,
     }
 
 
@@ -276,3 +277,26 @@ def test_an_upload_is_imported_once_and_then_kept() -> None:
     call(project.created_by, "delete", f"uploads/{upload}/", status=400)
 
     assert project.items.count() == 2
+
+
+def test_a_table_without_a_header_is_imported_whole() -> None:
+    project = make_project(labels=("positive",))
+    upload = send(project, b"so good,positive\nnot bad,positive\n")
+    assert upload["preview"]["header_looks_like_a_row"] is True
+    preview = call(project.created_by, "get", f"uploads/{upload['id']}/preview/?no_header=true")
+    assert (preview["columns"], len(preview["rows"])) == (["column 1", "column 2"], 2)
+    assert (preview["mapping"]["no_header"], preview["header_looks_like_a_row"]) == (True, False)
+
+    mapping = {"text": "column 1", "gold": "column 2", "no_header": True}
+    started = start_import(project, upload["id"], {"mapping": mapping})
+    work()
+    assert started["mapping"]["no_header"] is True
+    assert list(project.items.order_by("pk").values_list("text", flat=True)) == ["so good", "not bad"]
+
+
+def test_only_tables_can_be_without_a_header() -> None:
+    project = make_project()
+    upload = send(project, b'{"text": "so good"}\n', "tweets.jsonl")
+    body = {"mapping": {"text": "text", "no_header": True}}
+    problem = start_import(project, upload["id"], body, status=400)
+    assert "Only a CSV or TSV file" in problem["detail"]

@@ -14,12 +14,18 @@ LIMITS = UploadLimits()
 
 
 def open_bytes(
-    folder: Path, name: str, data: bytes, *, limits: UploadLimits = LIMITS, encoding: str | None = None
+    folder: Path,
+    name: str,
+    data: bytes,
+    *,
+    limits: UploadLimits = LIMITS,
+    encoding: str | None = None,
+    has_header: bool = True,
 ) -> Reader:
     """Stored under another name than the user's, as uploads are."""
     path = folder / "stored"
     path.write_bytes(data)
-    return open_upload(path, name, limits=limits, encoding=encoding)
+    return open_upload(path, name, limits=limits, encoding=encoding, has_header=has_header)
 
 
 def open_text(folder: Path, name: str, text: str, **options: Any) -> Reader:
