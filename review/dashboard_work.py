@@ -1,5 +1,6 @@
 """What goes on in a project and what it took: runs under way, money spent, and the pace of its reviewers."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from jobs.models import Job
 from jobs.selectors import FailureCount, JobProgress, failures_by_name, job_progress
 from review.dashboard_scope import Cell, Scope, Table
 from review.models import Correction, ReviewRound, ReviewTask
+from review.services.picking import BROWSE, answered_at_once
 
 Run = TypeVar("Run", AnnotationRun, CriticismRun)
 
@@ -155,7 +157,7 @@ class RunCost:
 
 @dataclass(frozen=True, slots=True)
 class ReviewCost:
-    """Turns of people, answered or skipped, at the project's price of a review, US$."""
+    """Turns of people, answered or skipped, at the project's price of a review, US$; many at once cost nothing."""
 
     name: str
     reviews: int
@@ -189,7 +191,13 @@ class Cost:
 
     @property
     def reviewed(self) -> int:
-        return sum(part.reviews for part in self.reviews)
+        """Turns that are paid for."""
+        return sum(part.reviews for part in self.reviews if part.name != _AT_ONCE)
+
+    @property
+    def at_once(self) -> int:
+        """Answers that were given to many items at once, which nobody is paid for one by one."""
+        return sum(part.reviews for part in self.reviews if part.name == _AT_ONCE)
 
     @property
     def unpriced(self) -> int:
@@ -216,40 +224,40 @@ class Cost:
 
 # What a turn was, in words, in the order of the table.
 _TURNS = ("Review", "Further readings", "Adjudication", "Known items", "Calibration", "Audit")
+_AT_ONCE = "Many at once"
 
 
 def cost(scope: Scope) -> Cost:
-    """What the project's runs and people cost so far. What was taken back does not count."""
+    """What the project's runs and people cost so far. What was taken back does not count, and no review is paid where
+    one action answered many items."""
     project = scope.project
     annotations, criticisms = _runs_of(project)
     paid = [_run_cost(run, run) for run in annotations.order_by("pk")]
     paid += [_run_cost(run, run.annotation_run) for run in criticisms.order_by("pk")]
-    kind, purpose = ReviewRound.Kind, ReviewTask.Purpose
-    turns = dict(
-        ReviewTask.objects.filter(
-            round__project=project, state__in=(ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
-        )
-        .order_by()
-        .annotate(
-            turn=Case(
-                When(purpose=purpose.GOLD, then=Value("Known items")),
-                When(purpose=purpose.ADJUDICATION, then=Value("Adjudication")),
-                When(copy__gt=0, then=Value("Further readings")),
-                When(round__kind=kind.CALIBRATION, then=Value("Calibration")),
-                When(round__kind=kind.AUDIT, then=Value("Audit")),
-                default=Value("Review"),
-            )
-        )
-        .values_list("turn")
-        .annotate(Count("pk"))
+    done = ReviewTask.objects.filter(
+        round__project=project, state__in=(ReviewTask.State.ANSWERED, ReviewTask.State.SKIPPED)
     )
+    at_once: Counter[str] = sum(map(_turns, answered_at_once(project, done)), Counter())
+    turns = _turns(done) - at_once
     price = project.review_price
-    return Cost(
-        runs=paid,
-        reviews=[ReviewCost(name, turns[name], turns[name] * price) for name in _TURNS if name in turns],
-        items=project.items.count(),
-        review_price=price,
+    reviews = [ReviewCost(name, turns[name], turns[name] * price) for name in _TURNS if turns[name]]
+    if at_once:
+        reviews.append(ReviewCost(_AT_ONCE, at_once.total(), Decimal(0)))
+    return Cost(runs=paid, reviews=reviews, items=project.items.count(), review_price=price)
+
+
+def _turns(tasks: QuerySet[ReviewTask]) -> Counter[str]:
+    """How many of the tasks are which kind of turn."""
+    kind, purpose = ReviewRound.Kind, ReviewTask.Purpose
+    turn = Case(
+        When(purpose=purpose.GOLD, then=Value("Known items")),
+        When(purpose=purpose.ADJUDICATION, then=Value("Adjudication")),
+        When(copy__gt=0, then=Value("Further readings")),
+        When(round__kind=kind.CALIBRATION, then=Value("Calibration")),
+        When(round__kind=kind.AUDIT, then=Value("Audit")),
+        default=Value("Review"),
     )
+    return Counter(dict(tasks.order_by().annotate(turn=turn).values_list("turn").annotate(Count("pk"))))
 
 
 def _run_cost(run: ModelRun, annotator: AnnotationRun) -> RunCost:
@@ -290,7 +298,7 @@ class ReviewerPace:
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Answers and skips in all of the project's rounds over the last `DAYS` days, today included; those taken back too,
-    since they took their time."""
+    since they took their time. Those given to many items at once took none, and are left out."""
 
     hours: list[Span]
     days: list[Span]
@@ -370,10 +378,14 @@ class _UnixMicroseconds(Func):
 
 def _answers_since(project: Project, first: datetime) -> np.ndarray:
     """Rows of (author's id, Unix time, seconds it took) of the project's answers and skips; NaN where not timed."""
+    # A condition on the JSON alone would leave out answers in which it names no arm.
+    at_once = Case(When(seconds=None, shown__arm=BROWSE, then=Value(True)), default=Value(False))
     rows = (
         Correction.objects.filter(
             ~Q(action=Correction.Action.UNDO), task__round__project=project, created_at__gte=first
         )
+        .alias(at_once=at_once)
+        .filter(at_once=False)
         .order_by()
         .values_list("author_id", _UnixMicroseconds("created_at"), Coalesce("seconds", Value(_NOT_TIMED)))
     )

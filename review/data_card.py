@@ -21,6 +21,7 @@ from criticize.models import CriticismRun
 from review.certification import OPEN, certification_now
 from review.export_rows import BOOLEANS, FILE_NAME, INTEGERS, NUMBERS, Column, header, own_columns
 from review.models import Export, ReviewRound, ReviewTask
+from review.services.picking import answered_at_once
 from review.squad_export import FIELDS
 
 CARD_VERSION = 1
@@ -245,7 +246,10 @@ def _counts(rounds: Sequence[ReviewRound]) -> dict[str, int]:
 
 
 def _reviews(round: ReviewRound) -> dict[str, int]:
-    return _counts([round])
+    """`at_once` of the readings were answered with many others in one action from the list of items."""
+    turns = round.tasks.filter(state=ReviewTask.State.ANSWERED)
+    at_once = sum(part.count() for part in answered_at_once(round.project, turns))
+    return {**_counts([round]), "at_once": at_once}
 
 
 def _audits(round: ReviewRound) -> list[dict[str, Any]]:
@@ -268,7 +272,8 @@ def _cost(
     reviews: Mapping[str, int],
     audits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """US$. What people did is priced by the project's price a review; what is known by gold costs nothing."""
+    """US$. What people did is priced by the project's price a review; what is known by gold, and what was answered many
+    at once, costs nothing."""
     price = float(project.review_price)
     models = [
         _cost_of(annotator),
@@ -278,7 +283,7 @@ def _cost(
     known = [cost for cost in models if cost is not None]
     model_cost = sum(known) if len(known) == len(models) else None
     done = {
-        "reviews": reviews["readings"],
+        "reviews": reviews["readings"] - reviews["at_once"],
         "audited": sum(audit["readings"] for audit in audits),
         "calibration_labels": project.calibration_labels.filter(author__isnull=False).count(),
     }
@@ -491,6 +496,7 @@ _BESIDE = (
     ("of them in conflict, to be adjudicated", "in_conflict"),
     ("adjudicated, since answers differed", "adjudicated"),
     ("picked by hand beside the draw, and answered", "picked"),
+    ("answered many at once, not one by one", "at_once"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotate.access import May, members_who_may
@@ -31,6 +31,7 @@ from review.walking import Walk
 
 MOST = 20_000
 BATCH = 500  # items in one transaction: reviewers answer in between
+_RUNS_AT_ONCE = 100  # of ids in one query
 UNDO_WITHIN = timedelta(hours=1)
 BROWSE = "browse"  # the arm of an answer that was given from the list
 
@@ -517,6 +518,19 @@ def _runs(pks: Iterable[int]) -> list[list[int]]:
 
 def _ids_of(runs: Iterable[Sequence[int]]) -> list[int]:
     return [pk for first, last in runs for pk in range(first, last + 1)]
+
+
+def answered_at_once(project: Project, tasks: QuerySet[ReviewTask]) -> Iterator[QuerySet[ReviewTask]]:
+    """Of these tasks of the project, a part each, those whose answer was given to many items at once: nobody spent a
+    review's time on them. They are found by the history, whose ids of answers an index answers."""
+    given = Change.objects.filter(project=project, action__in=[_HISTORY[name] for name in _ANSWERS])
+    changes = given.order_by("pk").values_list("new", flat=True)
+    runs = [run for new in changes for run in (new or {}).get("corrections", [])]
+    for start in range(0, len(runs), _RUNS_AT_ONCE):
+        wanted = Q()
+        for first, last in runs[start : start + _RUNS_AT_ONCE]:
+            wanted |= Q(correction__gte=first, correction__lte=last)
+        yield tasks.filter(wanted)
 
 
 @dataclass(frozen=True, slots=True)

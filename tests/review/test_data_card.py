@@ -21,9 +21,11 @@ from annotate.errors import Refusal
 from annotate.models import Project
 from jobs.models import Chunk, Job
 from jobs.running import run_next_chunk, run_to_end
+from review.browsing import chain_of
 from review.data_card import product_version, readme
 from review.models import BudgetRaise, Export, ReviewRound
 from review.services.exports import export_create
+from review.services.picking import ACCEPT, Action, pick
 from review.services.queue import Answer, task_submit, tasks_claim
 from review.services.rounds import round_create
 from review.weights import act_weights
@@ -323,6 +325,7 @@ class TestCard:
             "in_conflict": 0,
             "readings": 3,
             "people": 1,
+            "at_once": 0,
         }
         # Three reviews and one calibration label at 25 cents; the other label is from gold.
         assert card["cost"] == {
@@ -340,6 +343,28 @@ class TestCard:
         assert (export["lambda"], export["layout"], export["format"]) == (0.8, "long", "parquet")
         assert export["rows"] == len(read(Export.objects.get()))
         assert project.created_by.username not in json.dumps(card)
+
+    def test_what_was_answered_many_at_once_is_no_paid_review(self):
+        round = drawn_round()
+        answer_all(round, most=1)
+        action = Action(ACCEPT)
+        ids = list(round.project.items.values_list("pk", flat=True))
+        pick(
+            project=round.project,
+            chain=chain_of(round.project, round.pk),
+            action=action,
+            ids=ids,
+            user=round.created_by,
+        )
+
+        card = self.card_of(round)
+
+        assert (card["reviews"]["readings"], card["reviews"]["at_once"], card["cost"]["reviews"]) == (
+            12,
+            11,
+            1,
+        )
+        assert "| answered many at once, not one by one | 11 |" in readme(card)
 
     def test_every_column_has_a_meaning(self):
         project = make_project("closed_vqa", [])

@@ -10,6 +10,8 @@ from django.utils import timezone
 from annotate.errors import Refusal
 from annotate.models import Change, Comment, Item, User
 from review.browsing import Chain, ItemFilter, chain_of
+from review.dashboard_scope import scope_of
+from review.dashboard_work import cost, pace
 from review.models import Correction, ReviewRound, ReviewTask
 from review.services import picking, settling
 from review.services.picking import (
@@ -140,6 +142,28 @@ def test_accepting_is_an_answer_of_who_accepts(round: ReviewRound) -> None:
         assert task.version == 1
     assert round.tasks.filter(purpose=Purpose.PICKED).count() == 5
     assert round.counted_tasks.count() == 8
+
+
+def test_answers_given_at_once_are_no_paid_reviews_and_set_no_pace(
+    round: ReviewRound, reviewer: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picking, "_RUNS_AT_ONCE", 1)
+    answer_next(round, reviewer)
+    do(round, RELABEL, items_of(round)[:3], label=label_named(round.project, "positive"))
+    accepted = do(round, ACCEPT)
+    scope = scope_of(round.project)
+    paid = [("Review", 1, round.project.review_price)]
+
+    assert [(part.name, part.reviews, part.cost) for part in cost(scope).reviews] == [
+        *paid,
+        ("Many at once", 7, 0),
+    ]
+    assert (cost(scope).reviewed, cost(scope).at_once) == (1, 7)
+    assert [(person.reviewer, person.reviews) for person in pace(scope).reviewers] == [(reviewer.username, 1)]
+
+    undo(round, accepted)
+
+    assert cost(scope).at_once == 7 - accepted.done
 
 
 def test_what_people_said_is_never_overwritten(round: ReviewRound, reviewer: User) -> None:
