@@ -146,7 +146,9 @@ class DashboardRunCostSerializer(_Out):
 
 
 class DashboardReviewCostSerializer(_Out):
-    name = serializers.CharField(help_text="What the turns were; `Many at once`: answers from the list of items.")
+    name = serializers.CharField(
+        help_text="What the turns were; `Many at once`: answers from the list of items."
+    )
     reviews = serializers.IntegerField(help_text="Turns answered or skipped.")
     cost = serializers.FloatField(help_text="US$; 0 for answers given to many items at once.")
 
