@@ -45,6 +45,12 @@ def test_compose_hands_on_known_variables_only(compose):
     assert set(compose["x-overread"]["environment"]) <= known
 
 
+def test_compose_hands_on_what_a_team_can_set(compose):
+    # Settings for who develops, the image's own folder, a port of the host, and model files, which need `make gguf`.
+    not_for_teams = {"OVERREAD_DEBUG", "OVERREAD_DATA_DIR", "OVERREAD_PORT", "OVERREAD_GGUF_MODEL_DIRS"}
+    assert set(variables_documented()) - not_for_teams <= set(compose["x-overread"]["environment"])
+
+
 def test_compose_has_no_default_for_a_secret_and_is_never_local(compose):
     environment = compose["x-overread"]["environment"]
 
