@@ -13,6 +13,7 @@ from django.utils import timezone
 from jobs.leases import claimable_at, leased_at
 from jobs.models import Chunk, Job, ProviderBatch
 from jobs.work import work_of
+from mllm.adapters.batches import LONGEST_WAIT_HOURS
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ SUBJECTS_PER_CALL_IN_FLIGHT = 16
 # What is lost when a batch expires, and what is waited for before anything is seen.
 SUBJECTS_A_BATCH = 2000
 CANCELLED_LOOK = timedelta(minutes=1)
+LONGEST_AT_PROVIDER = timedelta(hours=2 * LONGEST_WAIT_HOURS)
 
 
 class JobStateError(Exception):
@@ -152,11 +154,26 @@ def _queue_again(job: Job, subjects: Sequence[int]) -> None:
     open_chunks = job.chunks.exclude(state=Chunk.State.DONE)
     if job.is_finished and open_chunks.filter(leased_at(timezone.now())).exists():
         raise JobStateError("This job is still stopping. Try again in a minute.")
+    if _at_the_provider(job):
+        raise JobStateError(
+            "What this job handed in is still being ended at the provider, and what was answered is then written. Try "
+            "again in a few minutes."
+        )
     _move(job, (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED), Job.State.QUEUED)
     # What a cancelled job never asked stays unasked.
     open_chunks.update(state=Chunk.State.DONE, lease_token=None, lease_until=None)
     _add_chunks(job, subjects)
     wake_on_commit(job)
+
+
+def _at_the_provider(job: Job) -> bool:
+    """Whether batches of the job may still be answered: asked about again now, their subjects would be paid for twice.
+
+    Where nobody could look at one for so long that the provider must have ended it, the job need not wait any more.
+    """
+    started = timezone.now() - LONGEST_AT_PROVIDER
+    batches = ProviderBatch.objects.filter(chunk__job=job, state__in=ProviderBatch.OPEN)
+    return batches.filter(created_at__gt=started).exists()
 
 
 def _lock_open_chunks(job: Job) -> None:

@@ -1,6 +1,6 @@
 """Jobs whose calls are handed in as a provider's batches, against batches on the wire."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from jobs.leases import Progress
 from jobs.models import Chunk, Job, ProviderBatch
 from jobs.recording import call_fields
 from jobs.running import run_next_chunk
-from jobs.services import job_cancel, job_pause, job_resume, sweep
+from jobs.services import JobStateError, job_cancel, job_extend, job_pause, job_resume, job_retry, sweep
 from mllm.errors import Failure
 from mllm.prices import Price
 from mllm.registry import ConnectionSettings
@@ -212,6 +212,46 @@ def test_cancelling_ends_it_at_the_provider_and_keeps_what_was_answered(
     assert (job.state, job.done, job.failed) == (Job.State.CANCELLED, 6, 0)
     assert job.cost == CALL + 5 * CALL / 2
     assert not ProviderBatch.objects.filter(state__in=ProviderBatch.OPEN).exists()
+
+
+@pytest.mark.parametrize("again", [job_retry, job_extend])
+def test_a_cancelled_job_asks_again_once_its_batch_has_ended_and_pays_nothing_twice(
+    counting: BatchedWork, batches: BatchProvider, again: Callable[[Job, list[int]], None]
+):
+    job = make_counting_job(8, by_batch=True)
+    run_next_chunk(job.pk)
+    [batch] = batches.batches
+    job_cancel(job)
+    for state in ("waiting", "cancelling"):
+        assert batch.state == state
+        with pytest.raises(JobStateError, match="still being ended at the provider"):
+            again(job, [7])
+        run_next_chunk(job.pk)
+    batches.end(batch, **dict.fromkeys(custom_ids(batch, 7, 8), "expire"))
+    run_next_chunk(job.pk)
+    job.refresh_from_db()
+    assert (job.state, sorted(counting.rows)) == (Job.State.CANCELLED, [1, 2, 3, 4, 5, 6])
+
+    again(job, [7])
+    run_next_chunk(job.pk)
+
+    job.refresh_from_db()
+    assert (job.state, sorted(counting.rows)) == (Job.State.DONE, [1, 2, 3, 4, 5, 6, 7])
+    assert (len(batches.batches), len(batches.direct)) == (1, 2)
+    assert not ProviderBatch.objects.filter(state__in=ProviderBatch.OPEN).exists()
+
+
+def test_a_batch_that_nobody_could_look_at_for_days_holds_nothing_up(
+    counting: BatchedWork, batches: BatchProvider
+):
+    job = make_counting_job(8, by_batch=True)
+    run_next_chunk(job.pk)
+    job_cancel(job)
+    ProviderBatch.objects.update(created_at=timezone.now() - services.LONGEST_AT_PROVIDER)
+
+    job_retry(job, [1])
+
+    assert job.state == Job.State.QUEUED
 
 
 def test_a_refused_batch_pauses_the_job_with_the_reason(counting: BatchedWork, batches: BatchProvider):
