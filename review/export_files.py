@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +12,8 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from annotate.csv_response import FORMULA_STARTS
+from annotate.csv_response import without_formula
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a signed number runs nothing
 # A row group of Parquet is held in memory: this many rows, or fewer of long texts.
 _ROW_GROUP = 20_000
 _ROW_GROUP_CHARACTERS = 8_000_000
@@ -73,9 +71,7 @@ class CsvWriter(ExportWriter):
     def _cell(self, value: Any) -> Any:
         if type(value) is bool:
             return "true" if value else "false"
-        if self._escape and isinstance(value, str) and value.startswith(FORMULA_STARTS):
-            return value if _NUMBER.fullmatch(value) else f"'{value}"
-        return value
+        return without_formula(value) if self._escape and isinstance(value, str) else value
 
     def close(self) -> None:
         self._file.close()
