@@ -70,4 +70,5 @@ def _json(value: Any) -> str:
 
 
 def _chosen(request: PageRequest) -> dict[str, str]:
-    return {name: request.GET.get(name, "")[:150] for name in ("actor", "action")}
+    # PostgreSQL refuses to look for NUL, which nothing holds.
+    return {name: request.GET.get(name, "")[:150].replace("\0", "\ufffd") for name in ("actor", "action")}

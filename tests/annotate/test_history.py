@@ -180,3 +180,14 @@ def test_the_api_lists_changes_for_those_who_see_the_project(project: Project) -
     assert (paused["actor"], paused["action"]) == (None, "reviewer paused")
     assert added == only
     assert (added["subject_id"], added["old"], added["new"]) == (7, None, {"name": "mixed"})
+
+
+@pytest.mark.parametrize("name", ["actor", "action"])
+def test_a_filter_that_no_database_can_look_for_finds_nothing(client: Client, name: str) -> None:
+    project = make_project()
+    record(project, project.created_by, "round closed", subject="Round 1")
+    assert project.created_by is not None
+    client.force_login(project.created_by)
+
+    assert client.get(f"/projects/{project.pk}/history/", {name: "a\0"}).status_code == 200
+    assert content(client.get(f"/projects/{project.pk}/history/changes.csv", {name: "\0"})).count("\n") == 1
