@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.utils.functional import classproperty
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import get_doc
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.generics import GenericAPIView
@@ -101,6 +102,10 @@ class EndpointSchema(AutoSchema):
 
     def get_tags(self) -> list[str]:
         return [self.endpoint.tag] if self.endpoint.tag else super().get_tags()
+
+    def get_description(self) -> str:  # type: ignore[override]
+        """What the method says. The docstring of its class is for who reads the code."""
+        return get_doc(getattr(self.view, self.method.lower()))
 
     def get_override_parameters(self) -> list[Any]:
         given: list[Any] = super().get_override_parameters()

@@ -7,6 +7,7 @@ from django.core.management import call_command
 from django.db import OperationalError
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from annotate.api.endpoint import Endpoint
 from tests.api.caller import Caller, openapi
 from tests.factories import make_user
 
@@ -69,6 +70,13 @@ def test_the_schema_is_valid_and_complete(capsys: pytest.CaptureFixture[str]) ->
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null")
 
     assert capsys.readouterr().err == ""
+
+
+def test_each_operation_says_what_it_does_and_not_how_it_is_made() -> None:
+    operations = [each for verbs in openapi()["paths"].values() for each in verbs.values()]
+
+    assert all(each["summary"] for each in operations)
+    assert Endpoint.__doc__ not in {each.get("description") for each in operations}
 
 
 def test_the_schema_is_served() -> None:
