@@ -13,7 +13,7 @@ from annotate.access import May, project_for
 from annotate.csv_response import csv_response
 from annotate.history import changes_of, in_words
 from annotate.models import Change, User
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, asked_text
 
 CHANGES_A_PAGE = 50
 
@@ -70,5 +70,4 @@ def _json(value: Any) -> str:
 
 
 def _chosen(request: PageRequest) -> dict[str, str]:
-    # PostgreSQL refuses to look for NUL, which nothing holds.
-    return {name: request.GET.get(name, "")[:150].replace("\0", "\ufffd") for name in ("actor", "action")}
+    return {name: asked_text(request, name)[:150] for name in ("actor", "action")}

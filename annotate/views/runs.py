@@ -18,7 +18,7 @@ from annotate.access import May, connection_for, permissions, project_for, to_ma
 from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, asked_text
 from annotate.run_forms import DISCUSSION, VOTE, AnnotationRunForm, CombineForm, RunForm, asked_for
 from annotate.selectors import (
     discussion_runs,
@@ -285,7 +285,7 @@ def failures_context(request: PageRequest, failed: QuerySet[Any]) -> dict[str, A
 
 
 def _failure_name(request: PageRequest) -> str:
-    return request.GET.get("failure", "")
+    return asked_text(request, "failure")
 
 
 def _outcome(run: AnnotationRun) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django_htmx.http import trigger_client_event
 from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, asked_text
 from annotate.run_forms import asked_for
 from annotate.views.runs import (
     act_on_run,
@@ -89,7 +89,7 @@ def criticism_run_estimate(request: PageRequest, project_id: int) -> HttpRespons
 def criticism_run(request: PageRequest, project_id: int, run_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=to_manage(request.method))
     run = _run(project, run_id)
-    failed = failed_criticisms(run, request.GET.get("failure", ""))
+    failed = failed_criticisms(run, asked_text(request, "failure"))
     return render_run(
         request,
         run,

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import May, permissions, project_for
 from annotate.errors import Refusal
 from annotate.models import Annotation, CalibrationLabel, Item, Label, LabelExample, Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, without_nul
 from annotate.selectors import item_count
 from annotate.services.comments import MOST_CHARACTERS, comment_add
 from review.blindness import waits_blind
@@ -49,7 +49,7 @@ def item(request: PageRequest, project_id: int, item_id: int) -> HttpResponse:
 def item_permalink(request: PageRequest, project_id: int, external_id: str = "") -> HttpResponse:
     """Lead to the item with this id of its own; `?external_id=` names one that an address's path would mangle."""
     project = project_for(request.user, project_id, may=May.ENTER)
-    name = external_id or request.GET.get("external_id", "")
+    name = without_nul(external_id or request.GET.get("external_id", ""))
     row = project.items.filter(external_id=name).first()
     if row is None:
         _require_to_open(request, project, None)

@@ -14,7 +14,7 @@ from django_htmx.http import trigger_client_event
 from annotate.access import May, permissions, project_for, to_manage
 from annotate.errors import Refusal
 from annotate.models import Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, asked_text
 from annotate.views.runs import act_on_run, failures_context, progress_context, render_run
 from route.meta_forms import JudgeRunForm, MissingComparisonsForm
 from route.models import JudgeRun
@@ -144,7 +144,7 @@ def judge_run(request: PageRequest, project_id: int, run_id: int) -> HttpRespons
     project = project_for(request.user, project_id, may=May.SEE)
     run = judge_run_of(project, run_id)
     failed = run.preferences.exclude(failure="").select_related("item").order_by("pk")
-    if name := request.GET.get("failure", ""):
+    if name := asked_text(request, "failure"):
         failed = failed.filter(failure=name)
     return render_run(
         request,

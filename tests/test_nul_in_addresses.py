@@ -1,0 +1,29 @@
+"""PostgreSQL refuses to look for NUL: an address that asks for it finds nothing, on every database."""
+
+import pytest
+from django.test import Client
+
+from tests.api.world import make_world
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_address_that_asks_for_nul_finds_nothing() -> None:
+    world = make_world()
+    client = Client()
+    client.force_login(world.owner)
+    project = f"/projects/{world.ids['project_id']}/"
+
+    found = {
+        path: client.get(project + path).status_code
+        for path in (
+            "history/?actor=%00",
+            f"annotation-runs/{world.ids['annotation_run_id']}/?failure=%00",
+            f"criticism-runs/{world.ids['criticism_run_id']}/?failure=%00",
+            f"routing/comparisons/{world.ids['judge_run_id']}/?failure=%00",
+        )
+    }
+    gone = {client.get(f"{project}item/{end}").status_code for end in ("a%00", "?external_id=%00")}
+
+    assert set(found.values()) == {200}, found
+    assert gone == {404}
