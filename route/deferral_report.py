@@ -32,6 +32,7 @@ PENALTIES = (1.0, 10.0, 100.0, 0.1, 0.01, 0.001)
 _PENALTIES_OF_LAYERS = (1.0, 10.0, 100.0)
 _CASCADE_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 _BETWEEN = lambda: None  # noqa: E731
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,17 @@ class Report:
     sweep: list[dict[str, Any]]
     penalty: float
     scores: FloatArray
+
+    def said(self) -> list[str]:
+        """What has to be said before anybody relies on the rejector: that one agent alone costs less."""
+        rejector = next(row for row in self.rows if row.kind == "rejector")
+        best = min((row for row in self.rows if row.kind == "agent"), key=lambda row: row.loss)
+        if best.loss > rejector.loss - _SAME:
+            return []
+        return [
+            f"{best.name} comes to a deferral loss of {best.loss:.3f}, this router to {rejector.loss:.3f}, on items "
+            "that it did not learn from. Give all items to that agent, or label more calibration items and train again."
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         return {

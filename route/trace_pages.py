@@ -52,11 +52,11 @@ def traced_context(request: PageRequest, traced: TracedRun) -> dict[str, Any]:
         "stops": stop_bars(figures),
         "round": round,
         "answered": answered_by_people(traced.run),
-        "waiting": _unanswered(round),
+        "waiting": unanswered(round),
     }
 
 
-def _unanswered(round: ReviewRound | None) -> int:
+def unanswered(round: ReviewRound | None) -> int:
     """How many items of an open round nobody has answered or skipped."""
     if round is None or round.state != ReviewRound.State.OPEN:
         return 0

@@ -94,7 +94,10 @@ def train_deferral(router: Router, between: Between) -> Trained:
         | {
             "fallback": fitted.fallback_,
             "converged": fitted.converged_,
-            "notes": said_of_agents(evidence, [agent.name for agent in agents if not agent.is_people]),
+            "notes": [
+                *said_of_agents(evidence, [agent.name for agent in agents if not agent.is_people]),
+                *report.said(),
+            ],
         }
     )
     held_out = {"held_out_scores": report.scores, "held_out_wrong": data.wrong}

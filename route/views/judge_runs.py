@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -181,16 +181,28 @@ def preferences(request: PageRequest, project_id: int, run_id: int) -> HttpRespo
 
 
 def preferred(run: JudgeRun) -> dict[str, int]:
-    """How many answers were preferred: the premium, the cheap one's, neither; of the latter, those that are equal."""
+    """How many answers were preferred: the premium, the cheap one's, neither; of the latter, those that are equal.
+
+    `first`: of the first two, how many were the answer that was shown first. `one_sided` is 1 where a judge looks at
+    nothing but that: one in ten or fewer are otherwise, of ten or more.
+    """
     counts = dict(
         run.preferences.filter(failure="")
         .values_list("value")
         .annotate(Count("pk"))
         .values_list("value", "pk__count")
     )
+    first = run.preferences.filter(failure="").filter(
+        Q(value=1, premium_first=True) | Q(value=-1, premium_first=False)
+    )
+    premium, cheap, n_first = counts.get(1, 0), counts.get(-1, 0), first.count()
+    sided = premium + cheap
     return {
-        "premium": counts.get(1, 0),
-        "cheap": counts.get(-1, 0),
+        "premium": premium,
+        "cheap": cheap,
+        "sided": sided,
+        "first": n_first,
+        "one_sided": int(sided >= 10 and 10 * min(n_first, sided - n_first) <= sided),
         "neither": counts.get(0, 0),
         "equal": run.preferences.filter(attempts=0).count(),
     }

@@ -16,6 +16,7 @@ from review.models import ReviewRound
 from review.services.routed import answered_by_people
 from route.models import Plan
 from route.services.plans import asking_runs, plan_act
+from route.trace_pages import unanswered
 from route.watch import watch_of
 
 
@@ -50,6 +51,7 @@ def plan_context(request: PageRequest, found: Plan) -> dict[str, Any]:
         "is_paused": any(run.job.state == "paused" for run in [*runs, found.run]),
         "round": round,
         "answered": answered_by_people(found.run) if round else 0,
+        "waiting": unanswered(round),
     }
 
 

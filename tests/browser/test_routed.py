@@ -83,7 +83,7 @@ def test_from_choosing_the_agents_to_a_plan_at_work(
     expect(progress).to_contain_text(f"{LEFT - 1} of {LEFT - 1} items that models answer")
     whole = re.compile(r"Done ([1-9]) of \1,")
     expect(progress.get_by_role("listitem")).to_contain_text([whole, whole, "0 of 1 answered"])
-    expect(progress).to_contain_text("0 of 1 answered")
+    expect(progress).to_contain_text("1 item waits for people.")
     assert without_replaced(problems) == []
     (share,) = [share for share in Plan.objects.get().expected["shares"] if share["agent"] == "People"]
     assert share["items"] == 1

@@ -67,6 +67,20 @@ def test_who_asks_several_agents_pays_for_every_one_of_them() -> None:
     assert rows["Rejector"].loss == pytest.approx((0.1 + 0.2) / 2)
 
 
+def test_a_rejector_that_is_worse_than_one_agent_alone_says_so() -> None:
+    good = report_of(sure_and_unsure(), ["cheap", "middle", "dear"], nu=1.0, hidden=(), seed=0)
+    # Whom the rejector does not take, of who is never wrong and costs nothing.
+    free = replace(
+        good, rows=[replace(row, loss=0.0 if row.name == "dear alone" else row.loss) for row in good.rows]
+    )
+
+    assert good.said() == []
+    assert free.said() == [
+        "dear alone comes to a deferral loss of 0.000, this router to 0.150, on items that it did not learn from. Give "
+        "all items to that agent, or label more calibration items and train again."
+    ]
+
+
 def test_an_answer_about_a_span_costs_beta_for_each_of_its_ends() -> None:
     data = sure_and_unsure(4)
     spans = replace(data, head_wrong=np.repeat(data.head_wrong, 2, axis=1))

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelPrice, Project
@@ -22,6 +24,7 @@ from route.services.judge_runs import (
     pairs_of,
     preferences_with_answers,
 )
+from route.views.judge_runs import preferred
 from tests.factories import make_calibration_label, make_item
 from tests.route.two_annotators import (
     KNOWN,
@@ -31,6 +34,7 @@ from tests.route.two_annotators import (
     compare,
     judge_choice,
     make_annotator,
+    make_judge_run,
     make_metal_project,
     make_two,
     prefers_positive,
@@ -250,3 +254,24 @@ def test_scarce_gold_is_said_before_anything_is_spent(project, two) -> None:
     few = gold_count(project=project, agents=two)
     assert "12 items have a person's answer" in few.warning
     assert "Label 8 more calibration items" in few.warning
+
+
+def test_a_judge_that_always_prefers_what_it_is_shown_first_is_said(client: Client) -> None:
+    project = make_metal_project()
+    run = make_judge_run(project, *make_two(project))
+    sided = run.preferences.exclude(value=0)
+    run.preferences.update(premium_first=True)
+    client.force_login(project.created_by)
+    address = reverse("judge_run", args=[project.pk, run.pk])
+
+    sided.update(value=1)
+    said = preferred(run)
+    assert said["first"] == said["sided"] == said["premium"] >= 10
+    assert "It decides by the order." in client.get(address).content.decode()
+
+    half = [row.pk for row in sided[: said["sided"] // 2]]
+    sided.filter(pk__in=half).update(value=-1)
+    assert preferred(run)["first"] == said["sided"] - len(half)
+    shown = client.get(address).content.decode()
+    assert "It decides by the order." not in shown
+    assert f"of {said['sided']} preferences; about half is fair" in shown
