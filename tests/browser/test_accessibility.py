@@ -1,5 +1,6 @@
 """Every main page for everybody: no serious barrier by axe-core in either theme, wide or narrow; the keyboard's way."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -200,6 +201,27 @@ def test_tab_goes_through_the_layout_in_order_and_is_always_seen(
         start = found.index(tabs[0])
         assert found[start : start + len(tabs)] == tabs, name
         assert len(found) > start + len(tabs), name
+
+
+def test_the_focus_goes_to_what_is_to_be_mended(people: People, open_for: OpenFor) -> None:
+    page = open_for(None)
+    page.goto(reverse("sign_in"))
+    page.get_by_label("Username").fill("olga")
+    page.get_by_label("Password").fill("not hers")
+    page.keyboard.press("Enter")
+    wrong = page.get_by_role("alert")
+    expect(wrong).to_contain_text("correct username and password")
+    expect(page.get_by_label("Password")).to_be_focused()
+    expect(page.get_by_label("Password")).to_have_accessible_description(wrong.inner_text())
+
+    page = open_for(people.owner)
+    page.goto(reverse("password_change"))
+    page.get_by_label("Old password").fill("not hers")
+    page.get_by_label("New password", exact=True).fill("fresh-and-long-1")
+    page.get_by_label("New password confirmation").fill("fresh-and-long-1")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Old password")).to_be_focused()
+    expect(page.get_by_label("Old password")).to_have_accessible_description(re.compile("incorrectly"))
 
 
 def test_the_skip_link_leads_to_the_content_and_a_menu_gives_the_focus_back(
