@@ -178,10 +178,11 @@ def goodness_of(standing: Standing) -> Goodness | None:
     annotation, criticism, round = standing.annotation, standing.criticism, standing.round
     if annotation is None or not annotation.job.is_finished:
         return None
-    accuracy = _accuracy(annotation)
+    quality = _quality(criticism) if criticism is not None and criticism.job.is_finished else None
+    # Both read every annotation, so that one of them is enough.
+    accuracy = _accuracy(annotation) if quality is None else Accuracy(quality.right, quality.items)
     if not accuracy.judged:
         return None
-    quality = _quality(criticism) if criticism is not None and criticism.job.is_finished else None
     share = round.budget / round.population if round is not None and round.population else None
     found = None
     if quality is not None and quality.abs is not None and share is not None:

@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 
+from annotate import columns
 from annotate.selectors import machine_accuracy
 from criticize.metrics import annotation_quality_gain, area_under_budget_sensitivity
 from criticize.models import Criticism, CriticismRun
@@ -126,8 +127,10 @@ def by_rows(run: CriticismRun) -> tuple[list[float], list[bool]]:
     return suspicion(priorities).tolist(), [row.label_id != row.item.gold_id for row in rows]
 
 
+@pytest.mark.parametrize("most_values", [0, 1_000])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_arrays_are_what_the_rows_say_whatever_their_order(seed):
+def test_the_arrays_are_what_the_rows_say_whatever_their_order(seed, most_values, monkeypatch):
+    monkeypatch.setattr(columns, "_MOST_VALUES", most_values)
     chance = random.Random(seed)
     project = make_project()
     items = [make_item(project, gold=chance.choice(["positive", "negative", ""])) for _ in range(40)]
