@@ -27,3 +27,13 @@ def test_an_address_that_asks_for_nul_finds_nothing() -> None:
 
     assert set(found.values()) == {200}, found
     assert gone == {404}
+
+
+def test_a_comment_is_kept_without_nul() -> None:
+    world = make_world()
+    client = Client()
+    client.force_login(world.owner)
+    item = f"/projects/{world.ids['project_id']}/items/{world.ids['item_id']}/"
+
+    assert client.post(f"{item}comments/", {"text": "Look\0 here."}).status_code < 400
+    assert "Look here." in client.get(item).content.decode()

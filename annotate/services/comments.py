@@ -14,7 +14,7 @@ MOST_CHARACTERS = 5_000
 
 def comment_add(*, item: Item, user: User, text: str, key: UUID | None = None) -> Comment:
     """Keep what somebody says of an item. Sent twice with one `key`, by whatever mishap, it is kept once."""
-    text = text.replace("\r\n", "\n").strip()
+    text = text.replace("\r\n", "\n").replace("\0", "").strip()  # PostgreSQL keeps no NUL
     if not text:
         raise Refusal("Write what you want to say.", field="text")
     if len(text) > MOST_CHARACTERS:
