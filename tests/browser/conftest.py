@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import Client
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
@@ -27,6 +27,8 @@ from tests.browser.reviewing import Open, address_of
 
 SignedIn = Callable[..., BrowserContext]
 FAILED_REQUEST = "Failed to load resource"  # what the console says of a 409 and of a network that fails
+# What htmx says where a newer request of a live part replaces one under way.
+REPLACED = ("htmx:afterRequest", "htmx:sendAbort")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # Chromium's own sandbox does not work for root, which containers and CI often are
@@ -146,8 +148,13 @@ def keep_problems(page: Page, problems: list[str]) -> None:
 
     A violation of the content security policy is one; so is an answer of the server with a status of 400 or more.
     """
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(REPLACED):
+            problems.append(message.text)
+
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("console", hear)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
+from tests.browser.conftest import keep_problems
 from tests.factories import make_user
 
 PASSWORD = "a-long-enough-one"
@@ -46,8 +47,7 @@ def test_from_upload_to_export(
     """A person makes a project, uploads, calibrates, annotates, criticizes, reviews by keyboard and exports."""
     make_user("alice", password=PASSWORD)
     problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    keep_problems(page, problems)
 
     page.goto(live_server.url)
     page.fill("[name=username]", "alice")

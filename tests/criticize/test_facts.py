@@ -180,7 +180,7 @@ def test_places_count_characters_and_not_bytes():
     "piece", ["(", "(]", "e.g. ", '"a. ', "a.", "1. ", "\n- ", ". ", "「", "Dr. X. ", " "]
 )
 def test_hostile_texts_are_cut_in_linear_time(piece):
-    started = time.monotonic()
+    started = time.process_time()
     facts_of(piece * (100_000 // len(piece)))
 
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

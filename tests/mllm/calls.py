@@ -24,7 +24,7 @@ def make_settings(provider: str, url: str, **changes: Any) -> ConnectionSettings
         "provider": provider,
         "base_url": base_url,
         "api_key": KEY,
-        "timeout": 10.0,
+        "timeout": 30.0,
         "allow_private": True,
     }
     return ConnectionSettings(**(fields | changes))
