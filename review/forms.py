@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 
 from annotate.forms import RefusableForm
 from annotate.models import Project
@@ -90,11 +91,21 @@ def _messages(wrong: str) -> dict[str, str]:
     return {"invalid": wrong, "min_value": limits, "max_value": limits}
 
 
+class _PercentField(forms.DecimalField):
+    """A share in percent. What is no number is refused with a sentence that holds the sign itself."""
+
+    def to_python(self, value: Any) -> Decimal | None:
+        number: Decimal | None = super().to_python(value)
+        if number is not None and not number.is_finite():
+            raise ValidationError(self.error_messages["invalid"], code="invalid")
+        return number
+
+
 def _percent(
     label: str, help_text: str, wrong: str, *, most: float, initial: float | None = 0
 ) -> forms.DecimalField:
     """A share, given in percent."""
-    return forms.DecimalField(
+    return _PercentField(
         required=False,
         initial=initial,
         min_value=0,

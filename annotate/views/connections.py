@@ -10,7 +10,7 @@ from annotate.connections import OFFERED_PROVIDERS, ConnectionProblem, list_mode
 from annotate.errors import Refusal
 from annotate.forms import ConnectionForm, PriceForm, sent
 from annotate.models import Connection, ModelPrice
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.services.connections import connection_delete, connection_save, price_delete, price_save
 from mllm.prices import DEFAULT_PRICES, NOTE
 from mllm.registry import PROVIDERS
@@ -102,7 +102,8 @@ def prices(request: PageRequest) -> HttpResponse:
             messages.success(request, f"The price of {form.cleaned_data['model']} is saved.")
             return redirect("prices")
     own = list(ModelPrice.objects.select_related("updated_by"))
-    if request.method == "GET" and (edited := request.GET.get("edit", "")).isdecimal():
+    edited = number_of(request.GET.get("edit", "")) if request.method == "GET" else None
+    if edited is not None:
         form = PriceForm.of(get_object_or_404(ModelPrice, pk=edited))
     replaced = {(price.provider, price.model) for price in own}
     context = {

@@ -13,7 +13,7 @@ from annotate.access import May, project_for
 from annotate.csv_response import csv_response
 from annotate.history import changes_of, in_words
 from annotate.models import Change, User
-from annotate.requests import PageRequest, asked_text
+from annotate.requests import PageRequest, asked_text, number_of
 
 CHANGES_A_PAGE = 50
 
@@ -23,9 +23,9 @@ def history(request: PageRequest, project_id: int) -> HttpResponse:
     project = project_for(request.user, project_id, may=May.SEE)
     chosen = _chosen(request)
     changes = changes_of(project, **chosen)
-    before = request.GET.get("before", "")
-    if before.isdecimal() and len(before) < 19:
-        changes = changes.filter(pk__lt=int(before))
+    before = number_of(request.GET.get("before", ""))
+    if before is not None:
+        changes = changes.filter(pk__lt=before)
     rows = list(changes[: CHANGES_A_PAGE + 1])
     shown = rows[:CHANGES_A_PAGE]
     context: dict[str, Any] = {

@@ -18,7 +18,7 @@ from annotate.access import May, connection_for, permissions, project_for, to_ma
 from annotate.connections import list_models, run_price
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
-from annotate.requests import PageRequest, asked_text
+from annotate.requests import PageRequest, asked_text, number_of
 from annotate.run_forms import DISCUSSION, VOTE, AnnotationRunForm, CombineForm, RunForm, asked_for
 from annotate.selectors import (
     discussion_runs,
@@ -185,10 +185,10 @@ def render_estimate(
 def connection_models(request: PageRequest, project_id: int) -> HttpResponse:
     """The names of the models that the form's connection offers, asked of the provider now."""
     project_for(request.user, project_id, may=May.MANAGE)
-    connection_id = request.GET.get("connection", "")
+    connection_id = number_of(request.GET.get("connection", ""))
     context: dict[str, Any] = {}
-    if connection_id.isdecimal():
-        connection = connection_for(request.user, int(connection_id))
+    if connection_id is not None:
+        connection = connection_for(request.user, connection_id)
         context["connection"] = connection
         try:
             context["models"] = list_models(connection)

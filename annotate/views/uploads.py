@@ -17,7 +17,7 @@ from annotate.forms import MappingForm, UploadForm, sent
 from annotate.full_disk import FullDisk, is_full_disk
 from annotate.models import Project, Upload
 from annotate.rejections import rejection_table
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.services.uploads import (
     FULL_DISK,
     Preview,
@@ -188,8 +188,8 @@ def _cell(value: Any) -> str:
 
 
 def _import_page(request: PageRequest, row: Upload) -> HttpResponse:
-    after = request.GET.get("after", "")
-    rejected = row.rejected_rows.filter(row__gt=int(after) if after.isdecimal() else 0)
+    after = number_of(request.GET.get("after", ""))
+    rejected = row.rejected_rows.filter(row__gt=after or 0)
     page = list(rejected[: REJECTED_A_PAGE + 1])
     context = {
         "project": row.project,

@@ -14,7 +14,7 @@ from annotate.access import May, connection_for, connections_of, permissions, pr
 from annotate.connections import list_models
 from annotate.errors import Refusal
 from annotate.models import AnnotationRun, ModelRun, Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from criticize.candidate_forms import AnnotatorsForm, CriticizersForm
 from criticize.candidate_services import (
     Plan,
@@ -218,10 +218,10 @@ def _estimate(request: PageRequest, form: AnnotatorsForm | CriticizersForm, plan
 def candidate_models(request: PageRequest, project_id: int) -> HttpResponse:
     """The names of the models that the form's connection offers, asked of the provider now."""
     project_for(request.user, project_id, may=May.MANAGE)
-    connection_id = request.GET.get("connection", "")
+    connection_id = number_of(request.GET.get("connection", ""))
     context: dict[str, Any] = {"list_id": _list_id(request)}
-    if connection_id.isdecimal():
-        connection = connection_for(request.user, int(connection_id))
+    if connection_id is not None:
+        connection = connection_for(request.user, connection_id)
         context["connection"] = connection
         try:
             context["models"] = list_models(connection)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import May, members_who_may, permissions, project_for
 from annotate.errors import Refusal
 from annotate.models import Project, SavedView
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.selectors import item_count
 from mllm.errors import Failure
 from review.browsing import (
@@ -313,7 +313,7 @@ def items_action(request: PageRequest, project_id: int) -> HttpResponse:
 
 
 def _ticked(values: list[str]) -> list[int]:
-    return [int(value) for value in values if value.isascii() and value.isdecimal() and len(value) < 16]
+    return [number for value in values if (number := number_of(value)) is not None]
 
 
 def _action(request: PageRequest, listing: Listing) -> tuple[Action, Chain]:

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import May, permissions, project_for
 from annotate.models import Comment
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.services.comments import comment_reopen, comment_resolve
 from review.commenting import comments_shown, may_read_all, open_comments, require_may_resolve
 
@@ -19,9 +19,9 @@ def comments(request: PageRequest, project_id: int) -> HttpResponse:
     """Newest first; `?before=` the id of a comment goes on after it."""
     project = project_for(request.user, project_id, may=May.SEE)
     rows = open_comments(project)
-    before = request.GET.get("before", "")
-    if before.isdecimal() and len(before) <= 18:
-        rows = rows.filter(pk__lt=int(before))
+    before = number_of(request.GET.get("before", ""))
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
     page = list(rows[: COMMENTS_A_PAGE + 1])
     context = {
         "project": project,

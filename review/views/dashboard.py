@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import May, permissions, project_for
 from annotate.models import Item
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from review.browsing import ERROR_HIGH, ItemFilter
 from review.dashboard import (
     BUSY_POLL,
@@ -38,9 +38,10 @@ from review.dashboard_work import Cost
 def dashboard(request: PageRequest, project_id: int) -> HttpResponse | StreamingHttpResponse:
     project = project_for(request.user, project_id, may=May.SEE)
     asked = request.GET.get("round", "")
-    if asked and not (asked.isdecimal() and asked.isascii() and len(asked) < 16):
+    round_id = number_of(asked)
+    if asked and round_id is None:
         raise Http404("There is no such review round in this project.")
-    scope = scope_of(project, int(asked) if asked else None)
+    scope = scope_of(project, round_id)
     if "csv" in request.GET:
         return table_file(scope, request.GET["csv"])
     context = _context(request, scope)

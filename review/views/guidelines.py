@@ -14,7 +14,7 @@ from annotate.errors import Refusal
 from annotate.forms import RefusableForm, sent
 from annotate.guidelines import labels_with_examples
 from annotate.models import Label, LabelExample, Project
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.services.guidelines import (
     MOST_CHARACTERS,
     MOST_EXAMPLES,
@@ -95,8 +95,7 @@ def guideline_preview(request: PageRequest, project_id: int) -> HttpResponse:
 def example_new(request: PageRequest, project_id: int) -> HttpResponse:
     """Make an item an example, from the label's page or, with `back=item`, from the item's."""
     project = project_for(request.user, project_id, may=May.MANAGE)
-    label_id = request.POST.get("label", "")
-    label = get_object_or_404(project.labels, pk=int(label_id) if label_id.isdecimal() else 0)
+    label = get_object_or_404(project.labels, pk=number_of(request.POST.get("label", "")) or 0)
     form = ExampleForm(request.POST, auto_id="example-%s")
     if form.is_valid():
         try:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import May, permissions, project_for
 from annotate.errors import Refusal
 from annotate.models import Annotation, CalibrationLabel, Item, Label, LabelExample, Project
-from annotate.requests import PageRequest, without_nul
+from annotate.requests import PageRequest, number_of, without_nul
 from annotate.selectors import item_count
 from annotate.services.comments import MOST_CHARACTERS, comment_add
 from review.blindness import waits_blind
@@ -206,10 +206,10 @@ def _annotations(row: Item) -> list[Annotation]:
 
 def _round(request: PageRequest, project: Project) -> ReviewRound | None:
     """The review round that the address asks about."""
-    asked = request.GET.get("round", "")
-    if not asked.isdecimal() or len(asked) > 18:
+    asked = number_of(request.GET.get("round", ""))
+    if asked is None:
         return None
-    rounds = project.review_rounds.filter(pk=int(asked), kind__in=ReviewRound.EXPORTED)
+    rounds = project.review_rounds.filter(pk=asked, kind__in=ReviewRound.EXPORTED)
     return rounds.select_related("criticism_run__annotation_run", "routed_run").first()
 
 

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import May, Permissions, connections_of, permissions, project_for, projects_of
 from annotate.models import AnnotationRun, Project, User
-from annotate.requests import PageRequest
+from annotate.requests import PageRequest, number_of
 from annotate.selectors import Accuracy, machine_accuracy, machine_f1
 from criticize.models import CriticismRun
 from criticize.selectors import Quality, criticism_quality
@@ -115,10 +115,7 @@ def hand_back(request: PageRequest, project_id: int) -> HttpResponse:
     named = request.POST.get("round", "")
     round = None
     if named:
-        is_id = (
-            named.isdecimal() and len(named) < 16
-        )  # longer numbers are no ids, and a database refuses them
-        round = get_object_or_404(row.review_rounds, pk=int(named) if is_id else 0)
+        round = get_object_or_404(row.review_rounds, pk=number_of(named) or 0)
     count = tasks_hand_back(project=row, user=request.user, by=request.user, round=round)
     what = "1 item is" if count == 1 else f"{count:,} items are"
     messages.success(request, f"{what} open to all again." if count else "There was nothing to hand back.")

@@ -416,6 +416,7 @@ def test_what_is_said_of_people_and_thresholds_counts_only_with_a_share(
     [
         ({"display": "half"}, "What reviewers see is one of"),
         ({"overlap_share": "101"}, "lies between 0 and 100%"),
+        ({"overlap_share": "nan"}, "lies between 0 and 100%"),
         ({"overlap_share": "10", "overlap": "10"}, "2 to 9 people"),
         ({"gold_rate": "51"}, "between 0 and 50%"),
         ({"gold_rate": "10", "gold_threshold": "0"}, "lies above 0 and is at most 1"),
