@@ -94,7 +94,7 @@ def _messages(wrong: str) -> dict[str, str]:
 class _PercentField(forms.DecimalField):
     """A share in percent. What is no number is refused with a sentence that holds the sign itself."""
 
-    def to_python(self, value: Any) -> Decimal | None:
+    def to_python(self, value: Any) -> Any:
         number: Decimal | None = super().to_python(value)
         if number is not None and not number.is_finite():
             raise ValidationError(self.error_messages["invalid"], code="invalid")
