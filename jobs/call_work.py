@@ -3,17 +3,18 @@
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import islice
 
 from django.conf import settings
+from django.utils import timezone
 
 from jobs import answers, shutdown
 from jobs.batching import run_by_batch
 from jobs.calling import Calls, Outcome
-from jobs.leases import Lease, Progress, chunks_on_connection
+from jobs.leases import Lease, Progress, chunks_on_connection, is_another_waiting
 from jobs.models import Job
 from jobs.unwritten import Unwritten
 from jobs.work import CannotGoOn, Work
@@ -30,6 +31,11 @@ OUTAGE_STREAK = 10
 # Results are written when a batch is full or this old, so that progress is seen and a kill loses little.
 WRITE_EVERY_SECONDS = 0.25
 SHARED_EVERY_SECONDS = 1.0
+# A chunk holds its process for so long at least. Then it gives way to a job that is seen waiting for one at two looks,
+# and comes back after a pause in which others have theirs: calls to a slow model may take hours.
+TURN_SECONDS = 30.0
+TURN_LOOKED_EVERY_SECONDS = 5.0
+TURN_PAUSE = timedelta(seconds=5)
 
 
 class CallWork(Work):
@@ -66,10 +72,11 @@ class CallWork(Work):
         requests = _with_kept_answers(self.requests(job, todo), connection)
         calls = Calls(connection)
         sharing = _Sharing(calls, lease)
+        turn = _Turn(job)
         budget = _Budget(job, self.price(job))
         batch = _Batch(self, lease, budget)
         upcoming = next(requests, None)
-        going = True
+        going, gives_way = True, False
         try:
             while upcoming is not None or calls.outstanding:
                 sharing.look_if_due()
@@ -98,6 +105,8 @@ class CallWork(Work):
                     batch.add(outcome)
                 if batch.write_if_due(now=not calls.outstanding):
                     going = going and batch.stop is None and lease.may_go_on() and not shutdown.requested()
+                    if going and upcoming is not None and turn.is_over():
+                        going, gives_way = False, True
                 lease.renew_if_due()
                 if not going:
                     calls.stop_starting()
@@ -109,6 +118,8 @@ class CallWork(Work):
             calls.stop_starting()
         if batch.stop is not None:
             raise batch.stop
+        if gives_way:
+            lease.release(until=timezone.now() + TURN_PAUSE)
         complete = upcoming is None and going
         if complete:
             batch.write_streak()
@@ -131,6 +142,22 @@ class _Sharing:
         users = chunks_on_connection(self._lease.job)
         if self._lease.chunk.pk in users:
             self._calls.share(users.index(self._lease.chunk.pk), len(users))
+
+
+class _Turn:
+    """How long a chunk may keep its process while other jobs wait for one."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._next_look = time.monotonic() + TURN_SECONDS
+        self._is_awaited = False
+
+    def is_over(self) -> bool:
+        if time.monotonic() < self._next_look:
+            return False
+        self._next_look = time.monotonic() + TURN_LOOKED_EVERY_SECONDS
+        was_awaited, self._is_awaited = self._is_awaited, is_another_waiting(self._job)
+        return was_awaited and self._is_awaited
 
 
 # Requests whose kept answers are looked up with one query.

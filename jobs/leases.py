@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from jobs import liveness
@@ -112,6 +112,14 @@ def chunks_on_connection(job: Job) -> list[int]:
     else:
         running = running.filter(job=job)
     return list(running.order_by("pk").values_list("pk", flat=True))
+
+
+def is_another_waiting(job: Job) -> bool:
+    """Whether there is another job with something to do, and no process at work on it."""
+    now = timezone.now()
+    at_work = Chunk.objects.filter(leased_at(now), job=OuterRef("job"))
+    todo = Chunk.objects.filter(claimable_at(now), job__state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    return todo.exclude(job=job).filter(~Exists(at_work)).exists()
 
 
 @transaction.atomic

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -49,6 +50,13 @@ def at_each_look(monkeypatch) -> AtEachLook:
         monkeypatch.setattr(call_work, "WRITE_EVERY_SECONDS", 0.001)
 
     return install
+
+
+@pytest.fixture
+def short_turns(monkeypatch) -> None:
+    for name in ("TURN_SECONDS", "TURN_LOOKED_EVERY_SECONDS"):
+        monkeypatch.setattr(call_work, name, 0.0)
+    monkeypatch.setattr(call_work, "WRITE_EVERY_SECONDS", 0.001)
 
 
 def number_of(request: Request) -> int:
@@ -177,6 +185,47 @@ class TestStopping:
 
         assert sorted(numbers_asked(adapter.requests)) == sorted(counting.rows)
         assert 20 <= len(counting.rows) < 100
+
+    def test_a_chunk_gives_way_to_a_job_that_no_process_works_on(
+        self, counting: CountingWork, provider: Provider, short_turns: None
+    ):
+        adapter = provider(lambda request: "yes", latency=0.002)
+        slow, waiting = make_counting_job(400, in_flight=1), make_counting_job(8)
+
+        assert run_next_chunk(slow.pk)
+
+        [chunk] = slow.chunks.all()
+        slow.refresh_from_db()
+        assert (slow.state, chunk.state, chunk.lease_token) == ("running", "waiting", None)
+        assert 0 < slow.done < 400
+        assert (
+            chunk.not_before > timezone.now()
+        )  # or messages that are left over would begin it again at once
+        assert run_next_chunk(waiting.pk)
+        assert not run_next_chunk(slow.pk)
+        Chunk.objects.filter(pk=chunk.pk).update(not_before=timezone.now())
+        assert run_next_chunk(slow.pk)
+        slow.refresh_from_db()
+        assert slow.state == "done"
+        assert sorted(numbers_asked(adapter.requests)) == list(range(1, 401))
+
+    @pytest.mark.parametrize("state", ["at work", "paused", "its turn is later"])
+    def test_a_chunk_keeps_its_process_while_no_job_waits_for_one(
+        self, counting: CountingWork, provider: Provider, short_turns: None, state: str
+    ):
+        provider(lambda request: "yes", latency=0.002)
+        job, other = make_counting_job(100, in_flight=1), make_counting_job(8)
+        if state == "at work":
+            assert claim(other.pk) is not None
+        elif state == "paused":
+            Job.objects.filter(pk=other.pk).update(state=Job.State.PAUSED)
+        else:
+            other.chunks.update(not_before=timezone.now() + timedelta(hours=1))
+
+        assert run_next_chunk(job.pk)
+
+        job.refresh_from_db()
+        assert (job.state, job.done) == ("done", 100)
 
     def test_the_signal_of_a_worker_going_down_sets_the_flag(self):
         from celery.signals import worker_shutting_down
