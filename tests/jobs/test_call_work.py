@@ -199,7 +199,8 @@ class TestStopping:
         assert (slow.state, chunk.state, chunk.lease_token) == ("running", "waiting", None)
         assert 0 < slow.done < 400
         # Or messages that are left over would begin it again at once.
-        assert chunk.not_before and chunk.not_before > timezone.now()
+        assert chunk.not_before is not None
+        assert chunk.not_before > timezone.now()
         assert run_next_chunk(waiting.pk)
         assert not run_next_chunk(slow.pk)
         Chunk.objects.filter(pk=chunk.pk).update(not_before=timezone.now())
